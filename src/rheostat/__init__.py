@@ -1,0 +1,1 @@
+"""Rheostat: typed settings, rules and live changes over Connect RPC."""
