@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from rheostat.model.key import Key
 from rheostat.model.rule import Rule
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.value import FrozenMapping, Value
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 ChangeKind: TypeAlias = str
-"""``project``, ``environment``, ``features``, ``segment``, ``setting`` or ``key``."""
+"""``project`` (features included), ``environment``, ``segment``, ``setting`` or ``key``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Environment:
     revision: int = 0
 
 
-Item: TypeAlias = Project | Environment | Segment | Setting
+Item: TypeAlias = Project | Environment | Segment | Setting | Key
 
 ItemKey: TypeAlias = tuple[str, str]
 """Kind and key of an item in one environment's stream, such as ``("setting", "checkout.timeout")``."""
@@ -263,7 +264,7 @@ class Change:
 
     Attributes:
         project: The item's project.
-        environment: Empty for project-wide items (project, features, segment, and the environments themselves).
+        environment: Empty for project-wide items (project, segment, key, and the environments themselves).
         kind: See `ChangeKind`.
         key: The item's key, such as the setting's name; under a rename there is one change for each name.
         before: None when it was created.

@@ -1,0 +1,1 @@
+"""Stores: where change-sets are kept, durably and in order."""
