@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Self, TypeVar
 
 from rheostat.model.setting import Segment, Setting
@@ -35,11 +34,9 @@ class Snapshot:
         """Take over *settings* and *segments*, which nobody may change afterwards."""
         self.revision = revision
         self.features = features
-        self.settings: Mapping[str, Setting] = MappingProxyType(dict(settings or {}))
-        self.segments: Mapping[str, Segment] = MappingProxyType(dict(segments or {}))
-        self._aliases = {
-            alias: setting.name for setting in self.settings.values() for alias in setting.aliases
-        }
+        self.settings: Mapping[str, Setting] = {} if settings is None else settings
+        self.segments: Mapping[str, Segment] = {} if segments is None else segments
+        self._aliases: Mapping[str, str] | None = None
 
     @classmethod
     def of(
@@ -56,9 +53,15 @@ class Snapshot:
     def setting(self, name: str) -> Setting | None:
         """Return the setting whose name or alias is *name*, or None."""
         found = self.settings.get(name)
-        if found is None and (current := self._aliases.get(name)) is not None:
-            return self.settings[current]
-        return found
+        if found is not None:
+            return found
+        if self._aliases is None:
+            # Built on the first miss: most lookups are by current name, and most snapshots see no miss.
+            self._aliases = {
+                alias: setting.name for setting in self.settings.values() for alias in setting.aliases
+            }
+        current = self._aliases.get(name)
+        return None if current is None else self.settings[current]
 
     def replace(
         self,
