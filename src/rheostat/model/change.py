@@ -181,7 +181,6 @@ class PutRule:
         rule: An empty id makes a new rule. An empty salt in it means the stored one, or the setting's name.
         before_id: Put it before this rule.
         after_id: Put it after this rule. With neither, a new rule goes to the end and an old one stays.
-        first: Put it at the head.
         keep_enabled: The writer did not say whether the rule is enabled: keep what is stored.
     """
 
@@ -189,20 +188,18 @@ class PutRule:
     rule: Rule
     before_id: str = ""
     after_id: str = ""
-    first: bool = False
     keep_enabled: bool = False
     environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveRule:
-    """Move a rule before or after another one, or to an end when neither is given (`first` or last)."""
+    """Move a rule before or after another one; exactly one of the two is given."""
 
     setting: str
     rule_id: str
     before_id: str = ""
     after_id: str = ""
-    first: bool = False
     environment: str = ""
 
 

@@ -67,50 +67,61 @@ class State:
     def apply(self, changes: Iterable[Change], revision: int, rule_number: int) -> State:
         """Return the next state: each change's ``after`` in the place of what was there."""
         projects = dict(self.projects)
-        keys = self.keys
+        keys = dict(self.keys)
+        by_project: dict[str, list[Change]] = {}
         for change in changes:
-            match change.kind:
-                case "key":
-                    after = _typed(change, Key)
-                    keys = _replaced(keys, change.key, after)
-                case "project":
-                    project = _typed(change, Project)
-                    if project is None:
-                        projects.pop(change.key, None)
-                    elif change.key in projects:
-                        projects[change.key] = replace(projects[change.key], project=project)
-                    else:
-                        projects[change.key] = ProjectState(project)
-                case _:
-                    projects[change.project] = _applied(projects[change.project], change)
+            if change.kind == "key":
+                _put(keys, change.key, _typed(change, Key))
+            else:
+                by_project.setdefault(change.project, []).append(change)
+        for slug, its_changes in by_project.items():
+            state = _applied(projects.get(slug), its_changes)
+            _put(projects, slug, state)
         return State(projects, keys, revision, rule_number)
 
 
-def _applied(state: ProjectState, change: Change) -> ProjectState:
-    match change.kind:
-        case "segment":
-            return replace(state, segments=_replaced(state.segments, change.key, _typed(change, Segment)))
-        case "environment":
-            environment = _typed(change, Environment)
-            old = state.environments.get(change.key)
-            settings = {} if old is None else old.settings
-            entry = None if environment is None else EnvironmentState(environment, settings)
-            return replace(state, environments=_replaced(state.environments, change.key, entry))
-        case "setting":
-            old = state.environments[change.environment]
-            entry = replace(old, settings=_replaced(old.settings, change.key, _typed(change, Setting)))
-            return replace(state, environments=_replaced(state.environments, change.environment, entry))
-        case kind:
-            raise StoreError(f"the history holds a change of the unknown kind {kind!r}")
+def _applied(state: ProjectState | None, changes: Iterable[Change]) -> ProjectState | None:
+    """Return the next state of a project; None when a change removed the project itself."""
+    project = None if state is None else state.project
+    environments = {} if state is None else dict(state.environments)
+    segments: dict[str, Segment] | None = None
+    settings: dict[str, dict[str, Setting]] = {}
+    for change in changes:
+        match change.kind:
+            case "project":
+                project = _typed(change, Project)
+            case "environment":
+                environment = _typed(change, Environment)
+                old = environments.get(change.key)
+                entry = None
+                if environment is not None:
+                    entry = EnvironmentState(environment, {} if old is None else old.settings)
+                _put(environments, change.key, entry)
+            case "segment":
+                if segments is None:
+                    segments = {} if state is None else dict(state.segments)
+                _put(segments, change.key, _typed(change, Segment))
+            case "setting":
+                if change.environment not in settings:
+                    settings[change.environment] = dict(environments[change.environment].settings)
+                _put(settings[change.environment], change.key, _typed(change, Setting))
+            case kind:
+                raise StoreError(f"the history holds a change of the unknown kind {kind!r}")
+    if project is None:
+        return None
+    for slug, items in settings.items():
+        if slug in environments:
+            environments[slug] = replace(environments[slug], settings=items)
+    if segments is None:
+        return ProjectState(project, environments, {} if state is None else state.segments)
+    return ProjectState(project, environments, segments)
 
 
-def _replaced(old: Mapping[str, T], key: str, new: T | None) -> Mapping[str, T]:
-    merged = dict(old)
-    if new is None:
-        merged.pop(key, None)
+def _put(items: dict[str, T], key: str, item: T | None) -> None:
+    if item is None:
+        items.pop(key, None)
     else:
-        merged[key] = new
-    return merged
+        items[key] = item
 
 
 def _typed(change: Change, kind: type[T]) -> T | None:
