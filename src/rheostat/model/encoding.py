@@ -212,10 +212,11 @@ def _key(key: Key) -> dict[str, Any]:
         "environments": list(key.environments),
         "role": None if key.role is None else key.role.value,
         "declare": key.declare,
-        "name": key.name,
+        "subjects": key.subjects,
+        "description": key.description,
         "created_at": None if key.created_at is None else key.created_at.isoformat(),
         "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
-        "revoked": key.revoked,
+        "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
         "revision": key.revision,
     }
 
@@ -399,10 +400,11 @@ def _decode_key(raw: Mapping[str, Any]) -> Key:
         environments=tuple(fields.take("environments", ())),
         role=None if role is None else Role(role),
         declare=fields.take("declare", True),
-        name=fields.take("name", ""),
+        subjects=fields.take("subjects", False),
+        description=fields.take("description", ""),
         created_at=_instant(fields.take("created_at")),
         expires_at=_instant(fields.take("expires_at")),
-        revoked=fields.take("revoked", False),
+        revoked_at=_instant(fields.take("revoked_at")),
         revision=fields.take("revision"),
     )
     fields.end()

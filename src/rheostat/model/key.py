@@ -49,10 +49,11 @@ class Key:
         environments: The environments it may see; empty means all of the project's.
         role: Of a user key; None for other kinds.
         declare: A server key may declare settings.
-        name: For people.
+        subjects: A public key may name stored subjects in its context.
+        description: For people.
         created_at: Aware, UTC.
         expires_at: Aware, UTC; None never.
-        revoked: Answers UNAUTHENTICATED for good.
+        revoked_at: Aware, UTC; from then on it answers UNAUTHENTICATED for good. None while it is in force.
         revision: The newest revision that changed it.
     """
 
@@ -63,10 +64,11 @@ class Key:
     environments: tuple[str, ...] = ()
     role: Role | None = None
     declare: bool = True
-    name: str = ""
+    subjects: bool = False
+    description: str = ""
     created_at: datetime.datetime | None = None
     expires_at: datetime.datetime | None = None
-    revoked: bool = False
+    revoked_at: datetime.datetime | None = None
     revision: int = 0
 
 

@@ -1,0 +1,1 @@
+"""The use cases of a node: planning and committing change-sets, reading, evaluating, watching."""

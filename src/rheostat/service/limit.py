@@ -1,0 +1,47 @@
+"""The limits of a node, each with the name under which an error reports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a node; all can be configured.
+
+    Attributes:
+        max_commit_bytes: A Commit request, decompressed.
+        max_request_bytes: Any other request, decompressed.
+        max_value_bytes: One value, as canonical JSON.
+        max_item_bytes: One setting or segment, in its stored form.
+        max_snapshot_bytes: All settings of an environment, in their stored form.
+        max_condition_depth: Nesting of a condition.
+        max_rules: Rules of a setting in an environment.
+        max_settings: Settings of an environment.
+        max_segments: Segments of a project.
+        max_mutations: Mutations of a change-set.
+        max_streams: Open watches of this process, over all keys.
+        max_streams_per_key: Open watches of one key (in open mode: of everybody).
+        max_filters: Distinct filters that are served; further ones are ignored, and `Hello` says so.
+        max_concurrent_snapshots: Snapshots being sent at one time; others are asked to come back.
+    """
+
+    max_commit_bytes: int = 32 * MIB
+    max_request_bytes: int = 1 * MIB
+    max_value_bytes: int = 256 * KIB
+    max_item_bytes: int = 512 * KIB
+    max_snapshot_bytes: int = 64 * MIB
+    max_condition_depth: int = 32
+    max_rules: int = 5_000
+    max_settings: int = 10_000
+    max_segments: int = 2_000
+    max_mutations: int = 50_000
+    max_streams: int = 12_000
+    max_streams_per_key: int = 12_000
+    max_filters: int = 64
+    max_concurrent_snapshots: int = 16

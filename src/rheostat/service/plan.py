@@ -1,0 +1,1151 @@
+"""Planning: a state and mutations become changes and warnings, or an error. Pure.
+
+Mutations are applied in order to a draft; what the whole must satisfy (references, cycles, features, limits) is
+checked once at the end, so that a change-set may pass through states that would not be legal on their own.
+Errors name the field of the mutation that caused them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, cast
+
+from rheostat.errors import (
+    AlreadyExistsError,
+    Conflict,
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidArgumentError,
+    InvalidConditionError,
+    InvalidSettingError,
+    LimitExceededError,
+    NotFoundError,
+    PermissionDeniedError,
+    RevisionConflictError,
+    RheostatError,
+    SettingNotFoundError,
+    TypeMismatchError,
+)
+from rheostat.evaluation.analysis import attributes_read, check_condition, find_cycle
+from rheostat.evaluation.specificity import order_by_specificity
+from rheostat.model.change import (
+    SETTING_FIELDS,
+    Change,
+    DeleteRule,
+    DeleteSegment,
+    DeleteSetting,
+    Environment,
+    Item,
+    MoveRule,
+    Mutation,
+    PlanWarning,
+    Project,
+    PutEnvironment,
+    PutProject,
+    PutRule,
+    PutSegment,
+    PutSetting,
+    RenameSetting,
+    SetFeatures,
+    SetValue,
+    UnsetValue,
+)
+from rheostat.model.condition import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    Literal,
+    Not,
+    Operand,
+    Percentage,
+    SettingReference,
+    segments_of,
+    settings_of,
+    walk,
+)
+from rheostat.model.encoding import encode_item
+from rheostat.model.key import Key
+from rheostat.model.rule import TOTAL_WEIGHT, Distribution, Outcome, Rule, ValueOutcome
+from rheostat.model.setting import (
+    FEATURE_NAME,
+    METADATA_KEY,
+    RULE_ID,
+    SEGMENT_NAME,
+    SETTING_NAME,
+    SLUG,
+    Order,
+    Segment,
+    Setting,
+    Version,
+)
+from rheostat.model.state import ProjectState, State
+from rheostat.model.type import JsonType, SettingType, normalise, parse_type
+from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value, canonical_json
+from rheostat.service.credential import looks_like_credential
+from rheostat.service.limit import Limits
+from rheostat.service.schema import check_schema, validate_schema
+
+__all__ = ["Plan", "plan", "plan_key", "plan_revert"]
+
+ItemAddress = tuple[str, str, str]
+"""Environment (empty for project-wide items), kind and key of an item in a project."""
+
+_COMPARED_FIELDS: Final = ("type", "default", "features", "metadata", "aliases")
+"""What only a declaration, or a higher version, may change once code has declared a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a change-set would do.
+
+    Attributes:
+        project: The project it is about.
+        changes: One for each item that differs; empty when there is nothing to do.
+        warnings: What the writer should know.
+        rule_number: The highest rule number given, including the new ones.
+        environments: The environments whose snapshot it changes.
+    """
+
+    project: str
+    changes: tuple[Change, ...]
+    warnings: tuple[PlanWarning, ...] = ()
+    rule_number: int = 0
+    environments: tuple[str, ...] = ()
+
+
+def plan(
+    state: State,
+    project: str,
+    environment: str,
+    mutations: Sequence[Mutation],
+    *,
+    revision: int,
+    new_id: Callable[[], str],
+    limits: Limits | None = None,
+    expected_revision: int | None = None,
+) -> Plan:
+    """Apply *mutations* to a draft of *state* and return what changes.
+
+    Args:
+        state: What there is.
+        project: The slug of the project; it must exist unless the first mutation creates it.
+        environment: For mutations that name none; empty when every mutation names its own.
+        mutations: In order.
+        revision: What the changed items will carry.
+        new_id: Makes ids of settings and rules; called again when an id is taken.
+        limits: Of the node.
+        expected_revision: Refuse when an item that is touched changed after it.
+
+    Raises:
+        RheostatError: One of the classes for bad arguments, missing or taken names, conflicts, limits. Its
+            violations start with ``mutations[i]``.
+    """
+    limits = limits or Limits()
+    if len(mutations) > limits.max_mutations:
+        raise LimitExceededError(
+            f"{len(mutations)} mutations are more than {limits.max_mutations}", limit="max_mutations"
+        )
+    draft = _Draft(state, project, environment, revision, new_id, limits)
+    for index, mutation in enumerate(mutations):
+        draft.index = index
+        with_place = functools.partial(_at, f"mutations[{index}]")
+        try:
+            draft.apply(mutation)
+        except RheostatError as exc:
+            raise with_place(exc) from exc.__cause__
+    return draft.finish(expected_revision)
+
+
+def plan_revert(
+    state: State,
+    project: str,
+    undone: Sequence[Sequence[Change]],
+    *,
+    revision: int,
+    new_id: Callable[[], str],
+    limits: Limits | None = None,
+    expected_revision: int | None = None,
+    strict: bool = True,
+) -> Plan:
+    """Plan the way back from change-sets.
+
+    Args:
+        state: What there is.
+        project: The slug of the project.
+        undone: The changes of each change-set to undo, newest change-set first.
+        revision: What the changed items will carry.
+        new_id: As in `plan`.
+        limits: As in `plan`.
+        expected_revision: As in `plan`.
+        strict: Refuse when an item was changed again after the change-sets.
+
+    Raises:
+        RevisionConflictError: *strict*, and something changed again later; it lists those items.
+        RheostatError: As `plan`.
+    """
+    draft = _Draft(state, project, "", revision, new_id, limits or Limits())
+    conflicts: list[Conflict] = []
+    for changes in undone:
+        for change in reversed(changes):
+            if change.kind == "key":
+                raise FailedPreconditionError(
+                    "a change-set that made or revoked a key cannot be reverted; revoke or create keys instead"
+                )
+            address = (change.environment, change.kind, change.key)
+            current = draft.item(address)
+            if strict and not _equal(current, change.after):
+                conflicts.append(
+                    Conflict(
+                        change.kind, change.key, change.environment, current.revision if current else revision
+                    )
+                )
+                continue
+            draft.put(address, change.before)
+    if conflicts:
+        raise RevisionConflictError(max(c.revision for c in conflicts) - 1, conflicts)
+    return draft.finish(expected_revision)
+
+
+def plan_key(state: State, key: Key, *, revision: int) -> Plan:
+    """Plan the creation or replacement of a key."""
+    before = state.keys.get(key.selector)
+    after = replace(key, revision=revision)
+    if before is not None and replace(before, revision=revision) == after:
+        return Plan(key.project, ())
+    return Plan(
+        key.project,
+        (Change(key.project, "", "key", key.selector, before, after),),
+        rule_number=state.rule_number,
+    )
+
+
+def _at(place: str, exc: RheostatError) -> RheostatError:
+    """Give *exc* the place of its mutation: as violations where it has them, and in its metadata."""
+    if isinstance(exc, InvalidArgumentError):
+        exc.violations = tuple(
+            FieldViolation(
+                place
+                if not v.field
+                else v.field
+                if v.field.startswith("mutations[")
+                else f"{place}.{v.field}",
+                v.description,
+            )
+            for v in exc.violations or (FieldViolation("", exc.message),)
+        )
+        first = exc.violations[0].field
+        if not exc.message.startswith("mutations["):
+            exc.message = f"{first}: {exc.message}"
+    exc.metadata.setdefault("field", place)
+    return exc
+
+
+def _equal(left: Item | None, right: Item | None) -> bool:
+    """Tell whether two items are the same but for their revision."""
+    if left is None or right is None:
+        return left is right
+    return left is right or encode_item(replace(left, revision=0)) == encode_item(replace(right, revision=0))
+
+
+def _invalid(field_: str, message: str) -> InvalidSettingError:
+    return InvalidSettingError(message, violations=[FieldViolation(field_, message)])
+
+
+@dataclass
+class _Draft:
+    """A working copy of one project's items, by address, over an untouched state."""
+
+    state: State
+    project: str
+    environment: str
+    revision: int
+    new_id: Callable[[], str]
+    limits: Limits
+    index: int = 0
+    items: dict[ItemAddress, Item | None] = field(default_factory=dict)
+    touched_by: dict[ItemAddress, int] = field(default_factory=dict)
+    warnings: list[PlanWarning] = field(default_factory=list)
+    rule_number: int = 0
+
+    def __post_init__(self) -> None:
+        self.rule_number = self.state.rule_number
+        self._overlay: dict[str, dict[str, Setting]] = {}
+
+    # Reading through the draft.
+
+    @property
+    def base(self) -> ProjectState | None:
+        return self.state.projects.get(self.project)
+
+    def stored(self, address: ItemAddress) -> Item | None:
+        environment, kind, key = address
+        base = self.base
+        if base is None:
+            return None
+        match kind:
+            case "project":
+                return base.project if key == self.project else None
+            case "environment":
+                entry = base.environments.get(key)
+                return None if entry is None else entry.environment
+            case "segment":
+                return base.segments.get(key)
+            case "setting":
+                entry = base.environments.get(environment)
+                return None if entry is None else entry.settings.get(key)
+            case _:
+                return None
+
+    def item(self, address: ItemAddress) -> Item | None:
+        if address in self.items:
+            return self.items[address]
+        return self.stored(address)
+
+    def put(self, address: ItemAddress, item: Item | None) -> None:
+        environment, kind, key = address
+        self.items[address] = item
+        self.touched_by[address] = self.index
+        if kind == "setting":
+            settings = self.settings(environment)
+            if item is None:
+                settings.pop(key, None)
+            else:
+                settings[key] = cast("Setting", item)
+
+    def settings(self, environment: str) -> dict[str, Setting]:
+        """The draft's settings of an environment, by name."""
+        if environment not in self._overlay:
+            base = self.base
+            entry = None if base is None else base.environments.get(environment)
+            self._overlay[environment] = {} if entry is None else dict(entry.settings)
+        return self._overlay[environment]
+
+    def segments(self) -> dict[str, Segment]:
+        base = self.base
+        merged = {} if base is None else dict(base.segments)
+        for (_, kind, key), item in self.items.items():
+            if kind == "segment":
+                if item is None:
+                    merged.pop(key, None)
+                else:
+                    merged[key] = cast("Segment", item)
+        return merged
+
+    def environments(self) -> list[str]:
+        base = self.base
+        slugs = [] if base is None else list(base.environments)
+        for (_, kind, key), item in self.items.items():
+            if kind == "environment":
+                if item is None and key in slugs:
+                    slugs.remove(key)
+                elif item is not None and key not in slugs:
+                    slugs.append(key)
+        return slugs
+
+    def its_project(self) -> Project:
+        found = self.item(("", "project", self.project))
+        if found is None:
+            raise PermissionDeniedError(f"the project {self.project!r} is unknown", reason="UNKNOWN_PROJECT")
+        return cast("Project", found)
+
+    def its_environment(self, named: str) -> str:
+        environment = named or self.environment
+        known = self.environments()
+        if not environment:
+            raise InvalidArgumentError(
+                f"no environment is named; choose one of {', '.join(known) or 'none'}",
+                violations=[FieldViolation("environment", "is empty")],
+                reason="ENVIRONMENT_REQUIRED",
+            )
+        if environment not in known:
+            raise PermissionDeniedError(
+                f"the environment {environment!r} is unknown", reason="UNKNOWN_ENVIRONMENT"
+            )
+        return environment
+
+    def find(self, environment: str, name: str) -> Setting | None:
+        settings = self.settings(environment)
+        found = settings.get(name)
+        if found is None:
+            found = next((s for s in settings.values() if name in s.aliases), None)
+        return found
+
+    def its_setting(self, environment: str, name: str) -> Setting:
+        found = self.find(environment, name)
+        if found is None:
+            raise SettingNotFoundError(
+                f"the environment {environment!r} has no setting {name!r}",
+                metadata={"setting": name, "environment": environment},
+            )
+        return found
+
+    # Applying.
+
+    def apply(self, mutation: Mutation) -> None:
+        match mutation:
+            case PutProject():
+                self._put_project(mutation)
+            case PutEnvironment():
+                self._put_environment(mutation)
+            case PutSetting():
+                self._put_setting(mutation)
+            case RenameSetting():
+                self._rename_setting(mutation)
+            case DeleteSetting(name, environment):
+                environment = self.its_environment(environment)
+                self.put(("" or environment, "setting", self.its_setting(environment, name).name), None)
+            case SetValue(name, value, environment):
+                environment = self.its_environment(environment)
+                setting = self.its_setting(environment, name)
+                value = self._value(setting.type, value, "set_value.value")
+                self._put(environment, replace(setting, value=value))
+            case UnsetValue(name, environment):
+                environment = self.its_environment(environment)
+                self._put(environment, replace(self.its_setting(environment, name), value=ABSENT))
+            case PutRule():
+                self._put_rule(mutation)
+            case MoveRule():
+                self._move_rule(mutation)
+            case DeleteRule():
+                self._delete_rule(mutation)
+            case PutSegment():
+                self._put_segment(mutation)
+            case DeleteSegment(name):
+                self.its_project()
+                if self.item(("", "segment", name)) is None:
+                    raise NotFoundError(f"the project has no segment {name!r}", reason="SEGMENT_NOT_FOUND")
+                self.put(("", "segment", name), None)
+            case SetFeatures(features):
+                self._set_features(features)
+
+    def _put(self, environment: str, setting: Setting) -> None:
+        self.put((environment, "setting", setting.name), setting)
+
+    def _put_project(self, mutation: PutProject) -> None:
+        if mutation.slug != self.project:
+            raise InvalidArgumentError(
+                f"a change-set is about one project: {self.project!r}, not {mutation.slug!r}",
+                violations=[FieldViolation("put_project.slug", f"is not {self.project!r}")],
+            )
+        _check_slug(mutation.slug, "put_project.slug")
+        address = ("", "project", self.project)
+        old = cast("Project | None", self.item(address)) or Project(self.project)
+        self.put(
+            address,
+            replace(
+                old,
+                title=old.title if mutation.title is None else mutation.title,
+                description=old.description if mutation.description is None else mutation.description,
+            ),
+        )
+
+    def _put_environment(self, mutation: PutEnvironment) -> None:
+        self.its_project()
+        _check_slug(mutation.slug, "put_environment.slug")
+        address = ("", "environment", mutation.slug)
+        old = cast("Environment | None", self.item(address)) or Environment(mutation.slug)
+        self.put(
+            address,
+            replace(
+                old,
+                title=old.title if mutation.title is None else mutation.title,
+                description=old.description if mutation.description is None else mutation.description,
+                protected=old.protected if mutation.protected is None else mutation.protected,
+            ),
+        )
+
+    def _set_features(self, features: tuple[str, ...]) -> None:
+        for i, feature in enumerate(features):
+            if not FEATURE_NAME.fullmatch(feature):
+                raise _invalid(
+                    f"set_features.features[{i}]",
+                    f"the feature {feature!r} is not of the form {FEATURE_NAME.pattern}",
+                )
+        if repeated := _repeated(features):
+            raise _invalid("set_features.features", f"the feature {repeated!r} stands twice")
+        self.put(("", "project", self.project), replace(self.its_project(), features=features))
+
+    def _put_setting(self, mutation: PutSetting) -> None:
+        environment = self.its_environment(mutation.environment)
+        unknown = set(mutation.fields) - set(SETTING_FIELDS)
+        if unknown:
+            raise _invalid("put_setting.update_mask", f"the field {min(unknown)!r} is unknown")
+        old = self.find(environment, mutation.name)
+        fields = dict(mutation.fields)
+        if old is None:
+            old = self._new_setting(environment, mutation.name, fields)
+        setting = self._with_fields(environment, old, fields)
+        self._check_declared(old, setting)
+        self._put(environment, setting)
+
+    def _new_setting(self, environment: str, name: str, fields: dict[str, object]) -> Setting:
+        if not SETTING_NAME.fullmatch(name):
+            raise _invalid(
+                "put_setting.setting.name", f"the name {name!r} is not of the form {SETTING_NAME.pattern}"
+            )
+        for required in ("type", "default"):
+            if fields.get(required, ABSENT) is ABSENT:
+                raise _invalid(
+                    f"put_setting.setting.{required}",
+                    f"the setting {name!r} does not exist in {environment!r}; to create it, give its {required}",
+                )
+        type_ = self._type(cast("str", fields["type"]))
+        default = self._value(type_, cast("Value", fields["default"]), "put_setting.setting.default")
+        return Setting(id=self._identity(environment, name), name=name, type=type_, default=default)
+
+    def _identity(self, environment: str, name: str) -> str:
+        """The id under which other environments know the name, else a new one."""
+        here = {setting.id for setting in self.settings(environment).values()}
+        others = [slug for slug in self.environments() if slug != environment]
+        candidates = [found for slug in others if (found := self.settings(slug).get(name)) is not None]
+        candidates += [found for slug in others if (found := self.find(slug, name)) is not None]
+        for candidate in candidates:
+            if candidate.id not in here:
+                return candidate.id
+        return self._fresh(
+            {setting.id for slug in self.environments() for setting in self.settings(slug).values()}
+        )
+
+    def _fresh(self, taken: Iterable[str]) -> str:
+        taken = set(taken)
+        while (made := self.new_id()) in taken:
+            continue
+        return made
+
+    def _type(self, text: str) -> SettingType:
+        try:
+            type_ = parse_type(text)
+            if isinstance(type_, JsonType):
+                check_schema(type_)
+        except InvalidSettingError as exc:
+            exc.violations = (FieldViolation("put_setting.setting.type", exc.message),)
+            raise
+        return type_
+
+    def _with_fields(self, environment: str, old: Setting, fields: Mapping[str, object]) -> Setting:
+        new: dict[str, Any] = {}
+        blank = Setting(old.id, old.name, old.type, old.default)
+        for name, content in fields.items():
+            if content is ABSENT and name in ("type", "default"):
+                raise _invalid(f"put_setting.setting.{name}", f"a setting cannot be without {name}")
+            new[name] = getattr(blank, name) if content is ABSENT else content
+        if "type" in new and not isinstance(new["type"], str):
+            new["type"] = str(new["type"])
+        type_ = self._type(new["type"]) if "type" in new else old.type
+        new["type"] = type_
+        setting = replace(old, **new)
+        if str(type_) != str(old.type) or {"default", "value", "off"} & fields.keys():
+            setting = self._retyped(setting)
+        self._check_names(environment, setting)
+        self._check_features(setting)
+        for key in setting.metadata:
+            if not METADATA_KEY.fullmatch(key):
+                raise _invalid(
+                    "put_setting.setting.metadata",
+                    f"the key {key!r} is not of the form {METADATA_KEY.pattern}",
+                )
+        if repeated := _repeated(setting.tags):
+            raise _invalid("put_setting.setting.tags", f"the tag {repeated!r} stands twice")
+        return setting
+
+    def _retyped(self, setting: Setting) -> Setting:
+        """Bring every value of *setting* into the form of its type."""
+        prefix = "put_setting.setting"
+        rules = tuple(
+            replace(rule, outcome=self._outcome(setting.type, rule.outcome, f"{prefix}.rules[{i}]"))
+            for i, rule in enumerate(setting.rules)
+        )
+        return replace(
+            setting,
+            default=self._value(setting.type, setting.default, f"{prefix}.default"),
+            value=self._optional_value(setting.type, setting.value, f"{prefix}.value"),
+            off=self._optional_value(setting.type, setting.off, f"{prefix}.off"),
+            rules=rules,
+        )
+
+    def _optional_value(self, type_: SettingType, value: Value | Absent, place: str) -> Value | Absent:
+        return ABSENT if value is ABSENT else self._value(type_, value, place)
+
+    def _value(self, type_: SettingType, value: Value, place: str) -> Value:
+        try:
+            value = normalise(type_, value)
+            validate_schema(type_, value)
+        except TypeMismatchError as exc:
+            exc.violations = (FieldViolation(place, exc.message),)
+            raise
+        size = len(canonical_json(value).encode())
+        if size > self.limits.max_value_bytes:
+            raise LimitExceededError(
+                f"{place}: a value of {size} bytes is larger than {self.limits.max_value_bytes}",
+                limit="max_value_bytes",
+            )
+        kind = looks_like_credential(value)
+        if kind is not None:
+            raise InvalidSettingError(
+                f"the value looks like {kind}; configuration is not a vault, keep a reference to the secret "
+                "instead",
+                violations=[FieldViolation(place, f"looks like {kind}")],
+                reason="LOOKS_LIKE_CREDENTIAL",
+            )
+        return value
+
+    def _outcome(self, type_: SettingType, outcome: Outcome | None, place: str) -> Outcome:
+        match outcome:
+            case None:
+                raise _invalid(f"{place}.outcome", "a rule needs a value or a distribution")
+            case ValueOutcome(value):
+                return ValueOutcome(self._value(type_, value, f"{place}.value"))
+            case Distribution():
+                place = f"{place}.distribution"
+                if not outcome.unit:
+                    raise _invalid(f"{place}.unit", "a distribution needs the attribute of its unit")
+                if not outcome.variants:
+                    raise _invalid(f"{place}.variants", "a distribution needs at least one variant")
+                if repeated := _repeated([v.name for v in outcome.variants]):
+                    raise _invalid(f"{place}.variants", f"the variant {repeated!r} stands twice")
+                for i, variant in enumerate(outcome.variants):
+                    if not 0 <= variant.weight <= TOTAL_WEIGHT:
+                        raise _invalid(
+                            f"{place}.variants[{i}].weight",
+                            f"{variant.weight} is not between 0 and {TOTAL_WEIGHT}",
+                        )
+                total = sum(variant.weight for variant in outcome.variants)
+                if total != TOTAL_WEIGHT:
+                    raise _invalid(
+                        f"{place}.variants",
+                        f"the weights sum to {total} thousandths of a per cent, not {TOTAL_WEIGHT}",
+                    )
+                return replace(
+                    outcome,
+                    variants=tuple(
+                        replace(v, value=self._value(type_, v.value, f"{place}.variants[{i}].value"))
+                        for i, v in enumerate(outcome.variants)
+                    ),
+                )
+
+    def _check_names(self, environment: str, setting: Setting) -> None:
+        if repeated := _repeated(setting.names):
+            raise _invalid("put_setting.setting.aliases", f"the name {repeated!r} stands twice")
+        for alias in setting.aliases:
+            if not SETTING_NAME.fullmatch(alias):
+                raise _invalid(
+                    "put_setting.setting.aliases",
+                    f"the alias {alias!r} is not of the form {SETTING_NAME.pattern}",
+                )
+            owner = self.find(environment, alias)
+            if owner is not None and owner.id != setting.id:
+                raise AlreadyExistsError(
+                    f"the alias {alias!r} already belongs to the setting {owner.name!r} in {environment!r}",
+                    metadata={"name": alias, "environment": environment},
+                )
+
+    def _check_features(self, setting: Setting) -> None:
+        if setting.features is None:
+            return
+        if repeated := _repeated(setting.features):
+            raise _invalid("put_setting.setting.features", f"the feature {repeated!r} stands twice")
+        known = self.its_project().features
+        for feature in setting.features:
+            if feature not in known:
+                raise _invalid(
+                    "put_setting.setting.features",
+                    f"the feature {feature!r} is not registered in the project; known are "
+                    f"{', '.join(known) or 'none'}",
+                )
+
+    def _check_declared(self, old: Setting, new: Setting) -> None:
+        if not old.declared or new.version > old.version:
+            return
+        changed = [
+            name
+            for name in _COMPARED_FIELDS
+            if encode_item(replace(old, **{name: getattr(new, name)})) != encode_item(old)
+        ]
+        if changed:
+            raise FailedPreconditionError(
+                f"the setting {old.name!r} is declared by code in version {old.version}; its {changed[0]} "
+                "changes by a declaration, or with a higher version",
+                reason="DECLARED_BY_CODE",
+                metadata={"setting": old.name, "field": changed[0]},
+            )
+
+    def _rename_setting(self, mutation: RenameSetting) -> None:
+        environment = self.its_environment(mutation.environment)
+        setting = self.its_setting(environment, mutation.name)
+        if not SETTING_NAME.fullmatch(mutation.new_name):
+            raise _invalid(
+                "rename_setting.new_name",
+                f"the name {mutation.new_name!r} is not of the form {SETTING_NAME.pattern}",
+            )
+        if mutation.new_name == setting.name:
+            return
+        owner = self.find(environment, mutation.new_name)
+        if owner is not None and owner.id != setting.id:
+            raise AlreadyExistsError(
+                f"the name {mutation.new_name!r} already belongs to the setting {owner.name!r} in "
+                f"{environment!r}",
+                metadata={"name": mutation.new_name, "environment": environment},
+            )
+        aliases = (*(a for a in setting.aliases if a != mutation.new_name), setting.name)
+        self.put((environment, "setting", setting.name), None)
+        self._put(environment, replace(setting, name=mutation.new_name, aliases=aliases))
+        for other in list(self.settings(environment).values()):
+            rewritten = _renamed_references(other, setting.name, mutation.new_name)
+            if rewritten is not other:
+                self._put(environment, rewritten)
+
+    def _put_rule(self, mutation: PutRule) -> None:
+        environment = self.its_environment(mutation.environment)
+        setting = self.its_setting(environment, mutation.setting)
+        rule = mutation.rule
+        if rule.id and not RULE_ID.fullmatch(rule.id):
+            raise _invalid(
+                "put_rule.rule.id", f"the rule id {rule.id!r} is not of the form {RULE_ID.pattern}"
+            )
+        old = setting.rule(rule.id) if rule.id else None
+        if not rule.id:
+            rule = replace(rule, id=self._fresh(r.id for r in setting.rules))
+        if rule.condition is not None:
+            self._check_condition(rule.condition, "put_rule.rule.condition")
+        outcome = self._outcome(setting.type, rule.outcome, "put_rule.rule")
+        rule = _salted(replace(rule, outcome=outcome), old, setting.name)
+        if old is not None:
+            rule = replace(
+                rule, number=old.number, enabled=old.enabled if mutation.keep_enabled else rule.enabled
+            )
+        else:
+            self.rule_number += 1
+            rule = replace(rule, number=self.rule_number)
+        if old is not None and not mutation.before_id and not mutation.after_id:
+            rules = [rule if r.id == rule.id else r for r in setting.rules]
+        else:
+            rest = [r for r in setting.rules if r.id != rule.id]
+            rules = self._placed(setting, rest, rule, mutation.before_id, mutation.after_id, "put_rule")
+        if len(rules) > self.limits.max_rules:
+            raise LimitExceededError(
+                f"the setting {setting.name!r} would have more than {self.limits.max_rules} rules",
+                limit="max_rules",
+            )
+        self._put(environment, replace(setting, rules=tuple(rules)))
+
+    def _check_condition(self, condition: Condition, place: str) -> None:
+        try:
+            check_condition(condition, max_depth=self.limits.max_condition_depth)
+        except InvalidConditionError as exc:
+            exc.violations = tuple(
+                FieldViolation(f"{place}.{v.field}" if v.field else place, v.description)
+                for v in exc.violations or (FieldViolation("", exc.message),)
+            )
+            raise
+
+    def _placed(
+        self, setting: Setting, rest: list[Rule], rule: Rule, before_id: str, after_id: str, place: str
+    ) -> list[Rule]:
+        if before_id and after_id:
+            raise InvalidArgumentError(
+                "a rule goes before one rule or after one, not both",
+                violations=[FieldViolation(f"{place}.after_id", "stands beside before_id")],
+            )
+        if not before_id and not after_id:
+            return [*rest, rule]
+        if setting.order is Order.SPECIFICITY:
+            raise FailedPreconditionError(
+                f"the rules of {setting.name!r} are ordered by specificity; they cannot be placed",
+                reason="ORDERED_BY_SPECIFICITY",
+            )
+        anchor = before_id or after_id
+        at = next((i for i, other in enumerate(rest) if other.id == anchor), None)
+        if at is None:
+            raise NotFoundError(
+                f"the setting {setting.name!r} has no rule {anchor!r}", reason="RULE_NOT_FOUND"
+            )
+        at += 0 if before_id else 1
+        return [*rest[:at], rule, *rest[at:]]
+
+    def _its_rule(self, setting: Setting, rule_id: str) -> Rule:
+        rule = setting.rule(rule_id)
+        if rule is None:
+            raise NotFoundError(
+                f"the setting {setting.name!r} has no rule {rule_id!r}",
+                reason="RULE_NOT_FOUND",
+                metadata={"setting": setting.name, "rule": rule_id},
+            )
+        return rule
+
+    def _move_rule(self, mutation: MoveRule) -> None:
+        environment = self.its_environment(mutation.environment)
+        setting = self.its_setting(environment, mutation.setting)
+        rule = self._its_rule(setting, mutation.rule_id)
+        if not mutation.before_id and not mutation.after_id:
+            raise InvalidArgumentError(
+                "a move names the rule to go before or after",
+                violations=[FieldViolation("move_rule.before_id", "is empty, and so is after_id")],
+            )
+        rest = [r for r in setting.rules if r.id != rule.id]
+        rules = self._placed(setting, rest, rule, mutation.before_id, mutation.after_id, "move_rule")
+        self._put(environment, replace(setting, rules=tuple(rules)))
+
+    def _delete_rule(self, mutation: DeleteRule) -> None:
+        environment = self.its_environment(mutation.environment)
+        setting = self.its_setting(environment, mutation.setting)
+        rule = self._its_rule(setting, mutation.rule_id)
+        self._put(environment, replace(setting, rules=tuple(r for r in setting.rules if r.id != rule.id)))
+
+    def _put_segment(self, mutation: PutSegment) -> None:
+        self.its_project()
+        segment = mutation.segment
+        if not SEGMENT_NAME.fullmatch(segment.name):
+            raise _invalid(
+                "put_segment.segment.name",
+                f"the name {segment.name!r} is not of the form {SEGMENT_NAME.pattern}",
+            )
+        self._check_condition(segment.condition, "put_segment.segment.condition")
+        address = ("", "segment", segment.name)
+        old = cast("Segment | None", self.item(address))
+        condition = _salted_condition(segment.condition, None if old is None else old.condition, segment.name)
+        description = segment.description
+        if mutation.keep_description:
+            description = "" if old is None else old.description
+        self.put(address, Segment(segment.name, condition, description))
+
+    # Finishing.
+
+    def finish(self, expected_revision: int | None) -> Plan:
+        self._reorder()
+        changes = tuple(self._changes())
+        if expected_revision is not None:
+            self._check_expected(expected_revision)
+        self._check_whole(changes)
+        project_wide = any(change.kind == "segment" for change in changes) or any(
+            change.kind == "project" and _features(change.before) != _features(change.after)
+            for change in changes
+        )
+        environments = (
+            tuple(self.environments())
+            if project_wide
+            else tuple(dict.fromkeys(change.environment for change in changes if change.environment))
+        )
+        return Plan(self.project, changes, tuple(self.warnings), self.rule_number, environments)
+
+    def _reorder(self) -> None:
+        """Put the rules of SPECIFICITY settings in order: of those touched, or of all when features moved."""
+        project = cast("Project | None", self.item(("", "project", self.project)))
+        features = () if project is None else project.features
+        stored = self.base
+        everywhere = stored is not None and stored.project.features != features
+        for environment in self.environments():
+            for setting in list(self.settings(environment).values()):
+                address = (environment, "setting", setting.name)
+                if setting.order is not Order.SPECIFICITY or not (everywhere or address in self.items):
+                    continue
+                self.index = self.touched_by.get(address, self.index)
+                hierarchy = features
+                if setting.features is not None:
+                    hierarchy = tuple(f for f in features if f in setting.features)
+                try:
+                    rules = order_by_specificity(setting.rules, hierarchy)
+                except RheostatError as exc:
+                    raise _at(f"mutations[{self.index}]", exc) from None
+                if rules != setting.rules:
+                    self._put(environment, replace(setting, rules=rules))
+
+    def _changes(self) -> Iterator[Change]:
+        # Project-wide items first: who applies the changes in order then never meets an unknown environment.
+        rank = {"project": 0, "environment": 1, "segment": 2, "setting": 3}
+        for address in sorted(self.items, key=lambda a: (rank[a[1]], a[0], a[2])):
+            environment, kind, key = address
+            before, after = self.stored(address), self.items[address]
+            if _equal(before, after):
+                continue
+            if after is not None:
+                after = replace(after, revision=self.revision)
+            yield Change(self.project, environment, kind, key, before, after)
+
+    def _check_expected(self, expected_revision: int) -> None:
+        conflicts = [
+            Conflict(kind, key, environment, before.revision)
+            for environment, kind, key in self.items
+            if (before := self.stored((environment, kind, key))) is not None
+            and before.revision > expected_revision
+        ]
+        if conflicts:
+            raise RevisionConflictError(expected_revision, conflicts)
+
+    def _check_whole(self, changes: Sequence[Change]) -> None:
+        segments = self.segments()
+        if len(segments) > self.limits.max_segments:
+            raise LimitExceededError(
+                f"the project would have more than {self.limits.max_segments} segments", limit="max_segments"
+            )
+        changed_segments = {c.key for c in changes if c.kind == "segment"}
+        features_changed = any(
+            c.kind == "project" and _features(c.before) != _features(c.after) for c in changes
+        )
+        removed_names = {
+            environment: {
+                c.key
+                for c in changes
+                if c.kind == "setting" and c.environment == environment and c.after is None
+            }
+            for environment in self.environments()
+        }
+        for name in changed_segments & segments.keys():
+            self._check_item_size("segment", name, segments[name])
+        self._check_segment_references(segments, changed_segments)
+        for environment in self.environments():
+            touched = {c.key for c in changes if c.kind == "setting" and c.environment == environment}
+            if not (touched or changed_segments or features_changed):
+                continue
+            settings = self.settings(environment)
+            if len(settings) > self.limits.max_settings:
+                raise LimitExceededError(
+                    f"the environment {environment!r} would have more than {self.limits.max_settings} settings",
+                    limit="max_settings",
+                )
+            whole = _Whole(self, environment, settings, segments)
+            # A removal or a segment can break any setting; anything else only what it touches.
+            everything = bool(changed_segments or features_changed or removed_names.get(environment))
+            for name in settings if everything else sorted(touched & settings.keys()):
+                whole.check(settings[name], touched=name in touched)
+
+    def _check_segment_references(self, segments: Mapping[str, Segment], changed: set[str]) -> None:
+        for segment in segments.values():
+            for name in sorted(segments_of(segment.condition) - segments.keys()):
+                self._missing_segment(name, f"the segment {segment.name!r}", ("", "segment", segment.name))
+
+    def _missing_segment(self, name: str, user: str, address: ItemAddress) -> None:
+        if self.stored(("", "segment", name)) is not None:
+            raise self._placed_error(
+                ("", "segment", name),
+                FailedPreconditionError(
+                    f"the segment {name!r} is in use by {user}",
+                    reason="IN_USE",
+                    metadata={"segment": name, "user": user},
+                ),
+            )
+        raise self._placed_error(
+            address,
+            InvalidConditionError(
+                f"{user} refers to the segment {name!r}, which does not exist", reason="UNKNOWN_SEGMENT"
+            ),
+        )
+
+    def _placed_error(self, address: ItemAddress, exc: RheostatError) -> RheostatError:
+        index = self.touched_by.get(address)
+        return exc if index is None else _at(f"mutations[{index}]", exc)
+
+    def _check_item_size(self, kind: str, key: str, item: Item) -> None:
+        size = len(encode_item(item).encode())
+        if size > self.limits.max_item_bytes:
+            raise LimitExceededError(
+                f"the {kind} {key!r} would take {size} bytes, more than {self.limits.max_item_bytes}",
+                limit="max_item_bytes",
+            )
+
+
+class _Whole:
+    """What one environment must satisfy as a whole after the mutations."""
+
+    def __init__(
+        self,
+        draft: _Draft,
+        environment: str,
+        settings: Mapping[str, Setting],
+        segments: Mapping[str, Segment],
+    ) -> None:
+        self._draft = draft
+        self._environment = environment
+        self._settings = settings
+        self._segments = segments
+        self._aliases = {alias for setting in settings.values() for alias in setting.aliases}
+        from rheostat.model.snapshot import Snapshot
+
+        self._snapshot = Snapshot(0, settings, segments)
+
+    def check(self, setting: Setting, *, touched: bool) -> None:
+        draft, environment = self._draft, self._environment
+        address = (environment, "setting", setting.name)
+        if touched:
+            draft._check_item_size("setting", setting.name, setting)
+        known = draft.its_project().features
+        for feature in setting.features or ():
+            if feature not in known:
+                raise draft._placed_error(
+                    ("", "project", draft.project),
+                    FailedPreconditionError(
+                        f"the feature {feature!r} is in use by the setting {setting.name!r} in {environment!r}",
+                        reason="IN_USE",
+                        metadata={"feature": feature, "setting": setting.name},
+                    ),
+                )
+        for rule in setting.rules:
+            user = f"rule {rule.id!r} of the setting {setting.name!r} in {environment!r}"
+            if rule.condition is not None:
+                self._check_references(rule.condition, user, address)
+            if setting.features is not None:
+                self._check_read(setting, rule, user, address)
+            elif touched:
+                self._warn_undeclared(rule, known)
+        if any(rule.condition is not None for rule in setting.rules):
+            cycle = find_cycle(self._snapshot, setting.name)
+            if cycle is not None:
+                raise draft._placed_error(
+                    address,
+                    FailedPreconditionError(
+                        f"in {environment!r} the references form a cycle: {' → '.join(cycle)}", reason="CYCLE"
+                    ),
+                )
+
+    def _check_references(self, condition: Condition, user: str, address: ItemAddress) -> None:
+        for name in sorted(segments_of(condition)):
+            if name not in self._segments:
+                self._draft._missing_segment(name, user, address)
+        names = set(settings_of(condition))
+        for name in sorted(segments_of(condition)):
+            names |= self._settings_behind(name, set())
+        for name in sorted(names):
+            if name in self._settings or name in self._aliases:
+                continue
+            gone = (self._environment, "setting", name)
+            if self._draft.stored(gone) is not None:
+                raise self._draft._placed_error(
+                    gone,
+                    FailedPreconditionError(
+                        f"the setting {name!r} is in use by {user}",
+                        reason="IN_USE",
+                        metadata={"setting": name, "user": user},
+                    ),
+                )
+            raise self._draft._placed_error(
+                address,
+                InvalidConditionError(
+                    f"{user} refers to the setting {name!r}, which does not exist in {self._environment!r}",
+                    reason="UNKNOWN_SETTING",
+                ),
+            )
+
+    def _settings_behind(self, segment: str, seen: set[str]) -> set[str]:
+        if segment in seen or segment not in self._segments:
+            return set()
+        seen.add(segment)
+        condition = self._segments[segment].condition
+        names = set(settings_of(condition))
+        for inner in segments_of(condition):
+            names |= self._settings_behind(inner, seen)
+        return names
+
+    def _check_read(self, setting: Setting, rule: Rule, user: str, address: ItemAddress) -> None:
+        for attribute in sorted(attributes_read(self._snapshot, rule)):
+            if attribute not in (setting.features or ()):
+                raise self._draft._placed_error(
+                    address,
+                    InvalidConditionError(
+                        f"{user} reads the attribute {attribute!r}, which is not among the setting's features "
+                        f"({', '.join(setting.features or ()) or 'none'})",
+                        reason="UNDECLARED_FEATURE",
+                        metadata={"attribute": attribute, "setting": setting.name},
+                    ),
+                )
+
+    def _warn_undeclared(self, rule: Rule, known: tuple[str, ...]) -> None:
+        if not known:
+            return
+        for attribute in sorted(attributes_read(self._snapshot, rule)):
+            warning = PlanWarning(
+                "UNDECLARED_ATTRIBUTE",
+                f"the attribute {attribute!r} is not among the project's features",
+                self._draft.index,
+            )
+            if attribute not in known and warning not in self._draft.warnings:
+                self._draft.warnings.append(warning)
+
+
+def _features(item: Item | None) -> tuple[str, ...]:
+    return item.features if isinstance(item, Project) else ()
+
+
+def _check_slug(slug: str, place: str) -> None:
+    if not SLUG.fullmatch(slug):
+        message = f"{slug!r} is not of the form {SLUG.pattern}"
+        raise InvalidArgumentError(
+            message, violations=[FieldViolation(place, message)], reason="INVALID_SLUG"
+        )
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _salted(rule: Rule, old: Rule | None, name: str) -> Rule:
+    """Write out absent salts: what the replaced rule had, else the setting's name."""
+    outcome = rule.outcome
+    if isinstance(outcome, Distribution) and not outcome.salt:
+        kept = old.outcome.salt if old is not None and isinstance(old.outcome, Distribution) else name
+        outcome = replace(outcome, salt=kept)
+    condition = rule.condition
+    if condition is not None:
+        condition = _salted_condition(condition, None if old is None else old.condition, name)
+    return replace(rule, outcome=outcome, condition=condition)
+
+
+def _salted_condition(condition: Condition, old: Condition | None, name: str) -> Condition:
+    salts: dict[str, str] = {}
+    if old is not None:
+        for part in walk(old):
+            if isinstance(part, Percentage):
+                salts.setdefault(part.attribute, part.salt)
+
+    def fill(part: Condition) -> Condition:
+        match part:
+            case Percentage(attribute, ""):
+                return replace(part, salt=salts.get(attribute, name))
+            case AllOf(conditions):
+                return AllOf(tuple(fill(inner) for inner in conditions))
+            case AnyOf(conditions):
+                return AnyOf(tuple(fill(inner) for inner in conditions))
+            case Not(inner):
+                return Not(fill(inner))
+            case _:
+                return part
+
+    if any(isinstance(part, Percentage) and not part.salt for part in walk(condition)):
+        return fill(condition)
+    return condition
+
+
+def _renamed_references(setting: Setting, old: str, new: str) -> Setting:
+    """Return *setting* with its references to *old* pointing to *new*; itself when it has none."""
+
+    def operand(part: Operand) -> Operand:
+        return SettingReference(new) if isinstance(part, SettingReference) and part.name == old else part
+
+    def rewrite(part: Condition) -> Condition:
+        match part:
+            case Comparison(left, _, right):
+                return replace(part, left=operand(left), right=None if right is None else operand(right))
+            case AllOf(conditions):
+                return AllOf(tuple(rewrite(inner) for inner in conditions))
+            case AnyOf(conditions):
+                return AnyOf(tuple(rewrite(inner) for inner in conditions))
+            case Not(inner):
+                return Not(rewrite(inner))
+            case _:
+                return part
+
+    if not any(rule.condition is not None and old in settings_of(rule.condition) for rule in setting.rules):
+        return setting
+    return replace(
+        setting,
+        rules=tuple(
+            rule if rule.condition is None else replace(rule, condition=rewrite(rule.condition))
+            for rule in setting.rules
+        ),
+    )
