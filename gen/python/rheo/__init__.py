@@ -1,0 +1,1 @@
+"""Generated clients and messages of the Rheostat protocol."""
