@@ -4,20 +4,14 @@ Our proto files import it for their request rules. The registry that publishes i
 offline, and a copy in the repository would drift from the validator; the wheel, which `uv.lock` pins, is the
 one source of both. Comments and the options of its own fields (CEL expressions that the validator has built
 in) are left out: only names, numbers and types are needed to encode our annotations.
-
-Usage: `python tools/validate_proto.py OUTPUT_DIRECTORY`
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
+import protovalidate
 from google.protobuf import descriptor_pb2
-from protovalidate._gen.buf.validate import validate_pb
-
-PATH = "buf/validate/validate.proto"
 
 # 2^29, one past the highest field number: protoc writes `to max` for it.
 _END_OF_FIELD_NUMBERS = 536870912
@@ -52,7 +46,9 @@ _LABELS = {
 
 def descriptor() -> descriptor_pb2.FileDescriptorProto:
     """Return the descriptor that the installed validator was built with."""
-    return descriptor_pb2.FileDescriptorProto.FromString(validate_pb.desc().proto.to_binary())
+    return descriptor_pb2.FileDescriptorProto.FromString(
+        protovalidate.ViolationPb.desc().file.proto.to_binary()
+    )
 
 
 def render(file: descriptor_pb2.FileDescriptorProto) -> str:
@@ -103,10 +99,10 @@ def _message(message: descriptor_pb2.DescriptorProto) -> Iterator[str]:
             yield from _indent(_field(field, maps))
         elif field.oneof_index not in opened:
             opened.add(field.oneof_index)
-            members = (f for f in message.field if f.HasField("oneof_index") and f.oneof_index == field.oneof_index)
             yield f"  oneof {message.oneof_decl[field.oneof_index].name} {{"
-            for member in members:
-                yield f"    {_type(member)} {member.name} = {member.number};"
+            for member in message.field:
+                if member.HasField("oneof_index") and member.oneof_index == field.oneof_index:
+                    yield f"    {_type(member)} {member.name} = {member.number};"
             yield "  }"
     for extensions in message.extension_range:
         yield f"  extensions {_numbers(extensions.start, extensions.end)};"
@@ -155,13 +151,3 @@ def _indent(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         yield f"  {line}"
 
-
-def main() -> None:
-    (directory,) = sys.argv[1:]
-    target = Path(directory, PATH)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(render(descriptor()), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

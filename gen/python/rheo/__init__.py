@@ -1,1 +1,1 @@
-"""Generated clients and messages of the Rheostat protocol."""
+"""Generated messages and clients of the Rheostat protocol."""

@@ -1,1 +1,1 @@
-"""Version 1 of the Rheostat protocol, generated from `proto/rheo/v1`."""
+"""Version 1 of the protocol, generated from `proto/rheo/v1`."""
