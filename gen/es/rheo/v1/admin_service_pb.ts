@@ -24,7 +24,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/admin_service.proto.
  */
 export const file_rheo_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("ChtyaGVvL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SB3JoZW8udjEi5gEKDUNvbW1pdFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIkCgltdXRhdGlvbnMYAyADKAsyES5yaGVvLnYxLk11dGF0aW9uEg8KB21lc3NhZ2UYBCABKAkSDgoGYXV0aG9yGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSHgoRZXhwZWN0ZWRfcmV2aXNpb24YByABKARIAIgBARIPCgdkcnlfcnVuGAggASgIEg0KBWZvcmNlGAkgASgIQhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOQ29tbWl0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgi9QEKDVJldmVydFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRISCghyZXZpc2lvbhgDIAEoBEgAEhUKC3RvX3JldmlzaW9uGAQgASgESAASDwoHbWVzc2FnZRgFIAEoCRIOCgZhdXRob3IYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIeChFleHBlY3RlZF9yZXZpc2lvbhgIIAEoBEgBiAEBEg8KB2RyeV9ydW4YCSABKAgSDQoFZm9yY2UYCiABKAhCCAoGdGFyZ2V0QhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOUmV2ZXJ0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgiYQoNRXhwb3J0UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDGVudmlyb25tZW50cxgDIAMoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiwAEKDkV4cG9ydFJlc3BvbnNlEiEKB3Byb2plY3QYASABKAsyEC5yaGVvLnYxLlByb2plY3QSLwoMZW52aXJvbm1lbnRzGAIgAygLMhkucmhlby52MS5FbnZpcm9ubWVudFN0YXRlEiIKCHNlZ21lbnRzGAMgAygLMhAucmhlby52MS5TZWdtZW50EhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEEhIKCmdlbmVyYXRpb24YBiABKAQiYQoQRW52aXJvbm1lbnRTdGF0ZRIpCgtlbnZpcm9ubWVudBgBIAEoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSIgoIc2V0dGluZ3MYAiADKAsyEC5yaGVvLnYxLlNldHRpbmcizQIKEENyZWF0ZUtleVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxlbnZpcm9ubWVudHMYAyADKAkSHgoEa2luZBgEIAEoDjIQLnJoZW8udjEuS2V5S2luZBIbCgRyb2xlGAUgASgOMg0ucmhlby52MS5Sb2xlEhIKCnN0b3JlX3dpZGUYBiABKAgSFAoHZGVjbGFyZRgHIAEoCEgAiAEBEhAKCHN1YmplY3RzGAggASgIEhMKC2Rlc2NyaXB0aW9uGAkgASgJEi4KCmV4cGlyZXNfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYCyABKAkSDgoGYXV0aG9yGAwgASgJEhIKCnJlcXVlc3RfaWQYDSABKAlCCgoIX2RlY2xhcmUidQoRQ3JlYXRlS2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSDQoFdG9rZW4YAiABKAkSEAoIcmV2aXNpb24YAyABKAQSEgoKZ2VuZXJhdGlvbhgEIAEoBBIQCghyZXBsYXllZBgFIAEoCCJ/ChBSZXZva2VLZXlSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEAoIc2VsZWN0b3IYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIOCgZhdXRob3IYBSABKAkSEgoKcmVxdWVzdF9pZBgGIAEoCSJmChFSZXZva2VLZXlSZXNwb25zZRIZCgNrZXkYASABKAsyDC5yaGVvLnYxLktleRIQCghyZXZpc2lvbhgCIAEoBBISCgpnZW5lcmF0aW9uGAMgASgEEhAKCHJlcGxheWVkGAQgASgIIk8KEUdldFByb2plY3RSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSFAoMbWluX3JldmlzaW9uGAMgASgEIkkKEkdldFByb2plY3RSZXNwb25zZRIhCgdwcm9qZWN0GAEgASgLMhAucmhlby52MS5Qcm9qZWN0EhAKCHJldmlzaW9uGAIgASgEIlIKE0xpc3RQcm9qZWN0c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkSFAoMbWluX3JldmlzaW9uGAMgASgEIlMKFExpc3RQcm9qZWN0c1Jlc3BvbnNlEiIKCHByb2plY3RzGAEgAygLMhAucmhlby52MS5Qcm9qZWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJTChVHZXRFbnZpcm9ubWVudFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxtaW5fcmV2aXNpb24YAyABKAQiVQoWR2V0RW52aXJvbm1lbnRSZXNwb25zZRIpCgtlbnZpcm9ubWVudBgBIAEoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSEAoIcmV2aXNpb24YAiABKAQifAoXTGlzdEVudmlyb25tZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxtaW5fcmV2aXNpb24YBSABKAQiXwoYTGlzdEVudmlyb25tZW50c1Jlc3BvbnNlEioKDGVudmlyb25tZW50cxgBIAMoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIl0KEUdldFNldHRpbmdSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDAoEbmFtZRgDIAEoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiSQoSR2V0U2V0dGluZ1Jlc3BvbnNlEiEKB3NldHRpbmcYASABKAsyEC5yaGVvLnYxLlNldHRpbmcSEAoIcmV2aXNpb24YAiABKAQiiAEKE0xpc3RTZXR0aW5nc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIOCgZwcmVmaXgYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkSFAoMbWluX3JldmlzaW9uGAYgASgEImUKFExpc3RTZXR0aW5nc1Jlc3BvbnNlEiIKCHNldHRpbmdzGAEgAygLMhAucmhlby52MS5TZXR0aW5nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCJdChFHZXRTZWdtZW50UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEgwKBG5hbWUYAyABKAkSFAoMbWluX3JldmlzaW9uGAQgASgEIkkKEkdldFNlZ21lbnRSZXNwb25zZRIhCgdzZWdtZW50GAEgASgLMhAucmhlby52MS5TZWdtZW50EhAKCHJldmlzaW9uGAIgASgEIngKE0xpc3RTZWdtZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxtaW5fcmV2aXNpb24YBSABKAQiZQoUTGlzdFNlZ21lbnRzUmVzcG9uc2USIgoIc2VnbWVudHMYASADKAsyEC5yaGVvLnYxLlNlZ21lbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgEIlAKEkdldEZlYXR1cmVzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDG1pbl9yZXZpc2lvbhgDIAEoBCI5ChNHZXRGZWF0dXJlc1Jlc3BvbnNlEhAKCGZlYXR1cmVzGAEgAygJEhAKCHJldmlzaW9uGAIgASgEIkwKEkdldFJldmlzaW9uUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhAKCHJldmlzaW9uGAMgASgEIj0KE0dldFJldmlzaW9uUmVzcG9uc2USJgoKY2hhbmdlX3NldBgBIAEoCzISLnJoZW8udjEuQ2hhbmdlU2V0IooBChRMaXN0UmV2aXNpb25zUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEg8KB3NldHRpbmcYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkSFAoMbWluX3JldmlzaW9uGAYgASgEIlkKFUxpc3RSZXZpc2lvbnNSZXNwb25zZRInCgtjaGFuZ2Vfc2V0cxgBIAMoCzISLnJoZW8udjEuQ2hhbmdlU2V0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJdCg1HZXRLZXlSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEAoIc2VsZWN0b3IYAyABKAkSFAoMbWluX3JldmlzaW9uGAQgASgEIj0KDkdldEtleVJlc3BvbnNlEhkKA2tleRgBIAEoCzIMLnJoZW8udjEuS2V5EhAKCHJldmlzaW9uGAIgASgEInQKD0xpc3RLZXlzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJEhQKDG1pbl9yZXZpc2lvbhgFIAEoBCJHChBMaXN0S2V5c1Jlc3BvbnNlEhoKBGtleXMYASADKAsyDC5yaGVvLnYxLktleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYQoSTGlzdENsaWVudHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkiVgoTTGlzdENsaWVudHNSZXNwb25zZRImCgdjbGllbnRzGAEgAygLMhUucmhlby52MS5DbGllbnRSZXBvcnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMqQLCgxBZG1pblNlcnZpY2USOQoGQ29tbWl0EhYucmhlby52MS5Db21taXRSZXF1ZXN0Ghcucmhlby52MS5Db21taXRSZXNwb25zZRI5CgZSZXZlcnQSFi5yaGVvLnYxLlJldmVydFJlcXVlc3QaFy5yaGVvLnYxLlJldmVydFJlc3BvbnNlEj4KBkV4cG9ydBIWLnJoZW8udjEuRXhwb3J0UmVxdWVzdBoXLnJoZW8udjEuRXhwb3J0UmVzcG9uc2UiA5ACARJCCglDcmVhdGVLZXkSGS5yaGVvLnYxLkNyZWF0ZUtleVJlcXVlc3QaGi5yaGVvLnYxLkNyZWF0ZUtleVJlc3BvbnNlEkIKCVJldm9rZUtleRIZLnJoZW8udjEuUmV2b2tlS2V5UmVxdWVzdBoaLnJoZW8udjEuUmV2b2tlS2V5UmVzcG9uc2USSgoKR2V0UHJvamVjdBIaLnJoZW8udjEuR2V0UHJvamVjdFJlcXVlc3QaGy5yaGVvLnYxLkdldFByb2plY3RSZXNwb25zZSIDkAIBElAKDExpc3RQcm9qZWN0cxIcLnJoZW8udjEuTGlzdFByb2plY3RzUmVxdWVzdBodLnJoZW8udjEuTGlzdFByb2plY3RzUmVzcG9uc2UiA5ACARJWCg5HZXRFbnZpcm9ubWVudBIeLnJoZW8udjEuR2V0RW52aXJvbm1lbnRSZXF1ZXN0Gh8ucmhlby52MS5HZXRFbnZpcm9ubWVudFJlc3BvbnNlIgOQAgESXAoQTGlzdEVudmlyb25tZW50cxIgLnJoZW8udjEuTGlzdEVudmlyb25tZW50c1JlcXVlc3QaIS5yaGVvLnYxLkxpc3RFbnZpcm9ubWVudHNSZXNwb25zZSIDkAIBEkoKCkdldFNldHRpbmcSGi5yaGVvLnYxLkdldFNldHRpbmdSZXF1ZXN0Ghsucmhlby52MS5HZXRTZXR0aW5nUmVzcG9uc2UiA5ACARJQCgxMaXN0U2V0dGluZ3MSHC5yaGVvLnYxLkxpc3RTZXR0aW5nc1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RTZXR0aW5nc1Jlc3BvbnNlIgOQAgESSgoKR2V0U2VnbWVudBIaLnJoZW8udjEuR2V0U2VnbWVudFJlcXVlc3QaGy5yaGVvLnYxLkdldFNlZ21lbnRSZXNwb25zZSIDkAIBElAKDExpc3RTZWdtZW50cxIcLnJoZW8udjEuTGlzdFNlZ21lbnRzUmVxdWVzdBodLnJoZW8udjEuTGlzdFNlZ21lbnRzUmVzcG9uc2UiA5ACARJNCgtHZXRGZWF0dXJlcxIbLnJoZW8udjEuR2V0RmVhdHVyZXNSZXF1ZXN0Ghwucmhlby52MS5HZXRGZWF0dXJlc1Jlc3BvbnNlIgOQAgESTQoLR2V0UmV2aXNpb24SGy5yaGVvLnYxLkdldFJldmlzaW9uUmVxdWVzdBocLnJoZW8udjEuR2V0UmV2aXNpb25SZXNwb25zZSIDkAIBElMKDUxpc3RSZXZpc2lvbnMSHS5yaGVvLnYxLkxpc3RSZXZpc2lvbnNSZXF1ZXN0Gh4ucmhlby52MS5MaXN0UmV2aXNpb25zUmVzcG9uc2UiA5ACARI+CgZHZXRLZXkSFi5yaGVvLnYxLkdldEtleVJlcXVlc3QaFy5yaGVvLnYxLkdldEtleVJlc3BvbnNlIgOQAgESRAoITGlzdEtleXMSGC5yaGVvLnYxLkxpc3RLZXlzUmVxdWVzdBoZLnJoZW8udjEuTGlzdEtleXNSZXNwb25zZSIDkAIBEk0KC0xpc3RDbGllbnRzEhsucmhlby52MS5MaXN0Q2xpZW50c1JlcXVlc3QaHC5yaGVvLnYxLkxpc3RDbGllbnRzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_google_protobuf_timestamp, file_rheo_v1_change, file_rheo_v1_client, file_rheo_v1_key, file_rheo_v1_project, file_rheo_v1_segment, file_rheo_v1_setting]);
+  fileDesc("ChtyaGVvL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SB3JoZW8udjEi5gEKDUNvbW1pdFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIkCgltdXRhdGlvbnMYAyADKAsyES5yaGVvLnYxLk11dGF0aW9uEg8KB21lc3NhZ2UYBCABKAkSDgoGYXV0aG9yGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSHgoRZXhwZWN0ZWRfcmV2aXNpb24YByABKARIAIgBARIPCgdkcnlfcnVuGAggASgIEg0KBWZvcmNlGAkgASgIQhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOQ29tbWl0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgi9QEKDVJldmVydFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRISCghyZXZpc2lvbhgDIAEoBEgAEhUKC3RvX3JldmlzaW9uGAQgASgESAASDwoHbWVzc2FnZRgFIAEoCRIOCgZhdXRob3IYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIeChFleHBlY3RlZF9yZXZpc2lvbhgIIAEoBEgBiAEBEg8KB2RyeV9ydW4YCSABKAgSDQoFZm9yY2UYCiABKAhCCAoGdGFyZ2V0QhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOUmV2ZXJ0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgiYQoNRXhwb3J0UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDGVudmlyb25tZW50cxgDIAMoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiwAEKDkV4cG9ydFJlc3BvbnNlEiEKB3Byb2plY3QYASABKAsyEC5yaGVvLnYxLlByb2plY3QSLwoMZW52aXJvbm1lbnRzGAIgAygLMhkucmhlby52MS5FbnZpcm9ubWVudFN0YXRlEiIKCHNlZ21lbnRzGAMgAygLMhAucmhlby52MS5TZWdtZW50EhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEEhIKCmdlbmVyYXRpb24YBiABKAQiYQoQRW52aXJvbm1lbnRTdGF0ZRIpCgtlbnZpcm9ubWVudBgBIAEoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSIgoIc2V0dGluZ3MYAiADKAsyEC5yaGVvLnYxLlNldHRpbmcizQIKEENyZWF0ZUtleVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxlbnZpcm9ubWVudHMYAyADKAkSHgoEa2luZBgEIAEoDjIQLnJoZW8udjEuS2V5S2luZBIbCgRyb2xlGAUgASgOMg0ucmhlby52MS5Sb2xlEhIKCnN0b3JlX3dpZGUYBiABKAgSFAoHZGVjbGFyZRgHIAEoCEgAiAEBEhAKCHN1YmplY3RzGAggASgIEhMKC2Rlc2NyaXB0aW9uGAkgASgJEi4KCmV4cGlyZXNfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYCyABKAkSDgoGYXV0aG9yGAwgASgJEhIKCnJlcXVlc3RfaWQYDSABKAlCCgoIX2RlY2xhcmUidgoRQ3JlYXRlS2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSDgoGc2VjcmV0GAIgASgJEhAKCHJldmlzaW9uGAMgASgEEhIKCmdlbmVyYXRpb24YBCABKAQSEAoIcmVwbGF5ZWQYBSABKAgifwoQUmV2b2tlS2V5UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhAKCHNlbGVjdG9yGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSDgoGYXV0aG9yGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkiZgoRUmV2b2tlS2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSEAoIcmV2aXNpb24YAiABKAQSEgoKZ2VuZXJhdGlvbhgDIAEoBBIQCghyZXBsYXllZBgEIAEoCCJPChFHZXRQcm9qZWN0UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDG1pbl9yZXZpc2lvbhgDIAEoBCJJChJHZXRQcm9qZWN0UmVzcG9uc2USIQoHcHJvamVjdBgBIAEoCzIQLnJoZW8udjEuUHJvamVjdBIQCghyZXZpc2lvbhgCIAEoBCJSChNMaXN0UHJvamVjdHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRISCgpwYWdlX3Rva2VuGAIgASgJEhQKDG1pbl9yZXZpc2lvbhgDIAEoBCJTChRMaXN0UHJvamVjdHNSZXNwb25zZRIiCghwcm9qZWN0cxgBIAMoCzIQLnJoZW8udjEuUHJvamVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUwoVR2V0RW52aXJvbm1lbnRSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSFAoMbWluX3JldmlzaW9uGAMgASgEIlUKFkdldEVudmlyb25tZW50UmVzcG9uc2USKQoLZW52aXJvbm1lbnQYASABKAsyFC5yaGVvLnYxLkVudmlyb25tZW50EhAKCHJldmlzaW9uGAIgASgEInwKF0xpc3RFbnZpcm9ubWVudHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbWluX3JldmlzaW9uGAUgASgEIl8KGExpc3RFbnZpcm9ubWVudHNSZXNwb25zZRIqCgxlbnZpcm9ubWVudHMYASADKAsyFC5yaGVvLnYxLkVudmlyb25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJdChFHZXRTZXR0aW5nUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEgwKBG5hbWUYAyABKAkSFAoMbWluX3JldmlzaW9uGAQgASgEIkkKEkdldFNldHRpbmdSZXNwb25zZRIhCgdzZXR0aW5nGAEgASgLMhAucmhlby52MS5TZXR0aW5nEhAKCHJldmlzaW9uGAIgASgEIogBChNMaXN0U2V0dGluZ3NSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDgoGcHJlZml4GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJEhQKDG1pbl9yZXZpc2lvbhgGIAEoBCJlChRMaXN0U2V0dGluZ3NSZXNwb25zZRIiCghzZXR0aW5ncxgBIAMoCzIQLnJoZW8udjEuU2V0dGluZxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEAoIcmV2aXNpb24YAyABKAQiXQoRR2V0U2VnbWVudFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEhQKDG1pbl9yZXZpc2lvbhgEIAEoBCJJChJHZXRTZWdtZW50UmVzcG9uc2USIQoHc2VnbWVudBgBIAEoCzIQLnJoZW8udjEuU2VnbWVudBIQCghyZXZpc2lvbhgCIAEoBCJ4ChNMaXN0U2VnbWVudHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbWluX3JldmlzaW9uGAUgASgEImUKFExpc3RTZWdtZW50c1Jlc3BvbnNlEiIKCHNlZ21lbnRzGAEgAygLMhAucmhlby52MS5TZWdtZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCJQChJHZXRGZWF0dXJlc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxtaW5fcmV2aXNpb24YAyABKAQiOQoTR2V0RmVhdHVyZXNSZXNwb25zZRIQCghmZWF0dXJlcxgBIAMoCRIQCghyZXZpc2lvbhgCIAEoBCJMChJHZXRSZXZpc2lvblJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCI9ChNHZXRSZXZpc2lvblJlc3BvbnNlEiYKCmNoYW5nZV9zZXQYASABKAsyEi5yaGVvLnYxLkNoYW5nZVNldCKKAQoUTGlzdFJldmlzaW9uc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIPCgdzZXR0aW5nGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJEhQKDG1pbl9yZXZpc2lvbhgGIAEoBCJZChVMaXN0UmV2aXNpb25zUmVzcG9uc2USJwoLY2hhbmdlX3NldHMYASADKAsyEi5yaGVvLnYxLkNoYW5nZVNldBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiXQoNR2V0S2V5UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhAKCHNlbGVjdG9yGAMgASgJEhQKDG1pbl9yZXZpc2lvbhgEIAEoBCI9Cg5HZXRLZXlSZXNwb25zZRIZCgNrZXkYASABKAsyDC5yaGVvLnYxLktleRIQCghyZXZpc2lvbhgCIAEoBCJ0Cg9MaXN0S2V5c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxtaW5fcmV2aXNpb24YBSABKAQiRwoQTGlzdEtleXNSZXNwb25zZRIaCgRrZXlzGAEgAygLMgwucmhlby52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImEKEkxpc3RDbGllbnRzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIlYKE0xpc3RDbGllbnRzUmVzcG9uc2USJgoHY2xpZW50cxgBIAMoCzIVLnJoZW8udjEuQ2xpZW50UmVwb3J0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTKkCwoMQWRtaW5TZXJ2aWNlEjkKBkNvbW1pdBIWLnJoZW8udjEuQ29tbWl0UmVxdWVzdBoXLnJoZW8udjEuQ29tbWl0UmVzcG9uc2USOQoGUmV2ZXJ0EhYucmhlby52MS5SZXZlcnRSZXF1ZXN0Ghcucmhlby52MS5SZXZlcnRSZXNwb25zZRI+CgZFeHBvcnQSFi5yaGVvLnYxLkV4cG9ydFJlcXVlc3QaFy5yaGVvLnYxLkV4cG9ydFJlc3BvbnNlIgOQAgESQgoJQ3JlYXRlS2V5Ehkucmhlby52MS5DcmVhdGVLZXlSZXF1ZXN0Ghoucmhlby52MS5DcmVhdGVLZXlSZXNwb25zZRJCCglSZXZva2VLZXkSGS5yaGVvLnYxLlJldm9rZUtleVJlcXVlc3QaGi5yaGVvLnYxLlJldm9rZUtleVJlc3BvbnNlEkoKCkdldFByb2plY3QSGi5yaGVvLnYxLkdldFByb2plY3RSZXF1ZXN0Ghsucmhlby52MS5HZXRQcm9qZWN0UmVzcG9uc2UiA5ACARJQCgxMaXN0UHJvamVjdHMSHC5yaGVvLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RQcm9qZWN0c1Jlc3BvbnNlIgOQAgESVgoOR2V0RW52aXJvbm1lbnQSHi5yaGVvLnYxLkdldEVudmlyb25tZW50UmVxdWVzdBofLnJoZW8udjEuR2V0RW52aXJvbm1lbnRSZXNwb25zZSIDkAIBElwKEExpc3RFbnZpcm9ubWVudHMSIC5yaGVvLnYxLkxpc3RFbnZpcm9ubWVudHNSZXF1ZXN0GiEucmhlby52MS5MaXN0RW52aXJvbm1lbnRzUmVzcG9uc2UiA5ACARJKCgpHZXRTZXR0aW5nEhoucmhlby52MS5HZXRTZXR0aW5nUmVxdWVzdBobLnJoZW8udjEuR2V0U2V0dGluZ1Jlc3BvbnNlIgOQAgESUAoMTGlzdFNldHRpbmdzEhwucmhlby52MS5MaXN0U2V0dGluZ3NSZXF1ZXN0Gh0ucmhlby52MS5MaXN0U2V0dGluZ3NSZXNwb25zZSIDkAIBEkoKCkdldFNlZ21lbnQSGi5yaGVvLnYxLkdldFNlZ21lbnRSZXF1ZXN0Ghsucmhlby52MS5HZXRTZWdtZW50UmVzcG9uc2UiA5ACARJQCgxMaXN0U2VnbWVudHMSHC5yaGVvLnYxLkxpc3RTZWdtZW50c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RTZWdtZW50c1Jlc3BvbnNlIgOQAgESTQoLR2V0RmVhdHVyZXMSGy5yaGVvLnYxLkdldEZlYXR1cmVzUmVxdWVzdBocLnJoZW8udjEuR2V0RmVhdHVyZXNSZXNwb25zZSIDkAIBEk0KC0dldFJldmlzaW9uEhsucmhlby52MS5HZXRSZXZpc2lvblJlcXVlc3QaHC5yaGVvLnYxLkdldFJldmlzaW9uUmVzcG9uc2UiA5ACARJTCg1MaXN0UmV2aXNpb25zEh0ucmhlby52MS5MaXN0UmV2aXNpb25zUmVxdWVzdBoeLnJoZW8udjEuTGlzdFJldmlzaW9uc1Jlc3BvbnNlIgOQAgESPgoGR2V0S2V5EhYucmhlby52MS5HZXRLZXlSZXF1ZXN0Ghcucmhlby52MS5HZXRLZXlSZXNwb25zZSIDkAIBEkQKCExpc3RLZXlzEhgucmhlby52MS5MaXN0S2V5c1JlcXVlc3QaGS5yaGVvLnYxLkxpc3RLZXlzUmVzcG9uc2UiA5ACARJNCgtMaXN0Q2xpZW50cxIbLnJoZW8udjEuTGlzdENsaWVudHNSZXF1ZXN0Ghwucmhlby52MS5MaXN0Q2xpZW50c1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_rheo_v1_change, file_rheo_v1_client, file_rheo_v1_key, file_rheo_v1_project, file_rheo_v1_segment, file_rheo_v1_setting]);
 
 /**
  * Commits mutations.
@@ -40,8 +40,8 @@ export type CommitRequest = Message<"rheo.v1.CommitRequest"> & {
   project: string;
 
   /**
-   * The environment of mutations that name none. Empty means the only one that the key, or on an open server the
-   * project, has; not needed when all mutations are project-wide or name theirs.
+   * The environment of mutations that name none. Empty means the only one that the key, or on an open server
+   * the project, has; not needed when all mutations are project-wide or name theirs.
    *
    * @generated from field: string environment = 2;
    */
@@ -62,24 +62,24 @@ export type CommitRequest = Message<"rheo.v1.CommitRequest"> & {
   message: string;
 
   /**
-   * Who says to make it, for display only. The server takes it from callers on an open server and from keys that
-   * may speak for others, such as a bridge's; for everybody else it is the key's description.
+   * Who says to make it, for display only. The server takes it from callers on an open server and from keys
+   * that may speak for others, such as a bridge's; for everybody else it is the key's description.
    *
    * @generated from field: string author = 5;
    */
   author: string;
 
   /**
-   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer again,
-   * with `replayed`; other content is ALREADY_EXISTS. Empty means none.
+   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer
+   * again, with `replayed`; other content is ALREADY_EXISTS. Empty means none.
    *
    * @generated from field: string request_id = 6;
    */
   requestId: string;
 
   /**
-   * Refuses the change-set, with ABORTED and RevisionConflict, when anything that it touches has changed after this
-   * revision. Absent means that nothing is expected; other things may always have changed.
+   * Refuses the change-set, with ABORTED and RevisionConflict, when anything that it touches has changed
+   * after this revision. Absent means that nothing is expected; other things may always have changed.
    *
    * @generated from field: optional uint64 expected_revision = 7;
    */
@@ -114,8 +114,8 @@ export const CommitRequestSchema: GenMessage<CommitRequest> = /*@__PURE__*/
  */
 export type CommitResponse = Message<"rheo.v1.CommitResponse"> & {
   /**
-   * The revision of the change-set. When nothing has changed, or of a dry run, the revision of the state that it
-   * was planned on.
+   * The revision of the change-set. When nothing has changed, or of a dry run, the revision of the state that
+   * it was planned on.
    *
    * @generated from field: uint64 revision = 1;
    */
@@ -129,8 +129,8 @@ export type CommitResponse = Message<"rheo.v1.CommitResponse"> & {
   generation: bigint;
 
   /**
-   * What has changed, or of a dry run would. Empty means that there was nothing to change, and no revision was
-   * taken.
+   * What has changed, or of a dry run would. Empty means that there was nothing to change, and no revision
+   * was taken.
    *
    * @generated from field: repeated rheo.v1.Change changes = 3;
    */
@@ -185,8 +185,8 @@ export type RevertRequest = Message<"rheo.v1.RevertRequest"> & {
    */
   target: {
     /**
-     * The change-set with this revision alone. What has changed again since is ABORTED with RevisionConflict,
-     * unless the environment is left as the change-set made it.
+     * The change-set with this revision alone. ABORTED with RevisionConflict when something that it changed
+     * has changed again since.
      *
      * @generated from field: uint64 revision = 3;
      */
@@ -210,24 +210,24 @@ export type RevertRequest = Message<"rheo.v1.RevertRequest"> & {
   message: string;
 
   /**
-   * Who says to make it, for display only. The server takes it from callers on an open server and from keys that
-   * may speak for others, such as a bridge's; for everybody else it is the key's description.
+   * Who says to make it, for display only. The server takes it from callers on an open server and from keys
+   * that may speak for others, such as a bridge's; for everybody else it is the key's description.
    *
    * @generated from field: string author = 6;
    */
   author: string;
 
   /**
-   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer again,
-   * with `replayed`; other content is ALREADY_EXISTS. Empty means none.
+   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer
+   * again, with `replayed`; other content is ALREADY_EXISTS. Empty means none.
    *
    * @generated from field: string request_id = 7;
    */
   requestId: string;
 
   /**
-   * Refuses the change-set, with ABORTED and RevisionConflict, when anything that it touches has changed after this
-   * revision. Absent means that nothing is expected; other things may always have changed.
+   * Refuses the change-set, with ABORTED and RevisionConflict, when anything that it touches has changed
+   * after this revision. Absent means that nothing is expected; other things may always have changed.
    *
    * @generated from field: optional uint64 expected_revision = 8;
    */
@@ -262,8 +262,8 @@ export const RevertRequestSchema: GenMessage<RevertRequest> = /*@__PURE__*/
  */
 export type RevertResponse = Message<"rheo.v1.RevertResponse"> & {
   /**
-   * The revision of the change-set. When nothing has changed, or of a dry run, the revision of the state that it
-   * was planned on.
+   * The revision of the change-set. When nothing has changed, or of a dry run, the revision of the state that
+   * it was planned on.
    *
    * @generated from field: uint64 revision = 1;
    */
@@ -277,8 +277,8 @@ export type RevertResponse = Message<"rheo.v1.RevertResponse"> & {
   generation: bigint;
 
   /**
-   * What has changed, or of a dry run would. Empty means that there was nothing to change, and no revision was
-   * taken.
+   * What has changed, or of a dry run would. Empty means that there was nothing to change, and no revision
+   * was taken.
    *
    * @generated from field: repeated rheo.v1.Change changes = 3;
    */
@@ -483,8 +483,7 @@ export type CreateKeyRequest = Message<"rheo.v1.CreateKeyRequest"> & {
   storeWide: boolean;
 
   /**
-   * Whether the key may declare settings. Absent means yes for server and relay keys in environments that are not
-   * protected, and no otherwise.
+   * Whether a server key may declare settings. Absent means yes where none of its environments is protected.
    *
    * @generated from field: optional bool declare = 7;
    */
@@ -519,16 +518,16 @@ export type CreateKeyRequest = Message<"rheo.v1.CreateKeyRequest"> & {
   message: string;
 
   /**
-   * Who says to make it, for display only. The server takes it from callers on an open server and from keys that
-   * may speak for others, such as a bridge's; for everybody else it is the key's description.
+   * Who says to make it, for display only. The server takes it from callers on an open server and from keys
+   * that may speak for others, such as a bridge's; for everybody else it is the key's description.
    *
    * @generated from field: string author = 12;
    */
   author: string;
 
   /**
-   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer again,
-   * with `replayed`; other content is ALREADY_EXISTS. Empty means none.
+   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer
+   * again, with `replayed`; other content is ALREADY_EXISTS. Empty means none.
    *
    * @generated from field: string request_id = 13;
    */
@@ -556,11 +555,11 @@ export type CreateKeyResponse = Message<"rheo.v1.CreateKeyResponse"> & {
   key?: Key | undefined;
 
   /**
-   * The whole key with its secret, `rst_...`: shown this once, and stored nowhere. Empty in a replayed answer.
+   * The whole key, `rst_...`: shown this once, and stored nowhere. Empty in a replayed answer.
    *
-   * @generated from field: string token = 2;
+   * @generated from field: string secret = 2;
    */
-  token: string;
+  secret: string;
 
   /**
    * The revision of the change-set.
@@ -626,16 +625,16 @@ export type RevokeKeyRequest = Message<"rheo.v1.RevokeKeyRequest"> & {
   message: string;
 
   /**
-   * Who says to make it, for display only. The server takes it from callers on an open server and from keys that
-   * may speak for others, such as a bridge's; for everybody else it is the key's description.
+   * Who says to make it, for display only. The server takes it from callers on an open server and from keys
+   * that may speak for others, such as a bridge's; for everybody else it is the key's description.
    *
    * @generated from field: string author = 5;
    */
   author: string;
 
   /**
-   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer again,
-   * with `replayed`; other content is ALREADY_EXISTS. Empty means none.
+   * Makes the call repeatable, within the key and for 24 h: the same id and content get the first answer
+   * again, with `replayed`; other content is ALREADY_EXISTS. Empty means none.
    *
    * @generated from field: string request_id = 6;
    */
@@ -769,8 +768,8 @@ export type ListProjectsRequest = Message<"rheo.v1.ListProjectsRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 2;
    */
@@ -912,8 +911,8 @@ export type ListEnvironmentsRequest = Message<"rheo.v1.ListEnvironmentsRequest">
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 4;
    */
@@ -1069,8 +1068,8 @@ export type ListSettingsRequest = Message<"rheo.v1.ListSettingsRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 5;
    */
@@ -1226,8 +1225,8 @@ export type ListSegmentsRequest = Message<"rheo.v1.ListSegmentsRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 4;
    */
@@ -1425,8 +1424,8 @@ export type ListRevisionsRequest = Message<"rheo.v1.ListRevisionsRequest"> & {
   environment: string;
 
   /**
-   * Only change-sets that changed the setting with this name, which it may since have lost by a rename. Empty means
-   * all.
+   * Only change-sets that changed the setting with this name, which it may since have lost by a rename. Empty
+   * means all.
    *
    * @generated from field: string setting = 3;
    */
@@ -1440,8 +1439,8 @@ export type ListRevisionsRequest = Message<"rheo.v1.ListRevisionsRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 5;
    */
@@ -1590,8 +1589,8 @@ export type ListKeysRequest = Message<"rheo.v1.ListKeysRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 4;
    */
@@ -1669,8 +1668,8 @@ export type ListClientsRequest = Message<"rheo.v1.ListClientsRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 4;
    */
@@ -1721,12 +1720,13 @@ export const ListClientsResponseSchema: GenMessage<ListClientsResponse> = /*@__P
  */
 export const AdminService: GenService<{
   /**
-   * Commits mutations as one change-set: validated as a whole, applied in order, published at once, or refused
-   * with nothing changed. The one write of settings, rules, segments, features, environments and projects.
+   * Commits mutations as one change-set: validated as a whole, applied in order, published at once, or
+   * refused with nothing changed. The one write of settings, rules, segments, features, environments and
+   * projects.
    *
-   * Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`), NOT_FOUND,
-   * ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles, approvals and
-   * clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
+   * Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`),
+   * NOT_FOUND, ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles,
+   * approvals and clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
    *
    * @generated from rpc rheo.v1.AdminService.Commit
    */

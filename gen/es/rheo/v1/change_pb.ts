@@ -2,8 +2,8 @@
 // @generated from file rheo/v1/change.proto (package rheo.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Key } from "./key_pb.js";
@@ -14,7 +14,7 @@ import type { Segment } from "./segment_pb.js";
 import { file_rheo_v1_segment } from "./segment_pb.js";
 import type { Rule, Setting } from "./setting_pb.js";
 import { file_rheo_v1_setting } from "./setting_pb.js";
-import type { StringList, Value } from "./value_pb.js";
+import type { Value } from "./value_pb.js";
 import { file_rheo_v1_value } from "./value_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/change.proto.
  */
 export const file_rheo_v1_change: GenFile = /*@__PURE__*/
-  fileDesc("ChRyaGVvL3YxL2NoYW5nZS5wcm90bxIHcmhlby52MSKBAgoJQ2hhbmdlU2V0EhAKCHJldmlzaW9uGAEgASgEEhIKCmdlbmVyYXRpb24YAiABKAQSDwoHcHJvamVjdBgDIAEoCRIUCgxlbnZpcm9ubWVudHMYBCADKAkSDgoGYXV0aG9yGAUgASgJEg0KBWFjdG9yGAYgASgJEg8KB21lc3NhZ2UYByABKAkSEgoKcmVxdWVzdF9pZBgIIAEoCRIwCgxjb21taXR0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiAKB2NoYW5nZXMYCiADKAsyDy5yaGVvLnYxLkNoYW5nZRIPCgdyZXZlcnRzGAsgASgEIpIBCgZDaGFuZ2USDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRraW5kGAMgASgJEgsKA2tleRgEIAEoCRIjCgZiZWZvcmUYBSABKAsyEy5yaGVvLnYxLkNoYW5nZUJvZHkSIgoFYWZ0ZXIYBiABKAsyEy5yaGVvLnYxLkNoYW5nZUJvZHki9gEKCkNoYW5nZUJvZHkSIwoHc2V0dGluZxgBIAEoCzIQLnJoZW8udjEuU2V0dGluZ0gAEiMKB3NlZ21lbnQYAiABKAsyEC5yaGVvLnYxLlNlZ21lbnRIABIjCgdwcm9qZWN0GAMgASgLMhAucmhlby52MS5Qcm9qZWN0SAASKwoLZW52aXJvbm1lbnQYBCABKAsyFC5yaGVvLnYxLkVudmlyb25tZW50SAASJwoIZmVhdHVyZXMYBSABKAsyEy5yaGVvLnYxLlN0cmluZ0xpc3RIABIbCgNrZXkYBiABKAsyDC5yaGVvLnYxLktleUgAQgYKBGJvZHkijwIKB1dhcm5pbmcSIgoEY29kZRgBIAEoDjIULnJoZW8udjEuV2FybmluZ0NvZGUSFgoObXV0YXRpb25faW5kZXgYAiABKA0SEwoLZW52aXJvbm1lbnQYAyABKAkSDAoEbmFtZRgEIAEoCRIPCgdydWxlX2lkGAUgASgJEg8KB21lc3NhZ2UYBiABKAkSLgoHZXhhbXBsZRgHIAMoCzIdLnJoZW8udjEuV2FybmluZy5FeGFtcGxlRW50cnkSEwoLbW92ZWRfc2hhcmUYCCABKA0aPgoMRXhhbXBsZUVudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBItwECghNdXRhdGlvbhIqCgtwdXRfcHJvamVjdBgBIAEoCzITLnJoZW8udjEuUHV0UHJvamVjdEgAEjIKD3B1dF9lbnZpcm9ubWVudBgCIAEoCzIXLnJoZW8udjEuUHV0RW52aXJvbm1lbnRIABIqCgtwdXRfc2V0dGluZxgDIAEoCzITLnJoZW8udjEuUHV0U2V0dGluZ0gAEjAKDnJlbmFtZV9zZXR0aW5nGAQgASgLMhYucmhlby52MS5SZW5hbWVTZXR0aW5nSAASMAoOZGVsZXRlX3NldHRpbmcYBSABKAsyFi5yaGVvLnYxLkRlbGV0ZVNldHRpbmdIABImCglzZXRfdmFsdWUYBiABKAsyES5yaGVvLnYxLlNldFZhbHVlSAASKgoLdW5zZXRfdmFsdWUYByABKAsyEy5yaGVvLnYxLlVuc2V0VmFsdWVIABIkCghwdXRfcnVsZRgIIAEoCzIQLnJoZW8udjEuUHV0UnVsZUgAEiYKCW1vdmVfcnVsZRgJIAEoCzIRLnJoZW8udjEuTW92ZVJ1bGVIABIqCgtkZWxldGVfcnVsZRgKIAEoCzITLnJoZW8udjEuRGVsZXRlUnVsZUgAEioKC3B1dF9zZWdtZW50GAsgASgLMhMucmhlby52MS5QdXRTZWdtZW50SAASMAoOZGVsZXRlX3NlZ21lbnQYDCABKAsyFi5yaGVvLnYxLkRlbGV0ZVNlZ21lbnRIABIsCgxzZXRfZmVhdHVyZXMYDSABKAsyFC5yaGVvLnYxLlNldEZlYXR1cmVzSABCBgoEa2luZCJgCgpQdXRQcm9qZWN0EiEKB3Byb2plY3QYASABKAsyEC5yaGVvLnYxLlByb2plY3QSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrImwKDlB1dEVudmlyb25tZW50EikKC2Vudmlyb25tZW50GAEgASgLMhQucmhlby52MS5FbnZpcm9ubWVudBIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sidQoKUHV0U2V0dGluZxITCgtlbnZpcm9ubWVudBgBIAEoCRIhCgdzZXR0aW5nGAIgASgLMhAucmhlby52MS5TZXR0aW5nEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJECg1SZW5hbWVTZXR0aW5nEhMKC2Vudmlyb25tZW50GAEgASgJEgwKBG5hbWUYAiABKAkSEAoIbmV3X25hbWUYAyABKAkiMgoNRGVsZXRlU2V0dGluZxITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJIkwKCFNldFZhbHVlEhMKC2Vudmlyb25tZW50GAEgASgJEgwKBG5hbWUYAiABKAkSHQoFdmFsdWUYAyABKAsyDi5yaGVvLnYxLlZhbHVlIi8KClVuc2V0VmFsdWUSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCSJ+CgdQdXRSdWxlEhMKC2Vudmlyb25tZW50GAEgASgJEg8KB3NldHRpbmcYAiABKAkSGwoEcnVsZRgDIAEoCzINLnJoZW8udjEuUnVsZRITCgliZWZvcmVfaWQYBCABKAlIABISCghhZnRlcl9pZBgFIAEoCUgAQgcKBXBsYWNlInMKCE1vdmVSdWxlEhMKC2Vudmlyb25tZW50GAEgASgJEg8KB3NldHRpbmcYAiABKAkSDwoHcnVsZV9pZBgDIAEoCRITCgliZWZvcmVfaWQYBCABKAlIABISCghhZnRlcl9pZBgFIAEoCUgAQgcKBXBsYWNlIkMKCkRlbGV0ZVJ1bGUSEwoLZW52aXJvbm1lbnQYASABKAkSDwoHc2V0dGluZxgCIAEoCRIPCgdydWxlX2lkGAMgASgJImAKClB1dFNlZ21lbnQSIQoHc2VnbWVudBgBIAEoCzIQLnJoZW8udjEuU2VnbWVudBIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siHQoNRGVsZXRlU2VnbWVudBIMCgRuYW1lGAEgASgJIh8KC1NldEZlYXR1cmVzEhAKCGZlYXR1cmVzGAEgAygJIlYKEFJldmlzaW9uQ29uZmxpY3QSGQoRZXhwZWN0ZWRfcmV2aXNpb24YASABKAQSJwoFaXRlbXMYAiADKAsyGC5yaGVvLnYxLkNvbmZsaWN0aW5nSXRlbSJTCg9Db25mbGljdGluZ0l0ZW0SEwoLZW52aXJvbm1lbnQYASABKAkSDAoEa2luZBgCIAEoCRILCgNrZXkYAyABKAkSEAoIcmV2aXNpb24YBCABKAQqrQIKC1dhcm5pbmdDb2RlEhwKGFdBUk5JTkdfQ09ERV9VTlNQRUNJRklFRBAAEiMKH1dBUk5JTkdfQ09ERV9SVUxFX05FVkVSX01BVENIRVMQARIcChhXQVJOSU5HX0NPREVfUlVMRV9ISURERU4QAhIeChpXQVJOSU5HX0NPREVfQ09OVFJBRElDVElPThADEiIKHldBUk5JTkdfQ09ERV9VTktOT1dOX0FUVFJJQlVURRAEEh4KGldBUk5JTkdfQ09ERV9CVUNLRVRTX01PVkVEEAUSGgoWV0FSTklOR19DT0RFX0xJRkVDWUNMRRAGEhcKE1dBUk5JTkdfQ09ERV9GT1JDRUQQBxIkCiBXQVJOSU5HX0NPREVfQU5BTFlTSVNfSU5DT01QTEVURRAIYgZwcm90bzM", [file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_rheo_v1_key, file_rheo_v1_project, file_rheo_v1_segment, file_rheo_v1_setting, file_rheo_v1_value]);
+  fileDesc("ChRyaGVvL3YxL2NoYW5nZS5wcm90bxIHcmhlby52MSKBAgoJQ2hhbmdlU2V0EhAKCHJldmlzaW9uGAEgASgEEhIKCmdlbmVyYXRpb24YAiABKAQSDwoHcHJvamVjdBgDIAEoCRIUCgxlbnZpcm9ubWVudHMYBCADKAkSDgoGYXV0aG9yGAUgASgJEg0KBWFjdG9yGAYgASgJEg8KB21lc3NhZ2UYByABKAkSEgoKcmVxdWVzdF9pZBgIIAEoCRIwCgxjb21taXR0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiAKB2NoYW5nZXMYCiADKAsyDy5yaGVvLnYxLkNoYW5nZRIPCgdyZXZlcnRzGAsgASgEIpIBCgZDaGFuZ2USDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRraW5kGAMgASgJEgsKA2tleRgEIAEoCRIjCgZiZWZvcmUYBSABKAsyEy5yaGVvLnYxLkNoYW5nZUJvZHkSIgoFYWZ0ZXIYBiABKAsyEy5yaGVvLnYxLkNoYW5nZUJvZHkizQEKCkNoYW5nZUJvZHkSIwoHc2V0dGluZxgBIAEoCzIQLnJoZW8udjEuU2V0dGluZ0gAEiMKB3NlZ21lbnQYAiABKAsyEC5yaGVvLnYxLlNlZ21lbnRIABIjCgdwcm9qZWN0GAMgASgLMhAucmhlby52MS5Qcm9qZWN0SAASKwoLZW52aXJvbm1lbnQYBCABKAsyFC5yaGVvLnYxLkVudmlyb25tZW50SAASGwoDa2V5GAUgASgLMgwucmhlby52MS5LZXlIAEIGCgRib2R5IsgBCgdXYXJuaW5nEgwKBGNvZGUYASABKAkSGwoObXV0YXRpb25faW5kZXgYAiABKA1IAIgBARIPCgdtZXNzYWdlGAMgASgJEi4KB2V4YW1wbGUYBCADKAsyHS5yaGVvLnYxLldhcm5pbmcuRXhhbXBsZUVudHJ5Gj4KDEV4YW1wbGVFbnRyeRILCgNrZXkYASABKAkSHQoFdmFsdWUYAiABKAsyDi5yaGVvLnYxLlZhbHVlOgI4AUIRCg9fbXV0YXRpb25faW5kZXgi3AQKCE11dGF0aW9uEioKC3B1dF9wcm9qZWN0GAEgASgLMhMucmhlby52MS5QdXRQcm9qZWN0SAASMgoPcHV0X2Vudmlyb25tZW50GAIgASgLMhcucmhlby52MS5QdXRFbnZpcm9ubWVudEgAEioKC3B1dF9zZXR0aW5nGAMgASgLMhMucmhlby52MS5QdXRTZXR0aW5nSAASMAoOcmVuYW1lX3NldHRpbmcYBCABKAsyFi5yaGVvLnYxLlJlbmFtZVNldHRpbmdIABIwCg5kZWxldGVfc2V0dGluZxgFIAEoCzIWLnJoZW8udjEuRGVsZXRlU2V0dGluZ0gAEiYKCXNldF92YWx1ZRgGIAEoCzIRLnJoZW8udjEuU2V0VmFsdWVIABIqCgt1bnNldF92YWx1ZRgHIAEoCzITLnJoZW8udjEuVW5zZXRWYWx1ZUgAEiQKCHB1dF9ydWxlGAggASgLMhAucmhlby52MS5QdXRSdWxlSAASJgoJbW92ZV9ydWxlGAkgASgLMhEucmhlby52MS5Nb3ZlUnVsZUgAEioKC2RlbGV0ZV9ydWxlGAogASgLMhMucmhlby52MS5EZWxldGVSdWxlSAASKgoLcHV0X3NlZ21lbnQYCyABKAsyEy5yaGVvLnYxLlB1dFNlZ21lbnRIABIwCg5kZWxldGVfc2VnbWVudBgMIAEoCzIWLnJoZW8udjEuRGVsZXRlU2VnbWVudEgAEiwKDHNldF9mZWF0dXJlcxgNIAEoCzIULnJoZW8udjEuU2V0RmVhdHVyZXNIAEIGCgRraW5kImAKClB1dFByb2plY3QSIQoHcHJvamVjdBgBIAEoCzIQLnJoZW8udjEuUHJvamVjdBIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sibAoOUHV0RW52aXJvbm1lbnQSKQoLZW52aXJvbm1lbnQYASABKAsyFC5yaGVvLnYxLkVudmlyb25tZW50Ei8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJ1CgpQdXRTZXR0aW5nEhMKC2Vudmlyb25tZW50GAEgASgJEiEKB3NldHRpbmcYAiABKAsyEC5yaGVvLnYxLlNldHRpbmcSLwoLdXBkYXRlX21hc2sYAyABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIkQKDVJlbmFtZVNldHRpbmcSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghuZXdfbmFtZRgDIAEoCSIyCg1EZWxldGVTZXR0aW5nEhMKC2Vudmlyb25tZW50GAEgASgJEgwKBG5hbWUYAiABKAkiTAoIU2V0VmFsdWUSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIdCgV2YWx1ZRgDIAEoCzIOLnJoZW8udjEuVmFsdWUiLwoKVW5zZXRWYWx1ZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJIn4KB1B1dFJ1bGUSEwoLZW52aXJvbm1lbnQYASABKAkSDwoHc2V0dGluZxgCIAEoCRIbCgRydWxlGAMgASgLMg0ucmhlby52MS5SdWxlEhMKCWJlZm9yZV9pZBgEIAEoCUgAEhIKCGFmdGVyX2lkGAUgASgJSABCBwoFcGxhY2UicwoITW92ZVJ1bGUSEwoLZW52aXJvbm1lbnQYASABKAkSDwoHc2V0dGluZxgCIAEoCRIPCgdydWxlX2lkGAMgASgJEhMKCWJlZm9yZV9pZBgEIAEoCUgAEhIKCGFmdGVyX2lkGAUgASgJSABCBwoFcGxhY2UiQwoKRGVsZXRlUnVsZRITCgtlbnZpcm9ubWVudBgBIAEoCRIPCgdzZXR0aW5nGAIgASgJEg8KB3J1bGVfaWQYAyABKAkiYAoKUHV0U2VnbWVudBIhCgdzZWdtZW50GAEgASgLMhAucmhlby52MS5TZWdtZW50Ei8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayIdCg1EZWxldGVTZWdtZW50EgwKBG5hbWUYASABKAkiHwoLU2V0RmVhdHVyZXMSEAoIZmVhdHVyZXMYASADKAkiVgoQUmV2aXNpb25Db25mbGljdBIZChFleHBlY3RlZF9yZXZpc2lvbhgBIAEoBBInCgVpdGVtcxgCIAMoCzIYLnJoZW8udjEuQ29uZmxpY3RpbmdJdGVtIlMKD0NvbmZsaWN0aW5nSXRlbRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgsKA2tleRgDIAEoCRIQCghyZXZpc2lvbhgEIAEoBGIGcHJvdG8z", [file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_rheo_v1_key, file_rheo_v1_project, file_rheo_v1_segment, file_rheo_v1_setting, file_rheo_v1_value]);
 
 /**
  * The writes that were committed together: one revision of the store.
@@ -66,7 +66,7 @@ export type ChangeSet = Message<"rheo.v1.ChangeSet"> & {
   author: string;
 
   /**
-   * Who made it: the selector of the key, or `open` on an open server. Empty for keys that may not see it.
+   * Who made it: the selector of the key. Empty on an open server, and for keys that may not see it.
    *
    * @generated from field: string actor = 6;
    */
@@ -116,7 +116,8 @@ export const ChangeSetSchema: GenMessage<ChangeSet> = /*@__PURE__*/
   messageDesc(file_rheo_v1_change, 0);
 
 /**
- * What a change-set did to one thing.
+ * What a change-set did to one thing. Under a rename there are two, of one setting's id: the old name
+ * deleted, and the new one created.
  *
  * @generated from message rheo.v1.Change
  */
@@ -129,22 +130,22 @@ export type Change = Message<"rheo.v1.Change"> & {
   project: string;
 
   /**
-   * The environment. Empty for project-wide things: projects, environments, segments, features and keys.
+   * The environment. Empty for project-wide things: projects, environments themselves, segments and keys.
    *
    * @generated from field: string environment = 2;
    */
   environment: string;
 
   /**
-   * What has changed: `project`, `environment`, `setting`, `segment`, `features` or `key`.
+   * What has changed: `project` (features included), `environment`, `setting`, `segment` or `key`. More kinds
+   * may come.
    *
    * @generated from field: string kind = 3;
    */
   kind: string;
 
   /**
-   * The thing's name, after the change where it still exists: a setting's, segment's, environment's or
-   * project's name, a key's selector, empty for features.
+   * The thing's name: a setting's, segment's, environment's or project's name, a key's selector.
    *
    * @generated from field: string key = 4;
    */
@@ -158,7 +159,7 @@ export type Change = Message<"rheo.v1.Change"> & {
   before?: ChangeBody | undefined;
 
   /**
-   * The state after. Absent when it was deleted. A name other than before means that it was renamed.
+   * The state after. Absent when it was deleted.
    *
    * @generated from field: rheo.v1.ChangeBody after = 6;
    */
@@ -201,7 +202,7 @@ export type ChangeBody = Message<"rheo.v1.ChangeBody"> & {
     case: "segment";
   } | {
     /**
-     * A project.
+     * A project, with its features.
      *
      * @generated from field: rheo.v1.Project project = 3;
      */
@@ -217,17 +218,9 @@ export type ChangeBody = Message<"rheo.v1.ChangeBody"> & {
     case: "environment";
   } | {
     /**
-     * The project's hierarchy of features, general to specific.
-     *
-     * @generated from field: rheo.v1.StringList features = 5;
-     */
-    value: StringList;
-    case: "features";
-  } | {
-    /**
      * A key, without its secret.
      *
-     * @generated from field: rheo.v1.Key key = 6;
+     * @generated from field: rheo.v1.Key key = 5;
      */
     value: Key;
     case: "key";
@@ -248,60 +241,32 @@ export const ChangeBodySchema: GenMessage<ChangeBody> = /*@__PURE__*/
  */
 export type Warning = Message<"rheo.v1.Warning"> & {
   /**
-   * What it is.
+   * What it is, as a stable word in UPPER_SNAKE: `UNDECLARED_ATTRIBUTE`. More may come.
    *
-   * @generated from field: rheo.v1.WarningCode code = 1;
+   * @generated from field: string code = 1;
    */
-  code: WarningCode;
+  code: string;
 
   /**
-   * The mutation that it is about, counted from 0.
+   * The mutation that it is about, counted from 0. Absent when it is about none.
    *
-   * @generated from field: uint32 mutation_index = 2;
+   * @generated from field: optional uint32 mutation_index = 2;
    */
-  mutationIndex: number;
-
-  /**
-   * The environment. Empty for project-wide things.
-   *
-   * @generated from field: string environment = 3;
-   */
-  environment: string;
-
-  /**
-   * The setting or segment.
-   *
-   * @generated from field: string name = 4;
-   */
-  name: string;
-
-  /**
-   * The rule. Empty when it is about none.
-   *
-   * @generated from field: string rule_id = 5;
-   */
-  ruleId: string;
+  mutationIndex?: number | undefined;
 
   /**
    * The warning in words.
    *
-   * @generated from field: string message = 6;
+   * @generated from field: string message = 3;
    */
   message: string;
 
   /**
    * A context that shows it, where there is one.
    *
-   * @generated from field: map<string, rheo.v1.Value> example = 7;
+   * @generated from field: map<string, rheo.v1.Value> example = 4;
    */
   example: { [key: string]: Value };
-
-  /**
-   * For BUCKETS_MOVED: the share of the units that would get another outcome, in thousandths of a per cent.
-   *
-   * @generated from field: uint32 moved_share = 8;
-   */
-  movedShare: number;
 };
 
 /**
@@ -440,7 +405,7 @@ export const MutationSchema: GenMessage<Mutation> = /*@__PURE__*/
   messageDesc(file_rheo_v1_change, 4);
 
 /**
- * Creates or changes the request's project. A new project has the environment `production`.
+ * Creates or changes the request's project. A new one has the environment `production`.
  *
  * @generated from message rheo.v1.PutProject
  */
@@ -519,9 +484,8 @@ export type PutSetting = Message<"rheo.v1.PutSetting"> & {
 
   /**
    * The fields to take over, by the names of Setting's fields: `default`, `description`, `metadata`. One that
-   * is named here and absent above is cleared. Empty means all that are set. The name, the environment's
-   * value and the rules have mutations of their own: of an existing setting, a path `name`, `value` or
-   * `rules` is refused.
+   * is named here and absent above is cleared. Empty means all that are set. The name and the rules have
+   * mutations of their own: `name` and `rules` are refused here.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 3;
    */
@@ -683,7 +647,7 @@ export type PutRule = Message<"rheo.v1.PutRule"> & {
   setting: string;
 
   /**
-   * The whole rule.
+   * The whole rule. What it leaves unsaid of `enabled`, salts and algorithms, a replaced rule keeps.
    *
    * @generated from field: rheo.v1.Rule rule = 3;
    */
@@ -749,7 +713,7 @@ export type MoveRule = Message<"rheo.v1.MoveRule"> & {
   ruleId: string;
 
   /**
-   * Where to put it. Neither means the end.
+   * Where to put it.
    *
    * @generated from oneof rheo.v1.MoveRule.place
    */
@@ -954,80 +918,4 @@ export type ConflictingItem = Message<"rheo.v1.ConflictingItem"> & {
  */
 export const ConflictingItemSchema: GenMessage<ConflictingItem> = /*@__PURE__*/
   messageDesc(file_rheo_v1_change, 19);
-
-/**
- * What a warning is about.
- *
- * @generated from enum rheo.v1.WarningCode
- */
-export enum WarningCode {
-  /**
-   * Not said.
-   *
-   * @generated from enum value: WARNING_CODE_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED = 0,
-
-  /**
-   * A rule that can never match.
-   *
-   * @generated from enum value: WARNING_CODE_RULE_NEVER_MATCHES = 1;
-   */
-  RULE_NEVER_MATCHES = 1,
-
-  /**
-   * A rule that an earlier one hides: whatever matches it has already matched.
-   *
-   * @generated from enum value: WARNING_CODE_RULE_HIDDEN = 2;
-   */
-  RULE_HIDDEN = 2,
-
-  /**
-   * A condition that contradicts itself.
-   *
-   * @generated from enum value: WARNING_CODE_CONTRADICTION = 3;
-   */
-  CONTRADICTION = 3,
-
-  /**
-   * A reference to an attribute that is no feature of the project.
-   *
-   * @generated from enum value: WARNING_CODE_UNKNOWN_ATTRIBUTE = 4;
-   */
-  UNKNOWN_ATTRIBUTE = 4,
-
-  /**
-   * A rollout whose unit, salt or algorithm changed, so that units move.
-   *
-   * @generated from enum value: WARNING_CODE_BUCKETS_MOVED = 5;
-   */
-  BUCKETS_MOVED = 5,
-
-  /**
-   * The setting is deprecated or archived.
-   *
-   * @generated from enum value: WARNING_CODE_LIFECYCLE = 6;
-   */
-  LIFECYCLE = 6,
-
-  /**
-   * Connected clients cannot decode the new value, and the change was forced.
-   *
-   * @generated from enum value: WARNING_CODE_FORCED = 7;
-   */
-  FORCED = 7,
-
-  /**
-   * The analysis ran out of time before it had looked at all rules.
-   *
-   * @generated from enum value: WARNING_CODE_ANALYSIS_INCOMPLETE = 8;
-   */
-  ANALYSIS_INCOMPLETE = 8,
-}
-
-/**
- * Describes the enum rheo.v1.WarningCode.
- */
-export const WarningCodeSchema: GenEnum<WarningCode> = /*@__PURE__*/
-  enumDesc(file_rheo_v1_change, 0);
 

@@ -104,9 +104,9 @@ export const PingResponseSchema = /*@__PURE__*/
 /**
  * What running programs need: the values of settings, live.
  *
- * A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry `google.rpc.ErrorInfo`
- * with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the request's id is the
- * response header `x-request-id`.
+ * A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry
+ * `google.rpc.ErrorInfo` with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the
+ * request's id is the response header `x-request-id`.
  *
  * @generated from service rheo.v1.ConfigService
  */

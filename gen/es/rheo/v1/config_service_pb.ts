@@ -47,8 +47,8 @@ export type GetSnapshotRequest = Message<"rheo.v1.GetSnapshotRequest"> & {
   environment: string;
 
   /**
-   * The token of the position that the caller holds. When nothing in the scope has changed after it, the answer
-   * is `up_to_date` and has no items.
+   * The token of the position that the caller holds. When nothing in the scope has changed after it, the
+   * answer is `up_to_date` and has no items.
    *
    * @generated from field: bytes resume = 3;
    */
@@ -84,8 +84,8 @@ export type GetSnapshotRequest = Message<"rheo.v1.GetSnapshotRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the request
-   * for that page.
+   * The `next_page_token` of the page before. Empty for the first page. All other fields are as in the
+   * request for that page.
    *
    * @generated from field: string page_token = 8;
    */
@@ -332,8 +332,8 @@ export const EvaluateAllRequestSchema: GenMessage<EvaluateAllRequest> = /*@__PUR
  */
 export type EvaluateAllResponse = Message<"rheo.v1.EvaluateAllResponse"> & {
   /**
-   * One for each name, in the request's order; all settings by name when it had none. A name that no setting has
-   * gets reason ERROR and FLAG_NOT_FOUND.
+   * One for each name, in the request's order; all settings by name when it had none. A name that no setting
+   * has gets reason ERROR and FLAG_NOT_FOUND.
    *
    * @generated from field: repeated rheo.v1.Evaluation evaluations = 1;
    */
@@ -569,9 +569,9 @@ export const PingResponseSchema: GenMessage<PingResponse> = /*@__PURE__*/
 /**
  * What running programs need: the values of settings, live.
  *
- * A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry `google.rpc.ErrorInfo`
- * with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the request's id is the
- * response header `x-request-id`.
+ * A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry
+ * `google.rpc.ErrorInfo` with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the
+ * request's id is the response header `x-request-id`.
  *
  * @generated from service rheo.v1.ConfigService
  */
@@ -579,9 +579,9 @@ export const ConfigService: GenService<{
   /**
    * Streams the state of one environment and all its changes, as they are committed.
    *
-   * The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with deltas
-   * and bookmarks until it ends; the client then opens another with the token of the position that it holds.
-   * What is guaranteed:
+   * The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with
+   * deltas and bookmarks until it ends; the client then opens another with the token of the position that it
+   * holds. What is guaranteed:
    *
    * - The visible state always equals the store's at the position's (generation, revision).
    * - That pair never goes back within one store id, on any node.
@@ -599,8 +599,8 @@ export const ConfigService: GenService<{
     output: typeof WatchResponseSchema;
   },
   /**
-   * Answers the state of one environment in pages, all at one position: what Watch sends, for networks that cut
-   * streams.
+   * Answers the state of one environment in pages, all at one position: what Watch sends, for networks that
+   * cut streams.
    *
    * @generated from rpc rheo.v1.ConfigService.GetSnapshot
    */
@@ -612,8 +612,8 @@ export const ConfigService: GenService<{
   /**
    * Evaluates one setting for a context. By POST only, since a context may hold personal data.
    *
-   * Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but explained
-   * by the reason.
+   * Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but
+   * explained by the reason.
    *
    * @generated from rpc rheo.v1.ConfigService.Evaluate
    */
@@ -623,8 +623,8 @@ export const ConfigService: GenService<{
     output: typeof EvaluateResponseSchema;
   },
   /**
-   * Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may hold
-   * personal data.
+   * Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may
+   * hold personal data.
    *
    * @generated from rpc rheo.v1.ConfigService.EvaluateAll
    */
@@ -634,8 +634,8 @@ export const ConfigService: GenService<{
     output: typeof EvaluateAllResponseSchema;
   },
   /**
-   * Declares the settings that a program reads, in one batch. All are answered; those that are acceptable commit
-   * as one change-set, and the others do not hold them up.
+   * Declares the settings that a program reads, in one batch. All are answered; those that are acceptable
+   * commit as one change-set, and the others do not hold them up.
    *
    * @generated from rpc rheo.v1.ConfigService.DeclareSettings
    */

@@ -309,8 +309,8 @@ export const UpsertSubjectsRequestSchema: GenMessage<UpsertSubjectsRequest> = /*
  */
 export type SubjectUpsert = Message<"rheo.v1.SubjectUpsert"> & {
   /**
-   * What it is, and its keys: it is found by any of them, and has all of them afterwards. Refused when they belong
-   * to different subjects.
+   * What it is, and its keys: it is found by any of them, and has all of them afterwards. Refused when they
+   * belong to different subjects.
    *
    * @generated from field: rheo.v1.SubjectReference reference = 1;
    */
@@ -565,8 +565,8 @@ export const SubjectOutcomeSchema: GenEnum<SubjectOutcome> = /*@__PURE__*/
  */
 export const EventService: GenService<{
   /**
-   * Records events. Each is recorded once, however often it is sent with the same idempotency key; one that is
-   * wrong does not hold up the others.
+   * Records events. Each is recorded once, however often it is sent with the same idempotency key; one that
+   * is wrong does not hold up the others.
    *
    * @generated from rpc rheo.v1.EventService.RecordEvents
    */
@@ -576,7 +576,8 @@ export const EventService: GenService<{
     output: typeof RecordEventsResponseSchema;
   },
   /**
-   * Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the others.
+   * Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the
+   * others.
    *
    * @generated from rpc rheo.v1.EventService.UpsertSubjects
    */

@@ -8,7 +8,7 @@ import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
  * Describes the file rheo/v1/project.proto.
  */
 export const file_rheo_v1_project = /*@__PURE__*/
-  fileDesc("ChVyaGVvL3YxL3Byb2plY3QucHJvdG8SB3JoZW8udjEiPgoHUHJvamVjdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhAKCHJldmlzaW9uGAMgASgEIlUKC0Vudmlyb25tZW50EgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSEQoJcHJvdGVjdGVkGAMgASgIEhAKCHJldmlzaW9uGAQgASgEYgZwcm90bzM");
+  fileDesc("ChVyaGVvL3YxL3Byb2plY3QucHJvdG8SB3JoZW8udjEiXwoHUHJvamVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEImQKC0Vudmlyb25tZW50EgwKBG5hbWUYASABKAkSDQoFdGl0bGUYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhAKCHJldmlzaW9uGAUgASgEYgZwcm90bzM");
 
 /**
  * Describes the message rheo.v1.Project.

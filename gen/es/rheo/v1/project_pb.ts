@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/project.proto.
  */
 export const file_rheo_v1_project: GenFile = /*@__PURE__*/
-  fileDesc("ChVyaGVvL3YxL3Byb2plY3QucHJvdG8SB3JoZW8udjEiPgoHUHJvamVjdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhAKCHJldmlzaW9uGAMgASgEIlUKC0Vudmlyb25tZW50EgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSEQoJcHJvdGVjdGVkGAMgASgIEhAKCHJldmlzaW9uGAQgASgEYgZwcm90bzM");
+  fileDesc("ChVyaGVvL3YxL3Byb2plY3QucHJvdG8SB3JoZW8udjEiXwoHUHJvamVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEImQKC0Vudmlyb25tZW50EgwKBG5hbWUYASABKAkSDQoFdGl0bGUYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhAKCHJldmlzaW9uGAUgASgEYgZwcm90bzM");
 
 /**
  * A project: the identity of settings, the features and the segments. Every store has the project `default`.
@@ -27,16 +27,31 @@ export type Project = Message<"rheo.v1.Project"> & {
   name: string;
 
   /**
+   * A name for people.
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
    * What the project is, for people.
    *
-   * @generated from field: string description = 2;
+   * @generated from field: string description = 3;
    */
   description: string;
 
   /**
-   * The revision that last changed the project itself. Set by the server; ignored in requests.
+   * The hierarchy of features, general to specific. Set by SetFeatures; ignored in PutProject.
    *
-   * @generated from field: uint64 revision = 3;
+   * @generated from field: repeated string features = 4;
+   */
+  features: string[];
+
+  /**
+   * The revision that last changed the project itself, or its features. Set by the server; ignored in
+   * requests.
+   *
+   * @generated from field: uint64 revision = 5;
    */
   revision: bigint;
 };
@@ -63,9 +78,16 @@ export type Environment = Message<"rheo.v1.Environment"> & {
   name: string;
 
   /**
+   * A name for people.
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
    * What the environment is, for people.
    *
-   * @generated from field: string description = 2;
+   * @generated from field: string description = 3;
    */
   description: string;
 
@@ -73,14 +95,14 @@ export type Environment = Message<"rheo.v1.Environment"> & {
    * Whether change-sets that touch it need an approval, and keys may declare in it only when they are
    * expressly given that permission.
    *
-   * @generated from field: bool protected = 3;
+   * @generated from field: bool protected = 4;
    */
   protected: boolean;
 
   /**
    * The revision that last changed the environment itself. Set by the server; ignored in requests.
    *
-   * @generated from field: uint64 revision = 4;
+   * @generated from field: uint64 revision = 5;
    */
   revision: bigint;
 };

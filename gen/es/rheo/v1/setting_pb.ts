@@ -116,8 +116,8 @@ export type Setting = Message<"rheo.v1.Setting"> & {
 
   /**
    * Whether the setting is on in this environment. When false the value is `off`, or the environment's
-   * default where that is absent, with reason DISABLED. Absent in a request means true; always present in
-   * answers.
+   * default where that is absent, with reason DISABLED. Absent in a request that creates the setting means
+   * true; always present in answers.
    *
    * @generated from field: optional bool enabled = 13;
    */
@@ -229,7 +229,8 @@ export type Rule = Message<"rheo.v1.Rule"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Whether the rule is tried at all. Absent in a request means true; always present in answers.
+   * Whether the rule is tried at all. Absent in a request means true for a new rule, and that a replaced one
+   * keeps what it has; always present in answers.
    *
    * @generated from field: optional bool enabled = 6;
    */
@@ -267,16 +268,17 @@ export const RuleSchema: GenMessage<Rule> = /*@__PURE__*/
  */
 export type Distribution = Message<"rheo.v1.Distribution"> & {
   /**
-   * How the bucket is computed. Unspecified in a request means MURMUR3; it is then written out, and never
-   * changed by an upgrade.
+   * How the bucket is computed. Unspecified in a request means that a replaced rule keeps what it has, else
+   * MURMUR3; it is then written out, and never changed by an upgrade.
    *
    * @generated from field: rheo.v1.BucketAlgorithm algorithm = 1;
    */
   algorithm: BucketAlgorithm;
 
   /**
-   * Mixed into the hash, so that two distributions pick different units. Empty in a request means the
-   * setting's name; it is then written out and never follows a rename.
+   * Mixed into the hash, so that two distributions pick different units. Empty in a request means that a
+   * replaced rule keeps what it has, else the setting's name; it is then written out, and never follows a
+   * rename.
    *
    * @generated from field: string salt = 2;
    */

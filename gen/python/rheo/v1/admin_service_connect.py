@@ -45,12 +45,13 @@ class AdminService(Protocol):
     """
     async def commit(self, request: CommitRequest, ctx: RequestContext[CommitRequest, CommitResponse], /) -> CommitResponse:
         """
-        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or refused
-        with nothing changed. The one write of settings, rules, segments, features, environments and projects.
+        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or
+        refused with nothing changed. The one write of settings, rules, segments, features, environments and
+        projects.
 
-        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`), NOT_FOUND,
-        ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles, approvals and
-        clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
+        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`),
+        NOT_FOUND, ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles,
+        approvals and clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -436,12 +437,13 @@ class AdminServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> CommitResponse:
         """
-        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or refused
-        with nothing changed. The one write of settings, rules, segments, features, environments and projects.
+        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or
+        refused with nothing changed. The one write of settings, rules, segments, features, environments and
+        projects.
 
-        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`), NOT_FOUND,
-        ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles, approvals and
-        clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
+        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`),
+        NOT_FOUND, ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles,
+        approvals and clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
         """
         return await self.execute_unary(
             request=request,
@@ -909,12 +911,13 @@ class AdminServiceSync(Protocol):
     """
     def commit(self, request: CommitRequest, ctx: RequestContext[CommitRequest, CommitResponse], /) -> CommitResponse:
         """
-        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or refused
-        with nothing changed. The one write of settings, rules, segments, features, environments and projects.
+        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or
+        refused with nothing changed. The one write of settings, rules, segments, features, environments and
+        projects.
 
-        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`), NOT_FOUND,
-        ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles, approvals and
-        clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
+        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`),
+        NOT_FOUND, ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles,
+        approvals and clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -1298,12 +1301,13 @@ class AdminServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> CommitResponse:
         """
-        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or refused
-        with nothing changed. The one write of settings, rules, segments, features, environments and projects.
+        Commits mutations as one change-set: validated as a whole, applied in order, published at once, or
+        refused with nothing changed. The one write of settings, rules, segments, features, environments and
+        projects.
 
-        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`), NOT_FOUND,
-        ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles, approvals and
-        clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
+        Errors: INVALID_ARGUMENT with the violations of fields (`mutations[2].put_rule.rule.condition`),
+        NOT_FOUND, ALREADY_EXISTS, ABORTED with RevisionConflict, FAILED_PRECONDITION for things in use, cycles,
+        approvals and clients that could not decode a value, RESOURCE_EXHAUSTED with the limit's name.
         """
         return self.execute_unary(
             request=request,

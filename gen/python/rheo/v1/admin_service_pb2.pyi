@@ -156,18 +156,18 @@ class CreateKeyRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., environments: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[_key_pb2.KeyKind, str]] = ..., role: _Optional[_Union[_key_pb2.Role, str]] = ..., store_wide: bool = ..., declare: bool = ..., subjects: bool = ..., description: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., author: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CreateKeyResponse(_message.Message):
-    __slots__ = ("key", "token", "revision", "generation", "replayed")
+    __slots__ = ("key", "secret", "revision", "generation", "replayed")
     KEY_FIELD_NUMBER: _ClassVar[int]
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
     key: _key_pb2.Key
-    token: str
+    secret: str
     revision: int
     generation: int
     replayed: bool
-    def __init__(self, key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ..., token: _Optional[str] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., replayed: bool = ...) -> None: ...
+    def __init__(self, key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ..., secret: _Optional[str] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., replayed: bool = ...) -> None: ...
 
 class RevokeKeyRequest(_message.Message):
     __slots__ = ("project", "environment", "selector", "message", "author", "request_id")

@@ -8,34 +8,12 @@ from rheo.v1 import segment_pb2 as _segment_pb2
 from rheo.v1 import setting_pb2 as _setting_pb2
 from rheo.v1 import value_pb2 as _value_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    WARNING_CODE_UNSPECIFIED: _ClassVar[WarningCode]
-    WARNING_CODE_RULE_NEVER_MATCHES: _ClassVar[WarningCode]
-    WARNING_CODE_RULE_HIDDEN: _ClassVar[WarningCode]
-    WARNING_CODE_CONTRADICTION: _ClassVar[WarningCode]
-    WARNING_CODE_UNKNOWN_ATTRIBUTE: _ClassVar[WarningCode]
-    WARNING_CODE_BUCKETS_MOVED: _ClassVar[WarningCode]
-    WARNING_CODE_LIFECYCLE: _ClassVar[WarningCode]
-    WARNING_CODE_FORCED: _ClassVar[WarningCode]
-    WARNING_CODE_ANALYSIS_INCOMPLETE: _ClassVar[WarningCode]
-WARNING_CODE_UNSPECIFIED: WarningCode
-WARNING_CODE_RULE_NEVER_MATCHES: WarningCode
-WARNING_CODE_RULE_HIDDEN: WarningCode
-WARNING_CODE_CONTRADICTION: WarningCode
-WARNING_CODE_UNKNOWN_ATTRIBUTE: WarningCode
-WARNING_CODE_BUCKETS_MOVED: WarningCode
-WARNING_CODE_LIFECYCLE: WarningCode
-WARNING_CODE_FORCED: WarningCode
-WARNING_CODE_ANALYSIS_INCOMPLETE: WarningCode
 
 class ChangeSet(_message.Message):
     __slots__ = ("revision", "generation", "project", "environments", "author", "actor", "message", "request_id", "committed_at", "changes", "reverts")
@@ -80,23 +58,21 @@ class Change(_message.Message):
     def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., before: _Optional[_Union[ChangeBody, _Mapping]] = ..., after: _Optional[_Union[ChangeBody, _Mapping]] = ...) -> None: ...
 
 class ChangeBody(_message.Message):
-    __slots__ = ("setting", "segment", "project", "environment", "features", "key")
+    __slots__ = ("setting", "segment", "project", "environment", "key")
     SETTING_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
-    FEATURES_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     setting: _setting_pb2.Setting
     segment: _segment_pb2.Segment
     project: _project_pb2.Project
     environment: _project_pb2.Environment
-    features: _value_pb2.StringList
     key: _key_pb2.Key
-    def __init__(self, setting: _Optional[_Union[_setting_pb2.Setting, _Mapping]] = ..., segment: _Optional[_Union[_segment_pb2.Segment, _Mapping]] = ..., project: _Optional[_Union[_project_pb2.Project, _Mapping]] = ..., environment: _Optional[_Union[_project_pb2.Environment, _Mapping]] = ..., features: _Optional[_Union[_value_pb2.StringList, _Mapping]] = ..., key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ...) -> None: ...
+    def __init__(self, setting: _Optional[_Union[_setting_pb2.Setting, _Mapping]] = ..., segment: _Optional[_Union[_segment_pb2.Segment, _Mapping]] = ..., project: _Optional[_Union[_project_pb2.Project, _Mapping]] = ..., environment: _Optional[_Union[_project_pb2.Environment, _Mapping]] = ..., key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ...) -> None: ...
 
 class Warning(_message.Message):
-    __slots__ = ("code", "mutation_index", "environment", "name", "rule_id", "message", "example", "moved_share")
+    __slots__ = ("code", "mutation_index", "message", "example")
     class ExampleEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,21 +82,13 @@ class Warning(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_value_pb2.Value, _Mapping]] = ...) -> None: ...
     CODE_FIELD_NUMBER: _ClassVar[int]
     MUTATION_INDEX_FIELD_NUMBER: _ClassVar[int]
-    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    RULE_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     EXAMPLE_FIELD_NUMBER: _ClassVar[int]
-    MOVED_SHARE_FIELD_NUMBER: _ClassVar[int]
-    code: WarningCode
+    code: str
     mutation_index: int
-    environment: str
-    name: str
-    rule_id: str
     message: str
     example: _containers.MessageMap[str, _value_pb2.Value]
-    moved_share: int
-    def __init__(self, code: _Optional[_Union[WarningCode, str]] = ..., mutation_index: _Optional[int] = ..., environment: _Optional[str] = ..., name: _Optional[str] = ..., rule_id: _Optional[str] = ..., message: _Optional[str] = ..., example: _Optional[_Mapping[str, _value_pb2.Value]] = ..., moved_share: _Optional[int] = ...) -> None: ...
+    def __init__(self, code: _Optional[str] = ..., mutation_index: _Optional[int] = ..., message: _Optional[str] = ..., example: _Optional[_Mapping[str, _value_pb2.Value]] = ...) -> None: ...
 
 class Mutation(_message.Message):
     __slots__ = ("put_project", "put_environment", "put_setting", "rename_setting", "delete_setting", "set_value", "unset_value", "put_rule", "move_rule", "delete_rule", "put_segment", "delete_segment", "set_features")

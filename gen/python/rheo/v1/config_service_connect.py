@@ -42,17 +42,17 @@ class ConfigService(Protocol):
     """
     What running programs need: the values of settings, live.
 
-    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry `google.rpc.ErrorInfo`
-    with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the request's id is the
-    response header `x-request-id`.
+    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry
+    `google.rpc.ErrorInfo` with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the
+    request's id is the response header `x-request-id`.
     """
     def watch(self, request: WatchRequest, ctx: RequestContext[WatchRequest, WatchResponse], /) -> AsyncIterator[WatchResponse]:
         """
         Streams the state of one environment and all its changes, as they are committed.
 
-        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with deltas
-        and bookmarks until it ends; the client then opens another with the token of the position that it holds.
-        What is guaranteed:
+        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with
+        deltas and bookmarks until it ends; the client then opens another with the token of the position that it
+        holds. What is guaranteed:
 
         - The visible state always equals the store's at the position's (generation, revision).
         - That pair never goes back within one store id, on any node.
@@ -66,8 +66,8 @@ class ConfigService(Protocol):
 
     async def get_snapshot(self, request: GetSnapshotRequest, ctx: RequestContext[GetSnapshotRequest, GetSnapshotResponse], /) -> GetSnapshotResponse:
         """
-        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that cut
-        streams.
+        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that
+        cut streams.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -75,22 +75,22 @@ class ConfigService(Protocol):
         """
         Evaluates one setting for a context. By POST only, since a context may hold personal data.
 
-        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but explained
-        by the reason.
+        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but
+        explained by the reason.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def evaluate_all(self, request: EvaluateAllRequest, ctx: RequestContext[EvaluateAllRequest, EvaluateAllResponse], /) -> EvaluateAllResponse:
         """
-        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may hold
-        personal data.
+        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may
+        hold personal data.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def declare_settings(self, request: DeclareSettingsRequest, ctx: RequestContext[DeclareSettingsRequest, DeclareSettingsResponse], /) -> DeclareSettingsResponse:
         """
-        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable commit
-        as one change-set, and the others do not hold them up.
+        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable
+        commit as one change-set, and the others do not hold them up.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -215,9 +215,9 @@ class ConfigServiceClient(ConnectClient):
     """
     What running programs need: the values of settings, live.
 
-    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry `google.rpc.ErrorInfo`
-    with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the request's id is the
-    response header `x-request-id`.
+    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry
+    `google.rpc.ErrorInfo` with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the
+    request's id is the response header `x-request-id`.
     """
     def __init__(
         self,
@@ -253,9 +253,9 @@ class ConfigServiceClient(ConnectClient):
         """
         Streams the state of one environment and all its changes, as they are committed.
 
-        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with deltas
-        and bookmarks until it ends; the client then opens another with the token of the position that it holds.
-        What is guaranteed:
+        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with
+        deltas and bookmarks until it ends; the client then opens another with the token of the position that it
+        holds. What is guaranteed:
 
         - The visible state always equals the store's at the position's (generation, revision).
         - That pair never goes back within one store id, on any node.
@@ -287,8 +287,8 @@ class ConfigServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetSnapshotResponse:
         """
-        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that cut
-        streams.
+        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that
+        cut streams.
         """
         return await self.execute_unary(
             request=request,
@@ -314,8 +314,8 @@ class ConfigServiceClient(ConnectClient):
         """
         Evaluates one setting for a context. By POST only, since a context may hold personal data.
 
-        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but explained
-        by the reason.
+        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but
+        explained by the reason.
         """
         return await self.execute_unary(
             request=request,
@@ -338,8 +338,8 @@ class ConfigServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> EvaluateAllResponse:
         """
-        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may hold
-        personal data.
+        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may
+        hold personal data.
         """
         return await self.execute_unary(
             request=request,
@@ -362,8 +362,8 @@ class ConfigServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> DeclareSettingsResponse:
         """
-        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable commit
-        as one change-set, and the others do not hold them up.
+        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable
+        commit as one change-set, and the others do not hold them up.
         """
         return await self.execute_unary(
             request=request,
@@ -432,17 +432,17 @@ class ConfigServiceSync(Protocol):
     """
     What running programs need: the values of settings, live.
 
-    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry `google.rpc.ErrorInfo`
-    with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the request's id is the
-    response header `x-request-id`.
+    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry
+    `google.rpc.ErrorInfo` with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the
+    request's id is the response header `x-request-id`.
     """
     def watch(self, request: WatchRequest, ctx: RequestContext[WatchRequest, WatchResponse], /) -> Iterator[WatchResponse]:
         """
         Streams the state of one environment and all its changes, as they are committed.
 
-        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with deltas
-        and bookmarks until it ends; the client then opens another with the token of the position that it holds.
-        What is guaranteed:
+        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with
+        deltas and bookmarks until it ends; the client then opens another with the token of the position that it
+        holds. What is guaranteed:
 
         - The visible state always equals the store's at the position's (generation, revision).
         - That pair never goes back within one store id, on any node.
@@ -456,8 +456,8 @@ class ConfigServiceSync(Protocol):
 
     def get_snapshot(self, request: GetSnapshotRequest, ctx: RequestContext[GetSnapshotRequest, GetSnapshotResponse], /) -> GetSnapshotResponse:
         """
-        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that cut
-        streams.
+        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that
+        cut streams.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -465,22 +465,22 @@ class ConfigServiceSync(Protocol):
         """
         Evaluates one setting for a context. By POST only, since a context may hold personal data.
 
-        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but explained
-        by the reason.
+        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but
+        explained by the reason.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def evaluate_all(self, request: EvaluateAllRequest, ctx: RequestContext[EvaluateAllRequest, EvaluateAllResponse], /) -> EvaluateAllResponse:
         """
-        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may hold
-        personal data.
+        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may
+        hold personal data.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def declare_settings(self, request: DeclareSettingsRequest, ctx: RequestContext[DeclareSettingsRequest, DeclareSettingsResponse], /) -> DeclareSettingsResponse:
         """
-        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable commit
-        as one change-set, and the others do not hold them up.
+        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable
+        commit as one change-set, and the others do not hold them up.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -603,9 +603,9 @@ class ConfigServiceClientSync(ConnectClientSync):
     """
     What running programs need: the values of settings, live.
 
-    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry `google.rpc.ErrorInfo`
-    with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the request's id is the
-    response header `x-request-id`.
+    A key travels as `Authorization: Bearer rst_...` on every RPC and stream. Errors carry
+    `google.rpc.ErrorInfo` with domain `rheostat`, and `google.rpc.BadRequest` where fields are at fault; the
+    request's id is the response header `x-request-id`.
     """
     def __init__(
         self,
@@ -641,9 +641,9 @@ class ConfigServiceClientSync(ConnectClientSync):
         """
         Streams the state of one environment and all its changes, as they are committed.
 
-        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with deltas
-        and bookmarks until it ends; the client then opens another with the token of the position that it holds.
-        What is guaranteed:
+        The stream begins with Hello, then, as Hello says, a snapshot, a delta or nothing, and goes on with
+        deltas and bookmarks until it ends; the client then opens another with the token of the position that it
+        holds. What is guaranteed:
 
         - The visible state always equals the store's at the position's (generation, revision).
         - That pair never goes back within one store id, on any node.
@@ -675,8 +675,8 @@ class ConfigServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetSnapshotResponse:
         """
-        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that cut
-        streams.
+        Answers the state of one environment in pages, all at one position: what Watch sends, for networks that
+        cut streams.
         """
         return self.execute_unary(
             request=request,
@@ -702,8 +702,8 @@ class ConfigServiceClientSync(ConnectClientSync):
         """
         Evaluates one setting for a context. By POST only, since a context may hold personal data.
 
-        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but explained
-        by the reason.
+        Errors: NOT_FOUND when no setting has this name or alias; a condition that fails is no error, but
+        explained by the reason.
         """
         return self.execute_unary(
             request=request,
@@ -726,8 +726,8 @@ class ConfigServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> EvaluateAllResponse:
         """
-        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may hold
-        personal data.
+        Evaluates several settings, or all, for one context, at one revision. By POST only, since a context may
+        hold personal data.
         """
         return self.execute_unary(
             request=request,
@@ -750,8 +750,8 @@ class ConfigServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> DeclareSettingsResponse:
         """
-        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable commit
-        as one change-set, and the others do not hold them up.
+        Declares the settings that a program reads, in one batch. All are answered; those that are acceptable
+        commit as one change-set, and the others do not hold them up.
         """
         return self.execute_unary(
             request=request,

@@ -45,14 +45,15 @@ class EventService(Protocol):
     """
     async def record_events(self, request: RecordEventsRequest, ctx: RequestContext[RecordEventsRequest, RecordEventsResponse], /) -> RecordEventsResponse:
         """
-        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that is
-        wrong does not hold up the others.
+        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that
+        is wrong does not hold up the others.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def upsert_subjects(self, request: UpsertSubjectsRequest, ctx: RequestContext[UpsertSubjectsRequest, UpsertSubjectsResponse], /) -> UpsertSubjectsResponse:
         """
-        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the others.
+        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the
+        others.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -161,8 +162,8 @@ class EventServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> RecordEventsResponse:
         """
-        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that is
-        wrong does not hold up the others.
+        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that
+        is wrong does not hold up the others.
         """
         return await self.execute_unary(
             request=request,
@@ -185,7 +186,8 @@ class EventServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> UpsertSubjectsResponse:
         """
-        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the others.
+        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the
+        others.
         """
         return await self.execute_unary(
             request=request,
@@ -233,14 +235,15 @@ class EventServiceSync(Protocol):
     """
     def record_events(self, request: RecordEventsRequest, ctx: RequestContext[RecordEventsRequest, RecordEventsResponse], /) -> RecordEventsResponse:
         """
-        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that is
-        wrong does not hold up the others.
+        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that
+        is wrong does not hold up the others.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def upsert_subjects(self, request: UpsertSubjectsRequest, ctx: RequestContext[UpsertSubjectsRequest, UpsertSubjectsResponse], /) -> UpsertSubjectsResponse:
         """
-        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the others.
+        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the
+        others.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -347,8 +350,8 @@ class EventServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> RecordEventsResponse:
         """
-        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that is
-        wrong does not hold up the others.
+        Records events. Each is recorded once, however often it is sent with the same idempotency key; one that
+        is wrong does not hold up the others.
         """
         return self.execute_unary(
             request=request,
@@ -371,7 +374,8 @@ class EventServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> UpsertSubjectsResponse:
         """
-        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the others.
+        Creates or changes subjects, each found by any of its keys. One that is wrong does not hold up the
+        others.
         """
         return self.execute_unary(
             request=request,
