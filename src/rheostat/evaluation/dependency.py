@@ -14,6 +14,7 @@ from rheostat.model.condition import (
     SegmentReference,
     SettingReference,
 )
+from rheostat.model.rule import Rule
 from rheostat.model.snapshot import Snapshot
 
 __all__ = ["MAX_NESTING", "Dependencies", "Node"]
@@ -40,6 +41,8 @@ class Dependencies:
         """Follow the references of *snapshot*."""
         self._snapshot = snapshot
         self._direct: dict[Node, tuple[Node, ...]] = {}
+        # Nodes that lead to no cycle.
+        self._clear: set[Node] = set()
         self._cycles: dict[Node, tuple[Node, ...] | None] = {}
         self._nesting: dict[Node, int] = {}
 
@@ -50,15 +53,21 @@ class Dependencies:
         setting = self._snapshot.setting(reference.name)
         return "setting", reference.name if setting is None else setting.name
 
+    def exists(self, node: Node) -> bool:
+        """Tell whether the snapshot has *node*."""
+        return node[1] in (self._snapshot.segments if node[0] == "segment" else self._snapshot.settings)
+
+    def rules(self, node: Node) -> tuple[Rule, ...]:
+        """Return the rules of a setting; none of a segment or of what does not exist."""
+        setting = self._snapshot.settings.get(node[1]) if node[0] == "setting" else None
+        return () if setting is None else setting.rules
+
     def conditions(self, node: Node) -> tuple[Condition, ...]:
         """Return the conditions of a segment or of a setting's rules; none when it does not exist."""
-        name = node[1]
-        if node[0] == "segment":
-            segment = self._snapshot.segments.get(name)
-            return () if segment is None else (segment.condition,)
-        setting = self._snapshot.settings.get(name)
-        rules = () if setting is None else setting.rules
-        return tuple(rule.condition for rule in rules if rule.condition is not None)
+        segment = self._snapshot.segments.get(node[1]) if node[0] == "segment" else None
+        if segment is not None:
+            return (segment.condition,)
+        return tuple(rule.condition for rule in self.rules(node) if rule.condition is not None)
 
     def of_conditions(self, conditions: Iterable[Condition]) -> tuple[Node, ...]:
         """Return what *conditions* refer to directly, sorted."""
@@ -92,9 +101,31 @@ class Dependencies:
 
     def cycle(self, node: Node) -> tuple[Node, ...] | None:
         """Return a shortest cycle through *node*, beginning and ending with it, or None."""
+        if self.leads_to_cycle(node) is None:
+            return None
         if node not in self._cycles:
             self._cycles[node] = self._find_cycle(node)
         return self._cycles[node]
+
+    def leads_to_cycle(self, start: Node) -> tuple[Node, ...] | None:
+        """Return a cycle that can be reached from *start*, beginning and ending with the same node, or None."""
+        if start in self._clear:
+            return None
+        # The path walked from the start, each node with those that are still to be followed from it.
+        path: dict[Node, Iterator[Node]] = {start: iter(self.direct(start))}
+        while path:
+            node = next(reversed(path))
+            for after in path[node]:
+                if after in path:
+                    walked = list(path)
+                    return (*walked[walked.index(after) :], after)
+                if after not in self._clear:
+                    path[after] = iter(self.direct(after))
+                    break
+            else:
+                self._clear.add(node)
+                del path[node]
+        return None
 
     def _find_cycle(self, node: Node) -> tuple[Node, ...] | None:
         came_from: dict[Node, Node] = {}
