@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import struct
@@ -54,10 +52,10 @@ class Position:
     revision: int
     scope: bytes
 
-    def token(self, key: bytes) -> str:
+    def token(self, key: bytes) -> bytes:
         """Return the opaque resume token, authenticated under the store's token *key*."""
         body = _FORMAT.pack(_VERSION, self.store_id, self.generation, self.nonce, self.revision, self.scope)
-        return base64.urlsafe_b64encode(body + _mac(key, body)).decode()
+        return body + _mac(key, body)
 
     def same_history(self, other: Position) -> bool:
         """Tell whether both positions are of one scope in one unbroken history."""
@@ -69,15 +67,11 @@ class Position:
         )
 
 
-def parse_token(token: str, key: bytes) -> Position | None:
+def parse_token(token: bytes, key: bytes) -> Position | None:
     """Return the position of a resume token, or None when it is damaged or was not made under *key*."""
-    try:
-        raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
-    except (binascii.Error, UnicodeEncodeError):
+    if len(token) != _FORMAT.size + _MAC_BYTES:
         return None
-    if len(raw) != _FORMAT.size + _MAC_BYTES:
-        return None
-    body, mac = raw[: _FORMAT.size], raw[_FORMAT.size :]
+    body, mac = token[: _FORMAT.size], token[_FORMAT.size :]
     if not hmac.compare_digest(mac, _mac(key, body)):
         return None
     version, store_id, generation, nonce, revision, scope = _FORMAT.unpack(body)

@@ -57,7 +57,6 @@ from rheostat.model.condition import (
     AnyOf,
     Comparison,
     Condition,
-    Literal,
     Not,
     Operand,
     Percentage,
@@ -79,11 +78,10 @@ from rheostat.model.setting import (
     Order,
     Segment,
     Setting,
-    Version,
 )
 from rheostat.model.state import ProjectState, State
 from rheostat.model.type import JsonType, SettingType, normalise, parse_type
-from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value, canonical_json
+from rheostat.model.value import ABSENT, Absent, Value, canonical_json
 from rheostat.service.credential import looks_like_credential
 from rheostat.service.limit import Limits
 from rheostat.service.schema import check_schema, validate_schema

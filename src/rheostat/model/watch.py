@@ -1,0 +1,164 @@
+"""The events of a watch, as values: what a server says and a client applies."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rheostat.model.change import Item
+from rheostat.model.position import Filter, Position
+
+__all__ = [
+    "Bookmark",
+    "Delta",
+    "Entry",
+    "GoAway",
+    "GoAwayReason",
+    "Hello",
+    "Mode",
+    "Reset",
+    "ResetReason",
+    "SnapshotEvent",
+    "SnapshotReason",
+    "WatchEvent",
+]
+
+
+class Mode(enum.Enum):
+    """What follows a Hello."""
+
+    SNAPSHOT = "SNAPSHOT"
+    DELTA = "DELTA"
+    UP_TO_DATE = "UP_TO_DATE"
+
+
+class SnapshotReason(enum.Enum):
+    """Why a snapshot is sent."""
+
+    NEW = "NEW"
+    INVALID = "INVALID"
+    STORE = "STORE"
+    GENERATION = "GENERATION"
+    REQUESTED = "REQUESTED"
+    SCOPE = "SCOPE"
+    COMPACTED = "COMPACTED"
+
+
+class ResetReason(enum.Enum):
+    """Why a snapshot follows on an open stream."""
+
+    GENERATION = "GENERATION"
+    LARGE = "LARGE"
+    CLOSURE = "CLOSURE"
+    COMPACTED = "COMPACTED"
+
+
+class GoAwayReason(enum.Enum):
+    """Why the server asks a client to leave."""
+
+    DRAIN = "DRAIN"
+    MAX_AGE = "MAX_AGE"
+    SLOW = "SLOW"
+    KEY_REVOKED = "KEY_REVOKED"
+    BEHIND = "BEHIND"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of a snapshot or delta.
+
+    Attributes:
+        kind: ``setting`` or ``segment``.
+        key: Its key.
+        revision: The newest revision of anything that its encoded form depends on.
+        item: None for a tombstone.
+    """
+
+    kind: str
+    key: str
+    revision: int
+    item: Item | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first event of every stream.
+
+    Attributes:
+        heartbeat: Seconds within which a bookmark or other event follows.
+        filter: The filter that is applied.
+        filter_ignored: A filter was asked for, and not applied.
+    """
+
+    mode: Mode
+    reason: SnapshotReason | None
+    heartbeat: float
+    node: str
+    hops: int
+    project: str
+    environment: str
+    filter: Filter
+    filter_ignored: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SnapshotEvent:
+    """The whole state at a position; on the wire SnapshotBegin, chunks and SnapshotEnd."""
+
+    position: Position
+    entries: Sequence[Entry]
+    digest: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delta:
+    """The step from any position in ``[from_revision, position.revision)`` to `position`.
+
+    Attributes:
+        coalesced: It merges several revisions, so that intermediate values are left out.
+        digest: Over everything held after it.
+        snapshot: Makes the whole state at the same position, for when the delta turns out too large to send.
+    """
+
+    from_revision: int
+    position: Position
+    entries: Sequence[Entry]
+    coalesced: bool
+    digest: int
+    snapshot: Callable[[], SnapshotEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Everything up to the position has been delivered; also the heartbeat."""
+
+    position: Position
+    origin_time: datetime.datetime
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A snapshot follows on this stream."""
+
+    reason: ResetReason
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    """Please reconnect elsewhere or later.
+
+    Attributes:
+        spread: Seconds over which clients spread their reconnects.
+        grace: Seconds until the server ends the stream.
+    """
+
+    reason: GoAwayReason
+    spread: float
+    grace: float
+
+
+WatchEvent: TypeAlias = Hello | SnapshotEvent | Delta | Bookmark | Reset | GoAway

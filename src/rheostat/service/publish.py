@@ -1,0 +1,508 @@
+"""What watchers read: immutable views of the environments, swapped as one head at each revision.
+
+A watcher is a cursor (the revision it was sent) and a wake-up. Everything that many watchers need is computed
+once and kept on the view: deltas, snapshots, the closure of a filter.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+from rheostat.model.change import Change, ChangeSet, ItemKey
+from rheostat.model.condition import segments_of, settings_of
+from rheostat.model.position import Filter, Position, item_digest, scope_of
+from rheostat.model.setting import Segment, Setting
+from rheostat.model.snapshot import Snapshot
+from rheostat.model.state import State
+from rheostat.model.watch import Delta, Entry, SnapshotEvent
+from rheostat.store.base import Contents, Identity
+
+__all__ = ["Head", "Hub", "ScopedView", "View", "head_of", "next_head"]
+
+T = TypeVar("T")
+
+_CACHED_DELTAS: Final = 64
+"""Deltas kept for each scope of a view: laggards of so many different positions share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Touch:
+    """What one revision changed in an environment's stream.
+
+    Attributes:
+        keys: The items.
+        rewired: Items whose references to settings changed, so that the closure of a filter may have; None
+            when that is not known any more.
+    """
+
+    keys: tuple[ItemKey, ...]
+    rewired: frozenset[ItemKey] | None
+
+
+class _Log:
+    """The revisions that touched one environment, oldest first. Append-only: views share it by length."""
+
+    __slots__ = ("before_first", "floor", "revisions", "touches")
+
+    def __init__(self, floor: int, before_first: int) -> None:
+        self.floor = floor
+        self.before_first = before_first
+        self.revisions: list[int] = []
+        self.touches: list[_Touch] = []
+
+    def append(self, revision: int, touch: _Touch) -> None:
+        # The touch first: a reader that sees the revision must find it.
+        self.touches.append(touch)
+        self.revisions.append(revision)
+
+    def compacted(self, floor: int) -> _Log:
+        cut = bisect.bisect_right(self.revisions, floor)
+        log = _Log(floor, self.revisions[cut - 1] if cut else self.before_first)
+        log.revisions = self.revisions[cut:]
+        log.touches = self.touches[cut:]
+        return log
+
+
+class View:
+    """One environment as watchers see it at one revision. Immutable but for its caches; safe from any thread.
+
+    Attributes:
+        project: Its project.
+        environment: Its slug.
+        snapshot: What evaluation sees.
+        digest: Over all items, unfiltered.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        environment: str,
+        snapshot: Snapshot,
+        tombstones: Mapping[ItemKey, int],
+        log: _Log,
+        digest: int,
+    ) -> None:
+        self.project = project
+        self.environment = environment
+        self.snapshot = snapshot
+        self.digest = digest
+        self._tombstones = tombstones
+        self._log = log
+        self._length = len(log.revisions)
+        self._scopes: dict[Filter, ScopedView] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def floor(self) -> int:
+        """Positions below it need a snapshot."""
+        return self._log.floor
+
+    def scope(self, filter_: Filter) -> ScopedView:
+        """Return the part of this view that a filter lets through; the same object for equal filters."""
+        with self._lock:
+            scoped = self._scopes.get(filter_)
+            if scoped is None:
+                scoped = self._scopes[filter_] = ScopedView(self, filter_)
+            return scoped
+
+    def entry(self, key: ItemKey) -> Entry | None:
+        """Return the item, or its tombstone; None when neither is known."""
+        kind, name = key
+        item: Setting | Segment | None
+        item = self.snapshot.settings.get(name) if kind == "setting" else self.snapshot.segments.get(name)
+        if item is not None:
+            return Entry(kind, name, item.revision, item)
+        revision = self._tombstones.get(key)
+        return None if revision is None else Entry(kind, name, revision, None)
+
+    def entries(self) -> Iterable[Entry]:
+        """Yield all items: segments first, so that a reader can resolve references as it goes."""
+        for name, segment in self.snapshot.segments.items():
+            yield Entry("segment", name, segment.revision, segment)
+        for name, setting in self.snapshot.settings.items():
+            yield Entry("setting", name, setting.revision, setting)
+
+    def touches_since(self, revision: int) -> tuple[int, Sequence[int], Sequence[_Touch]]:
+        """Return the last touching revision at or before *revision*, and those after it with what they did."""
+        log, length = self._log, self._length
+        start = bisect.bisect_right(log.revisions, revision, 0, length)
+        before = log.revisions[start - 1] if start else log.before_first
+        return before, log.revisions[start:length], log.touches[start:length]
+
+
+class ScopedView:
+    """A view through a filter: what one scope's watchers hold. Safe from any thread."""
+
+    def __init__(self, view: View, filter_: Filter) -> None:
+        self.view = view
+        self.filter = filter_
+        self.scope = scope_of(view.project, view.environment, filter_)
+        self.closure: frozenset[str] | None = _closure(view.snapshot, filter_) if filter_ else None
+        self._entries: tuple[Entry, ...] | None = None
+        self._digest: int | None = None
+        self._deltas: OrderedDict[tuple[int, Position], Delta] = OrderedDict()
+        self._snapshots: OrderedDict[Position, SnapshotEvent] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def holds(self, key: ItemKey) -> bool:
+        """Tell whether the scope contains the item, now or when it still existed."""
+        kind, name = key
+        return (
+            self.closure is None or kind == "segment" or name in self.closure or _selected(self.filter, name)
+        )
+
+    @property
+    def digest(self) -> int:
+        """The digest over the scope's items."""
+        if self.closure is None:
+            return self.view.digest
+        if self._digest is None:
+            digest = 0
+            for entry in self.entries():
+                digest ^= item_digest(entry.kind, entry.key, entry.revision)
+            self._digest = digest
+        return self._digest
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the scope's items."""
+        if self._entries is None:
+            self._entries = tuple(
+                entry for entry in self.view.entries() if self.holds((entry.kind, entry.key))
+            )
+        return self._entries
+
+    def changed_since(self, revision: int) -> bool:
+        """Tell whether the scope changed after *revision*."""
+        _, _, touches = self.view.touches_since(revision)
+        return any(self.holds(key) for touch in touches for key in touch.keys)
+
+    def rewired_since(self, revision: int) -> bool:
+        """Tell whether the closure of the filter may have changed after *revision*."""
+        if self.closure is None:
+            return False
+        _, _, touches = self.view.touches_since(revision)
+        return any(
+            any(self.holds(key) for key in (touch.keys if touch.rewired is None else touch.rewired))
+            for touch in touches
+        )
+
+    def delta(self, held: int, position: Position) -> Delta | None:
+        """Return what leads from revision *held* to *position*; None when the scope did not change."""
+        _, revisions, touches = self.view.touches_since(held)
+        merged: dict[ItemKey, None] = {}
+        count = 0
+        first = 0
+        for revision, touch in zip(revisions, touches, strict=True):
+            keys = [key for key in touch.keys if self.holds(key)]
+            if keys:
+                first = first or revision
+                count += 1
+                merged.update(dict.fromkeys(keys))
+        if not count:
+            return None
+        cache_key = (first, position)
+        with self._lock:
+            cached = self._deltas.get(cache_key)
+        if cached is not None:
+            return cached
+        delta = Delta(
+            from_revision=self._before(first),
+            position=position,
+            entries=tuple(entry for key in merged if (entry := self.view.entry(key)) is not None),
+            coalesced=count > 1,
+            digest=self.digest,
+            snapshot=functools.partial(self.snapshot, position),
+        )
+        with self._lock:
+            return _cached(self._deltas, cache_key, delta)
+
+    def snapshot(self, position: Position) -> SnapshotEvent:
+        """Return the whole scope at *position*; the same object for equal positions."""
+        with self._lock:
+            cached = self._snapshots.get(position)
+            if cached is None:
+                cached = _cached(
+                    self._snapshots, position, SnapshotEvent(position, self.entries(), self.digest)
+                )
+            return cached
+
+    def _before(self, revision: int) -> int:
+        """The last revision that changed this scope before *revision*."""
+        before, _, _ = self.view.touches_since(revision - 1)
+        if self.closure is None:
+            return before
+        log = self.view._log
+        at = bisect.bisect_left(log.revisions, revision)
+        for index in range(at - 1, -1, -1):
+            if any(self.holds(key) for key in log.touches[index].keys):
+                return log.revisions[index]
+        # Nothing above the floor: any watcher that may resume stands at the floor or later.
+        return min(log.floor, revision - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Everything a node knows at one revision. Immutable.
+
+    Attributes:
+        identity: The history.
+        state: The whole store.
+        floor: The compaction floor.
+        views: By project and environment.
+    """
+
+    identity: Identity
+    state: State
+    floor: int
+    views: Mapping[tuple[str, str], View] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that is in it."""
+        return self.state.revision
+
+    def position(self, scope: bytes) -> Position:
+        """Return the position of this head in *scope*."""
+        return Position(
+            self.identity.store_id, self.identity.generation, self.identity.nonce, self.revision, scope
+        )
+
+
+def head_of(contents: Contents, state: State) -> Head:
+    """Build the head of a store that was just loaded."""
+    logs: dict[tuple[str, str], _Log] = {}
+    tombstones: dict[tuple[str, str], dict[ItemKey, int]] = {}
+    before: dict[tuple[str, str], int] = {}
+    environments = {slug: list(project.environments) for slug, project in state.projects.items()}
+    for stored in contents.items:
+        # The newest revision at or below the floor that can have touched the stream.
+        for environment in _environments(
+            stored.kind, stored.environment, environments.get(stored.project, [])
+        ):
+            if stored.item.revision <= contents.floor:
+                address = (stored.project, environment)
+                before[address] = max(before.get(address, 0), stored.item.revision)
+    for project, slugs in environments.items():
+        for slug in slugs:
+            logs[project, slug] = _Log(contents.floor, before.get((project, slug), 0))
+            tombstones[project, slug] = {}
+    for tombstone in contents.tombstones:
+        for environment in _environments(
+            tombstone.kind, tombstone.environment, environments.get(tombstone.project, [])
+        ):
+            tombstones[tombstone.project, environment][tombstone.kind, tombstone.key] = tombstone.revision
+    for revision, addresses in contents.touched:
+        keys: dict[tuple[str, str], list[ItemKey]] = {}
+        for project, environment, kind, key in addresses:
+            for slug in _environments(kind, environment, environments.get(project, [])):
+                keys.setdefault((project, slug), []).append((kind, key))
+        for address, touched in keys.items():
+            logs[address].append(revision, _Touch(tuple(touched), None))
+    views = {
+        (project, slug): _fresh_view(state, project, slug, tombstones[project, slug], log)
+        for (project, slug), log in logs.items()
+    }
+    return Head(contents.identity, state, contents.floor, views)
+
+
+def next_head(head: Head, change_set: ChangeSet, *, rule_number: int | None = None) -> Head:
+    """Return the head after one more change-set; views that it does not touch stay the same objects."""
+    number = head.state.rule_number + change_set.rule_numbers if rule_number is None else rule_number
+    state = head.state.apply(change_set.changes, change_set.revision, number)
+    views = dict(head.views)
+    touched: dict[tuple[str, str], list[Change]] = {}
+    for change in change_set.changes:
+        project = state.projects.get(change.project)
+        slugs = [] if project is None else list(project.environments)
+        if (
+            change.kind == "environment"
+            and change.after is not None
+            and (change.project, change.key) not in views
+        ):
+            views[change.project, change.key] = _fresh_view(
+                state, change.project, change.key, {}, _Log(head.floor, change_set.revision)
+            )
+        for slug in _environments(change.kind, change.environment, slugs):
+            touched.setdefault((change.project, slug), []).append(change)
+    for address, changes in touched.items():
+        if address in head.views:
+            views[address] = _next_view(views[address], state, change_set.revision, changes)
+        else:
+            # Made by this very change-set: no watcher can have a position in it yet.
+            view = views[address]
+            views[address] = _fresh_view(state, *address, {}, view._log)
+    identity = head.identity
+    if change_set.generation > identity.generation:
+        identity = replace(identity, generation=change_set.generation)
+    return Head(identity, state, head.floor, views)
+
+
+def compacted_head(head: Head, floor: int) -> Head:
+    """Return the head with its logs cut at *floor*."""
+    views = {
+        address: View(
+            view.project,
+            view.environment,
+            view.snapshot,
+            {key: revision for key, revision in view._tombstones.items() if revision > floor},
+            view._log.compacted(floor),
+            view.digest,
+        )
+        for address, view in head.views.items()
+    }
+    return Head(head.identity, head.state, floor, views)
+
+
+def _environments(kind: str, environment: str, all_: Sequence[str]) -> Sequence[str]:
+    """The environments whose plain streams an item belongs to."""
+    if kind == "setting":
+        return [environment] if environment in all_ else []
+    return all_ if kind == "segment" else []
+
+
+def _fresh_view(
+    state: State, project: str, environment: str, tombstones: Mapping[ItemKey, int], log: _Log
+) -> View:
+    snapshot = state.projects[project].snapshot(environment, state.revision)
+    digest = 0
+    for kind, items in (("setting", snapshot.settings), ("segment", snapshot.segments)):
+        for name, item in items.items():
+            digest ^= item_digest(kind, name, item.revision)
+    return View(project, environment, snapshot, tombstones, log, digest)
+
+
+def _next_view(view: View, state: State, revision: int, changes: Sequence[Change]) -> View:
+    tombstones = dict(view._tombstones)
+    digest = view.digest
+    rewired: set[ItemKey] = set()
+    for change in changes:
+        key = (change.kind, change.key)
+        if change.before is not None:
+            digest ^= item_digest(change.kind, change.key, change.before.revision)
+        if change.after is None:
+            tombstones[key] = revision
+        else:
+            tombstones.pop(key, None)
+            digest ^= item_digest(change.kind, change.key, change.after.revision)
+        if _references(change.before) != _references(change.after):
+            rewired.add(key)
+    # Only the newest view may append; views of the past keep their length.
+    view._log.append(revision, _Touch(tuple((c.kind, c.key) for c in changes), frozenset(rewired)))
+    snapshot = state.projects[view.project].snapshot(view.environment, revision)
+    return View(view.project, view.environment, snapshot, tombstones, view._log, digest)
+
+
+def _references(item: object) -> tuple[frozenset[str], frozenset[str]]:
+    match item:
+        case Setting(rules=rules):
+            conditions = [rule.condition for rule in rules if rule.condition is not None]
+        case Segment(condition=condition):
+            conditions = [condition]
+        case _:
+            conditions = []
+    return (
+        frozenset(name for condition in conditions for name in settings_of(condition)),
+        frozenset(name for condition in conditions for name in segments_of(condition)),
+    )
+
+
+def _selected(filter_: Filter, name: str) -> bool:
+    return name in filter_.names or name.startswith(filter_.prefixes)
+
+
+def _closure(snapshot: Snapshot, filter_: Filter) -> frozenset[str]:
+    """The selected names, and all settings that they refer to, directly or through segments."""
+    wanted = [name for name in snapshot.settings if _selected(filter_, name)]
+    for name in filter_.names:
+        found = snapshot.setting(name)
+        if found is not None:
+            wanted.append(found.name)
+    closure: set[str] = set()
+    seen_segments: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        setting = snapshot.setting(name)
+        if setting is None or setting.name in closure:
+            continue
+        closure.add(setting.name)
+        settings, segments = _references(setting)
+        wanted.extend(settings)
+        pending = list(segments)
+        while pending:
+            segment_name = pending.pop()
+            segment = snapshot.segments.get(segment_name)
+            if segment is None or segment_name in seen_segments:
+                continue
+            seen_segments.add(segment_name)
+            inner_settings, inner_segments = _references(segment)
+            wanted.extend(inner_settings)
+            pending.extend(inner_segments)
+    return frozenset(closure)
+
+
+K = TypeVar("K")
+
+
+def _cached(cache: OrderedDict[K, T], key: K, made: T) -> T:
+    """Keep the first of equal entries, so that all watchers share one object."""
+    kept = cache.setdefault(key, made)
+    while len(cache) > _CACHED_DELTAS:
+        cache.popitem(last=False)
+    return kept
+
+
+class Hub:
+    """The current head, and a wake-up for whoever waits for the next one. Safe from any thread."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._changed = threading.Condition()
+        self._listeners: list[Callable[[], None]] = []
+        self._bell = 0
+
+    @property
+    def head(self) -> Head:
+        """The newest head; reading it takes no lock."""
+        return self._head
+
+    @property
+    def bell(self) -> int:
+        """Counts wake-ups; compare with an earlier reading to see whether one was missed."""
+        return self._bell
+
+    def publish(self, head: Head) -> None:
+        """Make *head* the current one and wake all waiters."""
+        self._head = head
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake all waiters without a new head: draining, revoked keys."""
+        with self._changed:
+            self._bell += 1
+            self._changed.notify_all()
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener()
+
+    def wait(self, bell: int, timeout: float) -> None:
+        """Block until the bell has rung after *bell*, or for *timeout* seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bell != bell, timeout)
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call *listener* (from any thread; it must not block) at each ring; returns what ends that."""
+        with self._changed:
+            self._listeners.append(listener)
+
+        def stop() -> None:
+            with self._changed:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return stop

@@ -1,0 +1,708 @@
+"""The node: one store, its newest head in memory, and the use cases over them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from rheostat.errors import (
+    AlreadyExistsError,
+    BehindError,
+    LimitExceededError,
+    NotFoundError,
+    RheostatError,
+    SettingNotFoundError,
+    UnavailableError,
+)
+from rheostat.evaluation import Context, Evaluation, evaluate
+from rheostat.evaluation.explain import Explanation, explain
+from rheostat.model.change import Change, ChangeSet, Mutation, PutEnvironment, PutProject
+from rheostat.model.encoding import encode_item
+from rheostat.model.key import Key, KeyKind, Role, make_secret
+from rheostat.model.position import Filter
+from rheostat.model.state import State
+from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
+from rheostat.service.limit import Limits
+from rheostat.service.plan import Plan, plan, plan_key, plan_revert
+from rheostat.service.publish import Head, Hub, View, head_of, next_head
+from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
+from rheostat.store.base import Contents, Identity, Store, Transaction
+
+__all__ = ["Outcome", "Service", "Writer"]
+
+log = logging.getLogger("rheostat.service")
+
+_HINT_SECONDS: Final = 1.0
+"""How long the tail waits for a hint at a time; it looks at the store at least this often."""
+
+_REVERT_REACH: Final = 1_000
+"""How many change-sets a revert to a revision may undo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes a change-set, and why.
+
+    Attributes:
+        principal: The caller.
+        author: For display.
+        message: Why.
+        request_id: Scoped to the key; a repeat with the same payload returns the first answer.
+        payload: SHA-256 of the request without its request id.
+    """
+
+    principal: Principal
+    author: str = ""
+    message: str = ""
+    request_id: str = ""
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write.
+
+    Attributes:
+        change_set: What was committed, or would be; with revision 0 when nothing was.
+        revision: The revision it made, or the newest one when it changed nothing.
+        generation: The store's.
+        replayed: The same request had been committed before.
+    """
+
+    change_set: ChangeSet
+    revision: int
+    generation: int
+    replayed: bool = False
+
+
+class Service:
+    """A node over one store. All methods are safe from any thread; those that write or wait may block.
+
+    Works in each process of a pre-forking server: after a fork the child reads the store afresh and starts its
+    own tail on first use.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        limits: Limits | None = None,
+        node: str | None = None,
+        heartbeat: float = 15.0,
+        max_stream_age: float = 30 * 60.0,
+        drain_grace: float = 3.0,
+        clock: Callable[[], datetime.datetime] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        """Make a node; nothing is read before `start` or the first use.
+
+        Args:
+            store: Closed by `close`.
+            limits: Defaults to `Limits`.
+            node: Shown to clients; defaults to a random name.
+            heartbeat: Seconds of silence after which a bookmark is sent.
+            max_stream_age: Seconds, ± 20 %, after which a watcher is asked to reconnect.
+            drain_grace: Seconds that a draining node leaves its watchers.
+            clock: The wall clock, aware UTC.
+            monotonic: Seconds for time-outs.
+            randomness: Makes random bytes.
+        """
+        self.store = store
+        self.limits = limits or Limits()
+        self.node = node or f"node-{randomness(4).hex()}"
+        self.heartbeat = heartbeat
+        self.drain_grace = drain_grace
+        self.clock = clock or _utc_now
+        self.monotonic = monotonic
+        self.randomness = randomness
+        self._max_stream_age = max_stream_age
+        self._lock = threading.RLock()
+        self._hub: Hub | None = None
+        self._pid = 0
+        self._tail: threading.Thread | None = None
+        self._closed = False
+        self._draining = False
+        self._watchers = 0
+        self._watchers_of: dict[str, int] = {}
+        self._filters: set[Filter] = set()
+
+    # Life.
+
+    def start(self) -> Self:
+        """Read the store, make the first project when it is empty, and follow other processes' writes."""
+        _ = self.hub
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the tail and close the store. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            tail = self._tail
+        self.store.close()
+        if tail is not None and self._pid == os.getpid() and tail is not threading.current_thread():
+            tail.join(timeout=2.0)
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of this process, started on first use and again after a fork."""
+        hub = self._hub
+        if hub is not None and self._pid == os.getpid():
+            return hub
+        with self._fresh_lock():
+            if self._hub is not None and self._pid == os.getpid():
+                return self._hub
+            if self._closed:
+                raise UnavailableError("the node is closed", reason="CLOSED")
+            self._bootstrap()
+            self._hub = Hub(self._load())
+            self._pid = os.getpid()
+            self._tail = threading.Thread(target=self._follow, name="rheostat-tail", daemon=True)
+            self._tail.start()
+            return self._hub
+
+    def _fresh_lock(self) -> contextlib.AbstractContextManager[bool]:
+        if self._pid and self._pid != os.getpid():
+            # A fork may have copied the lock while another thread of the parent held it.
+            self._lock = threading.RLock()
+            self._hub = None
+            self._pid = 0
+            self._watchers = 0
+            self._watchers_of = {}
+        return self._lock
+
+    @property
+    def head(self) -> Head:
+        """The newest head of this process."""
+        return self.hub.head
+
+    @property
+    def draining(self) -> bool:
+        """The node has been asked to end."""
+        return self._draining
+
+    @property
+    def ready(self) -> bool:
+        """The node has read the store, and is not draining."""
+        return self._hub is not None and not self._draining and not self._closed
+
+    @property
+    def drain_spread(self) -> float:
+        """Seconds over which a draining node's clients are asked to spread their reconnects."""
+        return max(5.0, self._watchers / 400)
+
+    def drain(self) -> None:
+        """Refuse new watches and ask the open ones to leave. Idempotent; returns at once."""
+        self._draining = True
+        if self._hub is not None:
+            self._hub.ring()
+
+    def stream_age(self) -> float:
+        """Draw the age at which a new watch is asked to reconnect: the maximum ± 20 %."""
+        share = int.from_bytes(self.randomness(4), "big") / 2**32
+        return self._max_stream_age * (0.8 + 0.4 * share)
+
+    # Following the store.
+
+    def _bootstrap(self) -> None:
+        def write(transaction: Transaction) -> ChangeSet | None:
+            if transaction.revision:
+                return None
+            first = plan(
+                State(),
+                DEFAULT_PROJECT,
+                "",
+                [PutProject(DEFAULT_PROJECT), PutEnvironment("production")],
+                revision=1,
+                new_id=self._new_id,
+            )
+            return ChangeSet(DEFAULT_PROJECT, first.changes, author="rheostat", message="The store was made")
+
+        if self.store.revision() == 0:
+            self.store.commit(write)
+
+    def _load(self) -> Head:
+        contents = self.store.load()
+        return head_of(contents, _state_of(contents))
+
+    def _follow(self) -> None:
+        while not self._closed:
+            try:
+                self.store.wait_hint(_HINT_SECONDS)
+                if not self._closed:
+                    self.catch_up()
+            except RheostatError as exc:
+                if self._closed:
+                    return
+                log.warning("cannot follow the store: %s; trying again", exc)
+                # The store's own time-out has passed already; this only keeps a store that fails at once
+                # from being asked in a tight loop.
+                threading.Event().wait(_HINT_SECONDS)
+
+    def catch_up(self) -> Head:
+        """Read what other processes have committed, publish it, and return the newest head."""
+        hub = self.hub
+        with self._lock:
+            identity = self.store.identity()
+            head = hub.head
+            if not _same_history(identity, head.identity) or self.store.revision() < head.revision:
+                head = self._load()
+                hub.publish(head)
+                return head
+            while change_sets := self.store.read_since(head.revision):
+                head = self._advance(change_sets)
+            return head
+
+    def _advance(self, change_sets: Sequence[ChangeSet]) -> Head:
+        """Publish change-sets that follow the head. The lock is held."""
+        hub = self.hub
+        head = hub.head
+        for change_set in change_sets:
+            if change_set.revision != head.revision + 1:
+                continue
+            head = next_head(head, change_set)
+        if head is not hub.head:
+            hub.publish(head)
+        return head
+
+    def raise_generation(self, above: int) -> None:
+        """Begin a new generation because the store has lost history, and reset all watchers."""
+        with self._lock:
+            if self.store.identity().generation <= above:
+                self.store.raise_generation(above)
+            self.hub.publish(self._load())
+
+    def wait_for(self, min_revision: int, timeout: float | None = None) -> Head:
+        """Return a head that has reached *min_revision*, waiting up to 3 s, or *timeout* when that is less.
+
+        Raises:
+            BehindError: It was not reached in time.
+        """
+        head = self.head
+        if head.revision >= min_revision:
+            return head
+        deadline = self.monotonic() + min(CATCH_UP_SECONDS, CATCH_UP_SECONDS if timeout is None else timeout)
+        while True:
+            bell = self.hub.bell
+            head = self.catch_up()
+            if head.revision >= min_revision:
+                return head
+            left = deadline - self.monotonic()
+            if left <= 0:
+                raise BehindError(
+                    f"revision {min_revision} was not reached in time; this node is at {head.revision}",
+                    metadata={"revision": str(head.revision)},
+                )
+            self.hub.wait(bell, left)
+
+    # Writing.
+
+    def commit(
+        self,
+        writer: Writer,
+        project: str,
+        environment: str,
+        mutations: Sequence[Mutation],
+        *,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+        check: Callable[[Plan], None] | None = None,
+    ) -> Outcome:
+        """Plan *mutations* and commit them as one change-set.
+
+        Args:
+            writer: Who, and why.
+            project: Slug; need not exist when the mutations create it.
+            environment: For mutations that name none.
+            mutations: In order.
+            expected_revision: See `plan`.
+            dry_run: Plan only.
+            check: Called with the plan before it is written; raises to refuse it.
+
+        Raises:
+            AlreadyExistsError: The request id was used with another payload.
+            RheostatError: As `plan`.
+        """
+
+        def make(state: State, revision: int) -> Plan:
+            made = plan(
+                state,
+                project,
+                environment,
+                mutations,
+                revision=revision,
+                new_id=self._new_id,
+                limits=self.limits,
+                expected_revision=expected_revision,
+            )
+            self._check_snapshots(state, made)
+            if check is not None:
+                check(made)
+            return made
+
+        return self._write(writer, make, dry_run=dry_run)
+
+    def revert(
+        self,
+        writer: Writer,
+        project: str,
+        *,
+        revision: int | None = None,
+        to_revision: int | None = None,
+        expected_revision: int | None = None,
+        dry_run: bool = False,
+        check: Callable[[Plan], None] | None = None,
+    ) -> Outcome:
+        """Undo one change-set (*revision*) or everything after one (*to_revision*), as a new change-set.
+
+        Raises:
+            NotFoundError: The project has no such revision.
+            RevisionConflictError: An item of the one change-set was changed again later.
+            RheostatError: As `plan`.
+        """
+
+        def make(state: State, next_revision: int) -> Plan:
+            undone = self._undone(project, revision, to_revision, next_revision)
+            made = plan_revert(
+                state,
+                project,
+                [change_set.changes for change_set in undone],
+                revision=next_revision,
+                new_id=self._new_id,
+                limits=self.limits,
+                expected_revision=expected_revision,
+                strict=to_revision is None,
+            )
+            if check is not None:
+                check(made)
+            return made
+
+        reverts = revision if revision is not None else to_revision or 0
+        return self._write(writer, make, dry_run=dry_run, reverts=reverts)
+
+    def _undone(
+        self, project: str, revision: int | None, to_revision: int | None, next_revision: int
+    ) -> list[ChangeSet]:
+        if revision is not None:
+            return [self.change_set(project, revision)]
+        to_revision = to_revision or 0
+        if to_revision >= next_revision:
+            raise NotFoundError(f"the revision {to_revision} does not exist", reason="REVISION_NOT_FOUND")
+        undone: list[ChangeSet] = []
+        before: int | None = None
+        while page := self.store.history(project=project, before=before, limit=100):
+            for change_set in page:
+                if change_set.revision <= to_revision:
+                    return undone
+                kept = tuple(change for change in change_set.changes if change.kind != "key")
+                undone.append(replace(change_set, changes=kept))
+                if len(undone) > _REVERT_REACH:
+                    raise LimitExceededError(
+                        f"more than {_REVERT_REACH} change-sets lie after revision {to_revision}",
+                        limit="revert_reach",
+                    )
+            before = page[-1].revision
+        return undone
+
+    def create_key(
+        self,
+        writer: Writer,
+        *,
+        kind: KeyKind,
+        project: str,
+        environments: Sequence[str] = (),
+        role: Role | None = None,
+        declare: bool = True,
+        subjects: bool = False,
+        description: str = "",
+        expires_at: datetime.datetime | None = None,
+    ) -> tuple[Key, str, Outcome]:
+        """Create a key; its text is returned once and never stored. A replay returns an empty text."""
+        text, selector, verifier = make_secret(kind, self.randomness(40))
+        key = Key(
+            selector=selector,
+            kind=kind,
+            verifier=verifier,
+            project=project,
+            environments=tuple(environments),
+            role=role,
+            declare=declare,
+            subjects=subjects,
+            description=description,
+            created_at=self.clock(),
+            expires_at=expires_at,
+        )
+        outcome = self._write(writer, lambda state, revision: plan_key(state, key, revision=revision))
+        stored = next(
+            (change.after for change in outcome.change_set.changes if isinstance(change.after, Key)), key
+        )
+        return stored, "" if outcome.replayed else text, outcome
+
+    def revoke_key(self, writer: Writer, selector: str) -> tuple[Key, Outcome]:
+        """Revoke a key for good; its open streams end within seconds. Revoking twice changes nothing.
+
+        Raises:
+            NotFoundError: The caller's project has no such key.
+        """
+        revoked_at = self.clock()
+
+        def make(state: State, revision: int) -> Plan:
+            key = state.keys.get(selector)
+            if key is None or not writer.principal.sees(key.project):
+                raise NotFoundError(f"there is no key {selector!r}", reason="KEY_NOT_FOUND")
+            if key.revoked_at is not None:
+                return Plan(key.project, (), rule_number=state.rule_number)
+            return plan_key(state, replace(key, revoked_at=revoked_at), revision=revision)
+
+        outcome = self._write(writer, make)
+        return self.head.state.keys[selector], outcome
+
+    def _write(
+        self,
+        writer: Writer,
+        make: Callable[[State, int], Plan],
+        *,
+        dry_run: bool = False,
+        reverts: int = 0,
+    ) -> Outcome:
+        if self._draining:
+            raise UnavailableError("the node is draining", reason="DRAINING", retry_after=1.0)
+        if dry_run:
+            head = self.catch_up()
+            made = make(head.state, head.revision + 1)
+            return Outcome(
+                ChangeSet(made.project, made.changes, warnings=made.warnings),
+                head.revision,
+                head.identity.generation,
+            )
+        replay: list[ChangeSet] = []
+        idle: list[Plan] = []
+
+        def write(transaction: Transaction) -> ChangeSet | None:
+            if not _same_history(transaction.identity, self.hub.head.identity):
+                self.hub.publish(self._load())
+            head = self.hub.head
+            if transaction.revision > head.revision:
+                head = self._advance(transaction.since(head.revision))
+            if writer.request_id:
+                first = transaction.find_request(writer.principal.actor, writer.request_id)
+                if first is not None:
+                    replay.append(self._checked_replay(first, writer))
+                    return None
+            made = make(head.state, transaction.revision + 1)
+            if not made.changes:
+                idle.append(made)
+                return None
+            return ChangeSet(
+                project=made.project,
+                changes=made.changes,
+                author=writer.author,
+                message=writer.message,
+                actor=writer.principal.actor,
+                request_id=writer.request_id,
+                payload_digest=writer.payload,
+                rule_numbers=made.rule_number - head.state.rule_number,
+                reverts=reverts,
+                warnings=made.warnings,
+            )
+
+        with self._lock:
+            _ = self.hub
+            committed = self.store.commit(write)
+            if committed is not None:
+                self._advance([committed])
+        head = self.head
+        if committed is not None:
+            return Outcome(committed, committed.revision, committed.generation)
+        if replay:
+            return Outcome(replay[0], replay[0].revision, replay[0].generation, replayed=True)
+        project, warnings = idle[0].project, idle[0].warnings
+        return Outcome(ChangeSet(project, (), warnings=warnings), head.revision, head.identity.generation)
+
+    @staticmethod
+    def _checked_replay(first: ChangeSet, writer: Writer) -> ChangeSet:
+        if first.payload_digest != writer.payload:
+            raise AlreadyExistsError(
+                f"the request id {writer.request_id!r} was used for another change, in revision "
+                f"{first.revision}; use a new one",
+                reason="REQUEST_ID_REUSED",
+                metadata={"revision": str(first.revision)},
+            )
+        return first
+
+    def _check_snapshots(self, state: State, made: Plan) -> None:
+        """Refuse what would make an environment's snapshot too large to send."""
+        grown = sum(len(encode_item(change.after)) for change in made.changes if change.after is not None)
+        # Only a change-set of a noticeable size can be the one too many; small ones need no sum over all.
+        if grown * 64 < self.limits.max_snapshot_bytes:
+            return
+        for environment in made.environments:
+            project = state.projects.get(made.project)
+            entry = None if project is None else project.environments.get(environment)
+            replaced = {c.key for c in made.changes if c.environment == environment}
+            size = sum(
+                len(encode_item(setting))
+                for name, setting in (entry.settings if entry is not None else {}).items()
+                if name not in replaced
+            )
+            size += sum(
+                len(encode_item(change.after))
+                for change in made.changes
+                if change.environment == environment and change.after is not None
+            )
+            if size > self.limits.max_snapshot_bytes:
+                raise LimitExceededError(
+                    f"the snapshot of {environment!r} would take {size} bytes, more than "
+                    f"{self.limits.max_snapshot_bytes}",
+                    limit="max_snapshot_bytes",
+                )
+
+    def _new_id(self) -> str:
+        return self.randomness(5).hex()
+
+    # Reading.
+
+    def view(self, project: str, environment: str, head: Head | None = None) -> View:
+        """Return the newest view of an environment; KeyError when there is none (resolve it first)."""
+        return (head or self.head).views[project, environment]
+
+    def change_set(self, project: str, revision: int) -> ChangeSet:
+        """Return one change-set of the project's history.
+
+        Raises:
+            NotFoundError: The project has no such revision.
+        """
+        found = self.store.change_set(revision)
+        if found is None or found.project not in (project, ""):
+            raise NotFoundError(
+                f"the project {project!r} has no revision {revision}",
+                reason="REVISION_NOT_FOUND",
+                metadata={"revision": str(revision)},
+            )
+        return found
+
+    def evaluate(
+        self, project: str, environment: str, name: str, context: Context, *, head: Head | None = None
+    ) -> Evaluation:
+        """Evaluate one setting.
+
+        Raises:
+            SettingNotFoundError: The environment has no such setting.
+        """
+        snapshot = self.view(project, environment, head).snapshot
+        if snapshot.setting(name) is None:
+            raise SettingNotFoundError(
+                f"the environment {environment!r} has no setting {name!r}",
+                metadata={"setting": name, "environment": environment},
+            )
+        return evaluate(snapshot, name, context)
+
+    def explain(
+        self, project: str, environment: str, name: str, context: Context, *, head: Head | None = None
+    ) -> Explanation:
+        """Explain an evaluation, rule by rule; see `evaluate`."""
+        snapshot = self.view(project, environment, head).snapshot
+        if snapshot.setting(name) is None:
+            raise SettingNotFoundError(
+                f"the environment {environment!r} has no setting {name!r}",
+                metadata={"setting": name, "environment": environment},
+            )
+        return explain(snapshot, name, context)
+
+    # Watching.
+
+    def filter_allowed(self, project: str, environment: str, filter_: Filter) -> bool:
+        """Tell whether a filter is served: this node serves a limited number of distinct ones."""
+        if not filter_:
+            return True
+        with self._lock:
+            if filter_ not in self._filters and len(self._filters) >= self.limits.max_filters:
+                return False
+            self._filters.add(filter_)
+            return True
+
+    @contextlib.contextmanager
+    def watching(self, principal: Principal) -> Iterator[None]:
+        """Count an open watch while the context lasts.
+
+        Raises:
+            UnavailableError: The process, or the key, has as many open watches as it may have.
+        """
+        actor = principal.actor
+        with self._lock:
+            if self._watchers >= self.limits.max_streams:
+                raise self._too_many("max_streams", self.limits.max_streams)
+            if self._watchers_of.get(actor, 0) >= self.limits.max_streams_per_key:
+                raise self._too_many("max_streams_per_key", self.limits.max_streams_per_key)
+            self._watchers += 1
+            self._watchers_of[actor] = self._watchers_of.get(actor, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers -= 1
+                self._watchers_of[actor] -= 1
+                if not self._watchers_of[actor]:
+                    del self._watchers_of[actor]
+
+    @property
+    def watchers(self) -> int:
+        """How many watches are open in this process."""
+        return self._watchers
+
+    @staticmethod
+    def _too_many(limit: str, count: int) -> UnavailableError:
+        return UnavailableError(
+            f"{count} watches are open already",
+            reason="TOO_MANY_STREAMS",
+            metadata={"limit": limit},
+            retry_after=5.0,
+        )
+
+    def watch(self, options: WatchOptions) -> WatchSession:
+        """Begin a watch; the driver steps the session."""
+        return WatchSession(self, options)
+
+    def key_in_force(self, principal: Principal) -> bool:
+        """Tell whether the caller's key still opens anything; True in open mode."""
+        if principal.key is None:
+            return True
+        return in_force(self.head.state.keys.get(principal.key.selector), self.clock())
+
+
+def _state_of(contents: Contents) -> State:
+    # Projects and environments first, so that everything else finds its place.
+    rank = {"project": 0, "environment": 1}
+    changes = [
+        Change(stored.project, stored.environment, stored.kind, stored.key, None, stored.item)
+        for stored in sorted(contents.items, key=lambda stored: rank.get(stored.kind, 2))
+    ]
+    return State().apply(changes, contents.revision, contents.rule_number)
+
+
+def _same_history(left: Identity, right: Identity) -> bool:
+    return (left.store_id, left.generation, left.nonce) == (
+        right.store_id,
+        right.generation,
+        right.nonce,
+    )
+
+
+def _utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

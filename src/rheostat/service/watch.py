@@ -1,0 +1,294 @@
+"""One watch on the server's side, without input or output: what to say now, and until when to wait.
+
+The drivers (a generator on WSGI, an async generator on ASGI) loop over `WatchSession.step`, send its events and
+wait for the hub or for ``wake_at``. The order of the rows in `WatchSession._open` is that of the contract.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rheostat.errors import BehindError, PermissionDeniedError, UnavailableError
+from rheostat.model.position import Filter, Position, parse_token
+from rheostat.model.watch import (
+    Bookmark,
+    GoAway,
+    GoAwayReason,
+    Hello,
+    Mode,
+    Reset,
+    ResetReason,
+    SnapshotReason,
+    WatchEvent,
+)
+from rheostat.service.publish import Head, ScopedView
+
+if TYPE_CHECKING:
+    from rheostat.service.service import Service
+
+__all__ = ["CATCH_UP_SECONDS", "Step", "WatchOptions", "WatchSession"]
+
+CATCH_UP_SECONDS: Final = 3.0
+"""How long a token or ``min_revision`` ahead of this node is waited for."""
+
+log = logging.getLogger("rheostat.watch")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What a client asked for.
+
+    Attributes:
+        project: Resolved slug.
+        environment: Resolved slug.
+        resume: The resume token; empty for none.
+        resnapshot: Send a snapshot although the token would do.
+        min_revision: Do not answer before this revision has been reached.
+        filter: What it wants to see.
+        may_go_on: Tells whether the key is still in force; asked at every step.
+    """
+
+    project: str
+    environment: str
+    resume: bytes = b""
+    resnapshot: bool = False
+    min_revision: int = 0
+    filter: Filter = field(default_factory=Filter)
+    filter_refused: bool = False
+    may_go_on: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next.
+
+    Attributes:
+        events: To send, in order.
+        wake_at: Step again at this instant of the monotonic clock, or when the hub rings.
+        done: End the stream after sending.
+    """
+
+    events: tuple[WatchEvent, ...]
+    wake_at: float
+    done: bool = False
+
+
+class _Phase(enum.Enum):
+    OPENING = "opening"
+    LIVE = "live"
+    LEAVING = "leaving"
+    DONE = "done"
+
+
+class WatchSession:
+    """One open watch. Not thread-safe: one driver steps it."""
+
+    def __init__(self, service: Service, options: WatchOptions) -> None:
+        """Prepare a session; nothing is read before the first step."""
+        self._service = service
+        self._options = options
+        self._phase = _Phase.OPENING
+        self._asked_at: float | None = None
+        self._scope: ScopedView | None = None
+        self._position: Position | None = None
+        self._last_sent = 0.0
+        self._ends_at = 0.0
+        self._expires_at = 0.0
+
+    @property
+    def position(self) -> Position | None:
+        """What the client holds once everything sent so far has arrived; None before the first state."""
+        return self._position
+
+    def step(self, now: float) -> Step:
+        """Return what to send at *now* (monotonic seconds) and how long to wait.
+
+        Raises:
+            PermissionDeniedError: The environment is unknown.
+            BehindError: ``min_revision`` was not reached in time.
+            UnavailableError: The node is draining and the watch had not begun.
+        """
+        match self._phase:
+            case _Phase.OPENING:
+                return self._open(now)
+            case _Phase.LIVE:
+                return self._go_on(now)
+            case _Phase.LEAVING:
+                # A client that has been asked to leave still gets every change until the grace is over.
+                events = self._changes(self._service.hub.head)
+                done = now >= self._ends_at
+                if done:
+                    self._phase = _Phase.DONE
+                return Step(events, self._ends_at, done)
+            case _Phase.DONE:
+                return Step((), now, done=True)
+
+    # Opening.
+
+    def _open(self, now: float) -> Step:
+        service, options = self._service, self._options
+        if self._asked_at is None:
+            self._asked_at = now
+        if service.draining:
+            raise UnavailableError(
+                "the node is draining", reason="DRAINING", retry_after=service.drain_spread / 2
+            )
+        head = service.hub.head
+        if head.revision < options.min_revision:
+            head = service.catch_up()
+        if head.revision < options.min_revision:
+            if now >= self._asked_at + CATCH_UP_SECONDS:
+                raise BehindError(
+                    f"revision {options.min_revision} was not reached in {CATCH_UP_SECONDS:g} s; this node is at "
+                    f"{head.revision}",
+                    metadata={"revision": str(head.revision)},
+                )
+            return Step((), self._asked_at + CATCH_UP_SECONDS)
+        head, scope = self._scoped(head)
+        token = parse_token(options.resume, head.identity.token_key) if options.resume else None
+        reason = self._why_snapshot(head, scope, token)
+        if reason is SnapshotReason.GENERATION:
+            head, scope = self._scoped(service.hub.head)
+        position = head.position(scope.scope)
+        self._phase = _Phase.LIVE
+        self._scope, self._position = scope, position
+        self._last_sent = now
+        self._expires_at = now + service.stream_age()
+        if reason is not None:
+            return self._sent(now, (self._hello(Mode.SNAPSHOT, reason), scope.snapshot(position)))
+        assert token is not None
+        delta = scope.delta(token.revision, position)
+        if delta is None:
+            return self._sent(now, (self._hello(Mode.UP_TO_DATE, None), self._bookmark()))
+        return self._sent(now, (self._hello(Mode.DELTA, None), delta))
+
+    def _scoped(self, head: Head) -> tuple[Head, ScopedView]:
+        view = head.views.get((self._options.project, self._options.environment))
+        if view is None:
+            head = self._service.catch_up()
+            view = head.views.get((self._options.project, self._options.environment))
+        if view is None:
+            raise PermissionDeniedError(
+                f"the environment {self._options.environment!r} is unknown", reason="UNKNOWN_ENVIRONMENT"
+            )
+        return head, view.scope(self._options.filter)
+
+    def _why_snapshot(self, head: Head, scope: ScopedView, token: Position | None) -> SnapshotReason | None:
+        """The table of the contract: the first row that fits wins. None means resuming works."""
+        if token is None:
+            return SnapshotReason.INVALID if self._options.resume else SnapshotReason.NEW
+        identity = head.identity
+        if token.store_id != identity.store_id:
+            return SnapshotReason.STORE
+        if token.generation < identity.generation:
+            return SnapshotReason.GENERATION
+        ahead = (token.generation, token.revision) > (identity.generation, head.revision)
+        if ahead:
+            head = self._service.catch_up()
+            identity = head.identity
+            ahead = (token.generation, token.revision) > (identity.generation, head.revision)
+        if ahead or token.nonce != identity.nonce:
+            # A token that this store made, of a history that it no longer has: a file was restored by hand.
+            log.warning(
+                "a watcher holds generation %d revision %d, which the store (generation %d revision %d) has "
+                "lost; raising the generation",
+                token.generation,
+                token.revision,
+                identity.generation,
+                head.revision,
+            )
+            self._service.raise_generation(token.generation)
+            return SnapshotReason.GENERATION
+        if self._options.resnapshot:
+            return SnapshotReason.REQUESTED
+        if token.scope != scope.scope:
+            return SnapshotReason.SCOPE
+        if token.revision < head.floor:
+            return SnapshotReason.COMPACTED
+        if scope.rewired_since(token.revision):
+            return SnapshotReason.SCOPE
+        return None
+
+    def _hello(self, mode: Mode, reason: SnapshotReason | None) -> Hello:
+        service, options = self._service, self._options
+        return Hello(
+            mode=mode,
+            reason=reason,
+            heartbeat=service.heartbeat,
+            node=service.node,
+            hops=0,
+            project=options.project,
+            environment=options.environment,
+            filter=options.filter,
+            filter_ignored=options.filter_refused,
+        )
+
+    # Going on.
+
+    def _go_on(self, now: float) -> Step:
+        service = self._service
+        if not self._options.may_go_on():
+            return self._leave(now, GoAway(GoAwayReason.KEY_REVOKED, spread=0.0, grace=0.0))
+        events = self._changes(service.hub.head)
+        if service.draining:
+            return self._leave(
+                now, GoAway(GoAwayReason.DRAIN, service.drain_spread, service.drain_grace), events
+            )
+        if now >= self._expires_at:
+            return self._leave(now, GoAway(GoAwayReason.MAX_AGE, 0.0, service.drain_grace), events)
+        if events:
+            return self._sent(now, events)
+        if now >= self._last_sent + service.heartbeat:
+            return self._sent(now, (self._bookmark(),))
+        return Step((), self._wake_at())
+
+    def _changes(self, head: Head) -> tuple[WatchEvent, ...]:
+        """What leads from what was sent to *head*, and take the new position."""
+        scope, position = self._scope, self._position
+        assert scope is not None
+        assert position is not None
+        view = head.views.get((self._options.project, self._options.environment))
+        if view is None:
+            # Environments are never removed while somebody watches; a store swapped by hand looks like this.
+            return ()
+        if view is scope.view and head.identity.generation == position.generation:
+            return self._passed_over(head, scope)
+        new_scope = view.scope(self._options.filter)
+        new_position = head.position(new_scope.scope)
+        self._scope, self._position = new_scope, new_position
+        if not new_position.same_history(position):
+            return (Reset(ResetReason.GENERATION), new_scope.snapshot(new_position))
+        if position.revision < head.floor:
+            return (Reset(ResetReason.COMPACTED), new_scope.snapshot(new_position))
+        if new_scope.closure != scope.closure and new_scope.rewired_since(position.revision):
+            return (Reset(ResetReason.CLOSURE), new_scope.snapshot(new_position))
+        delta = new_scope.delta(position.revision, new_position)
+        return () if delta is None else (delta,)
+
+    def _passed_over(self, head: Head, scope: ScopedView) -> tuple[WatchEvent, ...]:
+        # Revisions of other environments: nothing is sent, the next bookmark passes over them.
+        self._position = head.position(scope.scope)
+        return ()
+
+    def _bookmark(self) -> Bookmark:
+        assert self._scope is not None
+        assert self._position is not None
+        return Bookmark(self._position, self._service.clock(), self._scope.digest)
+
+    def _sent(self, now: float, events: tuple[WatchEvent, ...]) -> Step:
+        self._last_sent = now
+        return Step(events, self._wake_at())
+
+    def _wake_at(self) -> float:
+        return min(self._last_sent + self._service.heartbeat, self._expires_at)
+
+    def _leave(self, now: float, go_away: GoAway, events: tuple[WatchEvent, ...] = ()) -> Step:
+        self._phase = _Phase.LEAVING
+        self._ends_at = now + go_away.grace
+        if go_away.grace <= 0:
+            self._phase = _Phase.DONE
+        return Step((*events, go_away), self._ends_at, done=self._phase is _Phase.DONE)
