@@ -1,1 +1,127 @@
-"""Stores: where change-sets are kept, durably and in order."""
+"""Stores: where change-sets are kept, durably and in order.
+
+`open_store` opens one by its URL; `rheostat.store.base` is the protocol they all follow.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from rheostat.errors import MissingDependencyError, StoreError
+from rheostat.store.stamp import utc_now
+
+if TYPE_CHECKING:
+    from rheostat.store.base import Store
+    from rheostat.store.sqlite import SqliteStore
+
+__all__ = ["migrate", "open_store"]
+
+_CHOICES: Final = "'memory:', 'sqlite:PATH' or a path"
+
+# At least two letters, so that a drive letter is part of a path.
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+
+
+def open_store(
+    url: str,
+    *,
+    clock: Callable[[], datetime.datetime] = utc_now,
+    randomness: Callable[[int], bytes] = os.urandom,
+) -> Store:
+    """Open the store at *url*; an SQLite file is made when there is none, and migrated when it is older.
+
+    Args:
+        url: ``memory:``; ``sqlite:PATH``, with ``?synchronous=normal`` for speed over durability; or a path,
+            which means SQLite. ``sqlite:///PATH`` is read as SQLAlchemy does: relative after three slashes,
+            absolute after four.
+        clock: Gives the aware time of each commit.
+        randomness: Gives so many random bytes.
+
+    Raises:
+        StoreError: No such kind of store, or it cannot be opened.
+        UnavailableError: Another process is writing to it for too long.
+        MissingDependencyError: The extra ``rheostat[server]`` is not installed.
+    """
+    kind, path, options = _parse(url)
+    if kind == "memory":
+        from rheostat.store.memory import MemoryStore
+
+        return MemoryStore(clock=clock, randomness=randomness)
+    return _open_sqlite(path, options, clock, randomness)
+
+
+def migrate(url: str) -> str:
+    """Bring the store at *url* to the schema of this version, and return that schema's name.
+
+    Raises:
+        StoreError: As from `open_store`; also when the store is of a newer version.
+        UnavailableError: Another process is writing to it for too long.
+        MissingDependencyError: The extra ``rheostat[server]`` is not installed.
+    """
+    kind, path, options = _parse(url)
+    if kind == "memory":
+        return ""
+    # To open is to migrate.
+    store = _open_sqlite(path, options, utc_now, os.urandom)
+    store.close()
+    from rheostat.store.tables import SCHEMA
+
+    return SCHEMA
+
+
+def _parse(url: str) -> tuple[str, str, dict[str, str]]:
+    match = _URL.fullmatch(url)
+    if match is None:
+        return _checked(url, url, {})
+    scheme, rest = match[1].lower(), match[2]
+    if scheme == "memory" and not rest:
+        return "memory", "", {}
+    if scheme == "sqlite":
+        path, _, query = rest.partition("?")
+        if path.startswith("///"):
+            path = path.removeprefix("///")
+        elif path.startswith("//"):
+            raise StoreError(f"the store url {url!r} names a host; write {_CHOICES}")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        return _checked(url, path, options)
+    if scheme.startswith("postgres"):
+        raise StoreError(f"postgresql is not available in this version; write {_CHOICES}")
+    raise StoreError(f"unknown kind of store {scheme!r}; write {_CHOICES}")
+
+
+def _checked(url: str, path: str, options: dict[str, str]) -> tuple[str, str, dict[str, str]]:
+    if path in ("", ":memory:"):
+        raise StoreError(f"the store url {url!r} names no file; write {_CHOICES}")
+    for name, value in options.items():
+        if name != "synchronous" or value not in ("full", "normal"):
+            raise StoreError(
+                f"unknown option {name + '=' + value!r} of an sqlite store; write synchronous=full or =normal"
+            )
+    return "sqlite", path, options
+
+
+def _open_sqlite(
+    path: str,
+    options: dict[str, str],
+    clock: Callable[[], datetime.datetime],
+    randomness: Callable[[int], bytes],
+) -> SqliteStore:
+    try:
+        from rheostat.store.sqlite import SqliteStore
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in ("sqlalchemy", "alembic"):
+            raise
+        raise MissingDependencyError(
+            "the sqlite store needs the extra 'server': pip install 'rheostat[server]'"
+        ) from exc
+    return SqliteStore(
+        path,
+        clock=clock,
+        randomness=randomness,
+        synchronous="normal" if options.get("synchronous") == "normal" else "full",
+    )

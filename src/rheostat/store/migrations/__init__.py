@@ -1,0 +1,1 @@
+"""Migrations of the SQL stores: Alembic scripts, which `rheostat.store.migration` runs."""

@@ -1,0 +1,1 @@
+"""One script for each step. A released script is never changed."""
