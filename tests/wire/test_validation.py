@@ -134,10 +134,14 @@ def test_moving_a_rule_needs_a_place() -> None:
     assert _fields(request) == ["mutations[0].move_rule.place"]
 
 
-def test_one_wrong_declaration_is_left_to_its_own_answer() -> None:
-    request = config_service_pb2.DeclareSettingsRequest()
-    request.declarations.add(name="not a name", type="nonsense", version="x")
-    assert violations(request) == []
+def test_a_wrong_entry_of_a_batch_is_left_to_its_own_answer() -> None:
+    declare = config_service_pb2.DeclareSettingsRequest()
+    declare.declarations.add(name="not a name", type="nonsense", version="x")
+    record = event_service_pb2.RecordEventsRequest()
+    record.events.add().subjects.add(kind="not a kind")
+    upsert = event_service_pb2.UpsertSubjectsRequest()
+    upsert.subjects.add().reference.kind = "not a kind"
+    assert [violations(request) for request in (declare, record, upsert)] == [[], [], []]
 
 
 def test_ids_of_subjects_are_16_bytes() -> None:
