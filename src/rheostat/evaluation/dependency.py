@@ -108,7 +108,7 @@ class Dependencies:
         return self._cycles[node]
 
     def leads_to_cycle(self, start: Node) -> tuple[Node, ...] | None:
-        """Return a cycle that can be reached from *start*, beginning and ending with the same node, or None."""
+        """Return a cycle that *start* leads to, beginning and ending with the same node, or None."""
         if start in self._clear:
             return None
         # The path walked from the start, each node with those that are still to be followed from it.
