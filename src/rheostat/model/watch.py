@@ -104,7 +104,7 @@ class Hello:
     filter_ignored: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class SnapshotEvent:
     """The whole state at a position; on the wire SnapshotBegin, chunks and SnapshotEnd."""
 
@@ -113,7 +113,7 @@ class SnapshotEvent:
     digest: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Delta:
     """The step from any position in ``[from_revision, position.revision)`` to `position`.
 

@@ -1,0 +1,185 @@
+"""What every call goes through: request id, key, permission, request rules, errors.
+
+The first interceptor is a metadata one, so that a call without a good key is refused before its body is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+from google.protobuf.message import Message
+
+from rheostat.errors import InvalidArgumentError, LimitExceededError, PermissionDeniedError
+from rheostat.service import Service
+from rheostat.service.access import OPEN, Permission, Principal, authenticate
+from rheostat.wire.error import to_connect
+from rheostat.wire.validation import violations
+
+__all__ = ["PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
+
+log = logging.getLogger("rheostat.server")
+
+PERMISSIONS: Final[Mapping[str, Permission]] = {
+    "rheo.v1.ConfigService/Watch": Permission.WATCH,
+    "rheo.v1.ConfigService/GetSnapshot": Permission.WATCH,
+    "rheo.v1.ConfigService/Evaluate": Permission.EVALUATE,
+    "rheo.v1.ConfigService/EvaluateAll": Permission.EVALUATE,
+    "rheo.v1.ConfigService/DeclareSettings": Permission.DECLARE,
+    "rheo.v1.ConfigService/ReportStatus": Permission.REPORT,
+    "rheo.v1.ConfigService/Ping": Permission.PING,
+    "rheo.v1.AdminService/Commit": Permission.EDIT,
+    "rheo.v1.AdminService/Revert": Permission.EDIT,
+    "rheo.v1.AdminService/Export": Permission.VIEW,
+    "rheo.v1.AdminService/CreateKey": Permission.ADMINISTER,
+    "rheo.v1.AdminService/RevokeKey": Permission.ADMINISTER,
+    "rheo.v1.AdminService/GetProject": Permission.VIEW,
+    "rheo.v1.AdminService/ListProjects": Permission.VIEW,
+    "rheo.v1.AdminService/GetEnvironment": Permission.VIEW,
+    "rheo.v1.AdminService/ListEnvironments": Permission.VIEW,
+    "rheo.v1.AdminService/GetSetting": Permission.VIEW,
+    "rheo.v1.AdminService/ListSettings": Permission.VIEW,
+    "rheo.v1.AdminService/GetSegment": Permission.VIEW,
+    "rheo.v1.AdminService/ListSegments": Permission.VIEW,
+    "rheo.v1.AdminService/GetFeatures": Permission.VIEW,
+    "rheo.v1.AdminService/GetRevision": Permission.VIEW,
+    "rheo.v1.AdminService/ListRevisions": Permission.VIEW,
+    "rheo.v1.AdminService/GetKey": Permission.ADMINISTER,
+    "rheo.v1.AdminService/ListKeys": Permission.ADMINISTER,
+    "rheo.v1.AdminService/ListClients": Permission.VIEW,
+    "rheo.v1.EventService/RecordEvents": Permission.EVENTS,
+    "rheo.v1.EventService/UpsertSubjects": Permission.SUBJECTS,
+    "rheo.v1.EventService/GetSubjects": Permission.SUBJECTS,
+}
+"""What each method needs. A method that is not here is refused."""
+
+# The runtime's own refusals quote its internals; callers get these instead.
+_RUNTIME_MESSAGES: Final = {
+    Code.INVALID_ARGUMENT: "the request cannot be read: it is not a message of this method in the content type "
+    "that it names",
+    Code.INTERNAL: "the request cannot be read",
+    Code.UNIMPLEMENTED: "the request does not fit the method",
+    Code.RESOURCE_EXHAUSTED: "the request is larger than this method takes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call in progress.
+
+    Attributes:
+        principal: Who calls.
+        request_id: Sent back as ``x-request-id``, and in the log.
+        method: Full name, such as ``rheo.v1.ConfigService/Watch``.
+    """
+
+    principal: Principal
+    request_id: str
+    method: str
+
+
+class Entrance:
+    """Both kinds of metadata interceptor in one: identifies the caller, and cleans what the runtime says."""
+
+    def __init__(self, service: Service, *, open_: bool) -> None:
+        """Make an interceptor; *open_* lets everybody in who has come past the gate."""
+        self._service = service
+        self._open = open_
+        self._calls: weakref.WeakKeyDictionary[RequestContext[Any, Any], Call] = weakref.WeakKeyDictionary()
+
+    def call(self, ctx: RequestContext[Any, Any]) -> Call:
+        """Return the call that *ctx* belongs to."""
+        return self._calls[ctx]
+
+    def on_start_sync(self, ctx: RequestContext[Any, Any], /) -> None:
+        """Let the call in, or raise what refuses it."""
+        request_id = self._service.randomness(8).hex()
+        ctx.response_headers["x-request-id"] = request_id
+        ctx.response_headers["cache-control"] = "private, no-store"
+        method = f"{ctx.method.service_name}/{ctx.method.name}"
+        try:
+            if self._open:
+                principal = OPEN
+            else:
+                principal = authenticate(
+                    self._service.head.state,
+                    ctx.request_headers.get("authorization"),
+                    self._service.clock(),
+                )
+            permission = PERMISSIONS.get(method)
+            if permission is None:
+                raise PermissionDeniedError(f"the method {method} is open to nobody")
+            principal.require(permission)
+        except Exception as exc:
+            raise refusal(exc, request_id, method) from None
+        self._calls[ctx] = Call(principal, request_id, method)
+
+    def on_end_sync(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
+        """Replace an error that the runtime made itself, with its details and without its internals."""
+        if error is None or (isinstance(error, ConnectError) and (error.details or _ours(error))):
+            return
+        method = f"{ctx.method.service_name}/{ctx.method.name}"
+        request_id = ctx.response_headers.get("x-request-id") or ""
+        if not isinstance(error, ConnectError):
+            raise refusal(error, request_id, method)
+        message = _RUNTIME_MESSAGES.get(error.code)
+        if message is None:
+            return
+        if error.code is Code.RESOURCE_EXHAUSTED:
+            raise to_connect(LimitExceededError(message, limit=_size_limit(method)))
+        raise to_connect(InvalidArgumentError(message, reason="MALFORMED_REQUEST"))
+
+    async def on_start(self, ctx: RequestContext[Any, Any], /) -> None:
+        """As `on_start_sync`; it never waits."""
+        self.on_start_sync(ctx)
+
+    async def on_end(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
+        """As `on_end_sync`."""
+        self.on_end_sync(token, ctx, error)
+
+
+def _ours(error: ConnectError) -> bool:
+    return error.code in (Code.CANCELED, Code.DEADLINE_EXCEEDED)
+
+
+def _size_limit(method: str) -> str:
+    return "max_commit_bytes" if method.startswith("rheo.v1.AdminService/") else "max_request_bytes"
+
+
+def refusal(exc: BaseException, request_id: str, method: str) -> ConnectError:
+    """Return what the caller is told of *exc*; whatever is not ours is logged and told in a fixed text."""
+    if isinstance(exc, ConnectError):
+        return exc
+    error = to_connect(exc)
+    if error.code is Code.INTERNAL:
+        log.error("unexpected error in %s (request %s)", method, request_id, exc_info=exc)
+    return error
+
+
+def check_request(service: Service, request: Message, method: str) -> None:
+    """Check a request against the rules of the contract and the size limit of its method.
+
+    Raises:
+        InvalidArgumentError: It breaks a rule; all broken ones are listed.
+        LimitExceededError: It is too large.
+    """
+    if method not in ("rheo.v1.AdminService/Commit",):
+        size, limit = request.ByteSize(), service.limits.max_request_bytes
+        if size > limit:
+            raise LimitExceededError(
+                f"the request has {size} bytes, more than {limit}", limit="max_request_bytes"
+            )
+    found = violations(request)
+    if found:
+        first = found[0]
+        place = f"{first.field}: " if first.field else ""
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise InvalidArgumentError(
+            f"{place}{first.description}{more}", violations=found, reason="INVALID_FIELD"
+        )

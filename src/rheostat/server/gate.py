@@ -1,0 +1,180 @@
+"""What is decided before any service sees a request: open mode's rules, origins, health.
+
+In open mode whoever reaches the port may do everything, so it must be unreachable for web pages and other
+machines: the peer is loopback, the Host is a loopback name (DNS rebinding), nothing was forwarded, and a browser's
+Origin is the server's own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from rheostat.service import Service
+
+__all__ = ["Answer", "Gate", "Incoming"]
+
+_LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_FORWARDING: Final = (
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-real-ip",
+)
+_ALLOWED_HEADERS: Final = (
+    "authorization, content-type, connect-protocol-version, connect-timeout-ms, x-user-agent, "
+    "connect-accept-encoding, connect-content-encoding, accept-encoding, content-encoding"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as the gate sees it.
+
+    Attributes:
+        method: HTTP method.
+        path: Below the mount point.
+        peer: The peer's address; empty when the application server gives none (a unix socket).
+        scheme: ``http`` or ``https``.
+        headers: Lower-case names.
+    """
+
+    method: str
+    path: str
+    peer: str
+    scheme: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that the gate gives itself."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+    @classmethod
+    def json(cls, status: int, content: Mapping[str, object], *headers: tuple[str, str]) -> Answer:
+        """Make an answer in JSON."""
+        return cls(
+            status,
+            json.dumps(content, separators=(",", ":")).encode(),
+            (("content-type", "application/json"), ("cache-control", "no-store"), *headers),
+        )
+
+
+class Gate:
+    """Decides about requests before the services do. Safe from any thread."""
+
+    def __init__(self, service: Service, *, open_: bool, allow_origins: tuple[str, ...] = ()) -> None:
+        """Make a gate.
+
+        Args:
+            service: For health.
+            open_: Open mode: no keys, loopback only.
+            allow_origins: Origins of web pages that may call, such as ``https://admin.example.com``.
+        """
+        self._service = service
+        self._open = open_
+        self._allow_origins = frozenset(allow_origins)
+
+    def answer(self, incoming: Incoming) -> Answer | None:
+        """Return the gate's own answer, or None to let the request on to the services."""
+        if self._open and (reason := self._why_refused(incoming)) is not None:
+            return Answer.json(
+                403,
+                {
+                    "code": "permission_denied",
+                    "message": f"this server runs open, without keys, for this machine only: {reason}",
+                },
+            )
+        origin = incoming.headers.get("origin")
+        if origin in self._allow_origins and incoming.method == "OPTIONS":
+            return Answer(
+                204,
+                b"",
+                (
+                    *self.cors(incoming),
+                    ("access-control-allow-methods", "GET, POST"),
+                    ("access-control-allow-headers", _ALLOWED_HEADERS),
+                    ("access-control-max-age", "7200"),
+                ),
+            )
+        match incoming.path:
+            case "/healthz":
+                return Answer.json(200, {"status": "ok"})
+            case "/readyz":
+                return self._readiness()
+            case _:
+                return None
+
+    def cors(self, incoming: Incoming) -> tuple[tuple[str, str], ...]:
+        """Return the headers that let an allowed origin read the answer."""
+        origin = incoming.headers.get("origin")
+        if origin is None or origin not in self._allow_origins:
+            return ()
+        return (
+            ("access-control-allow-origin", origin),
+            ("access-control-expose-headers", "x-request-id, retry-after"),
+            ("vary", "Origin"),
+        )
+
+    def _readiness(self) -> Answer:
+        service = self._service
+        if service.draining:
+            return Answer.json(503, {"status": "draining"}, ("retry-after", "5"))
+        try:
+            head = service.head
+        except Exception:  # noqa: BLE001 - whatever it is, this node is not ready; the log has it
+            return Answer.json(503, {"status": "unavailable"}, ("retry-after", "1"))
+        return Answer.json(
+            200,
+            {"status": "ready", "revision": head.revision, "generation": head.identity.generation},
+        )
+
+    def _why_refused(self, incoming: Incoming) -> str | None:
+        if not _is_loopback(incoming.peer):
+            return "the caller is on another machine"
+        host = incoming.headers.get("host", "")
+        if _host_name(host) not in _LOOPBACK_HOSTS:
+            return "the Host header is not a loopback name"
+        forwarded = next((name for name in _FORWARDING if name in incoming.headers), None)
+        if forwarded is not None:
+            return f"the request came through a proxy ({forwarded})"
+        origin = incoming.headers.get("origin")
+        if origin is not None and origin not in self._allow_origins and not _is_own(origin, incoming):
+            return "the Origin is another site"
+        return None
+
+
+def _is_loopback(peer: str) -> bool:
+    if not peer:
+        # A unix socket: the file's permissions guard it.
+        return True
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _host_name(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0].lower() + "]"
+    return host.partition(":")[0].lower()
+
+
+def _is_own(origin: str, incoming: Incoming) -> bool:
+    parts = urlsplit(origin)
+    return (
+        parts.scheme == incoming.scheme and parts.netloc.lower() == incoming.headers.get("host", "").lower()
+    )

@@ -1,0 +1,721 @@
+"""The handlers of all RPCs, written once: plain functions of a request and its call.
+
+The WSGI side calls them as they are, the ASGI side in a thread where they may wait. Watch is apart: its session is
+sans-IO, and each side drives it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import datetime
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rheo.v1 import admin_service_pb2 as admin
+from rheo.v1 import config_service_pb2 as config
+from rheo.v1 import event_service_pb2 as event
+from rheo.v1 import watch_pb2
+
+from rheostat._version import __version__
+from rheostat.errors import (
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    SettingNotFoundError,
+)
+from rheostat.evaluation import Context, evaluate
+from rheostat.evaluation.explain import explain
+from rheostat.model.change import PutProject
+from rheostat.model.key import Key, KeyKind
+from rheostat.model.position import Filter, parse_token
+from rheostat.model.snapshot import Snapshot
+from rheostat.model.state import ProjectState
+from rheostat.model.watch import SnapshotEvent
+from rheostat.server.call import Call, check_request
+from rheostat.server.codec import Shared
+from rheostat.service import Service, Writer
+from rheostat.service.access import Permission, Principal, resolve, resolve_project
+from rheostat.service.plan import Plan
+from rheostat.service.publish import Head
+from rheostat.service.service import Outcome
+from rheostat.service.watch import WatchOptions, WatchSession
+from rheostat.wire.change import (
+    change_set_to_proto,
+    change_to_proto,
+    mutations_from_request,
+    warning_to_proto,
+)
+from rheostat.wire.evaluation import evaluation_to_proto
+from rheostat.wire.event import EventEncoder, timestamp
+from rheostat.wire.key import key_kind_from_request, key_to_proto, role_from_request
+from rheostat.wire.project import environment_to_proto, project_to_proto
+from rheostat.wire.setting import segment_to_proto, setting_to_proto
+from rheostat.wire.value import context_from_request, struct_from_request
+from rheostat.wire.watch import filter_from_proto, item_to_proto, position_to_proto
+
+__all__ = ["Handlers"]
+
+T = TypeVar("T")
+
+PAGE_SIZE: Final = 100
+MAX_PAGE_SIZE: Final = 1_000
+SNAPSHOT_PAGE_SIZE: Final = 1_000
+_KEPT_SNAPSHOTS: Final = 16
+"""Snapshots kept for callers who are between two pages of one."""
+
+
+class Handlers:
+    """The handlers over one service. Safe from any thread."""
+
+    def __init__(self, service: Service) -> None:
+        """Make handlers; the service is not closed by them."""
+        self.service = service
+        self._encoders: dict[bytes, EventEncoder] = {}
+        self._shared: OrderedDict[int, tuple[Message, Shared]] = OrderedDict()
+        self._paged: OrderedDict[bytes, SnapshotEvent] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def blocks(self, method: str, request: Message) -> bool:
+        """Tell whether the handler may wait for the store, so that an event loop must not run it."""
+        if method in _NEVER_BLOCK:
+            wanted = getattr(request, "min_revision", 0)
+            return bool(wanted > self.service.head.revision)
+        return True
+
+    def handle(self, name: str, request: Any, call: Call) -> Any:
+        """Check *request* and answer it. Raises only errors of `rheostat.errors`, or unexpected ones."""
+        check_request(self.service, request, call.method)
+        return getattr(self, name)(request, call)
+
+    # Watch.
+
+    def watch_session(self, request: watch_pb2.WatchRequest, call: Call) -> WatchSession:
+        """Return the session that a Watch request asks for."""
+        check_request(self.service, request, call.method)
+        service = self.service
+        # A project or environment that another process has just made is found by the wait for min_revision.
+        head = service.wait_for(request.min_revision) if request.min_revision else service.head
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        filter_ = _filter(request)
+        served = service.filter_allowed(project, environment, filter_)
+        asked_for_more = request.HasField("filter") and bool(request.filter.tracked)
+        return service.watch(
+            WatchOptions(
+                project=project,
+                environment=environment,
+                resume=request.resume,
+                resnapshot=request.resnapshot,
+                min_revision=request.min_revision,
+                filter=filter_ if served else Filter(),
+                filter_refused=not served or asked_for_more,
+                may_go_on=lambda: service.key_in_force(call.principal),
+            )
+        )
+
+    def encode(self, event_: Any) -> Sequence[Shared]:
+        """Return the messages of an event, each encoded once for all streams that send it."""
+        return [self._share(message) for message in self._encoder().encode(event_)]
+
+    def _share(self, message: Message) -> Shared:
+        with self._lock:
+            found = self._shared.get(id(message))
+            if found is not None and found[0] is message:
+                return found[1]
+            shared = Shared(message)
+            self._shared[id(message)] = (message, shared)
+            while len(self._shared) > 1_024:
+                self._shared.popitem(last=False)
+            return shared
+
+    def _encoder(self) -> EventEncoder:
+        key = self.service.head.identity.token_key
+        encoder = self._encoders.get(key)
+        if encoder is None:
+            encoder = self._encoders[key] = EventEncoder(key)
+        return encoder
+
+    # ConfigService.
+
+    def get_snapshot(self, request: config.GetSnapshotRequest, call: Call) -> config.GetSnapshotResponse:
+        """Answer a page of an environment's state, all pages at one position."""
+        service = self.service
+        head = service.wait_for(request.min_revision)
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        filter_ = _filter(request)
+        if not service.filter_allowed(project, environment, filter_):
+            filter_ = Filter()
+        scope = service.view(project, environment, head).scope(filter_)
+        key = head.identity.token_key
+        start = 0
+        if request.page_token:
+            event_, start = self._paged_snapshot(request.page_token, scope.scope, key)
+        else:
+            position = head.position(scope.scope)
+            held = parse_token(request.resume, key) if request.resume else None
+            if (
+                held is not None
+                and held.same_history(position)
+                and head.floor <= held.revision <= position.revision
+                and not scope.changed_since(held.revision)
+            ):
+                return config.GetSnapshotResponse(
+                    position=position_to_proto(position, key),
+                    item_count=len(scope.entries()),
+                    digest=scope.digest,
+                    up_to_date=True,
+                )
+            event_ = scope.snapshot(position)
+        size = request.page_size or SNAPSHOT_PAGE_SIZE
+        end = start + size
+        token = event_.position.token(key)
+        response = config.GetSnapshotResponse(
+            position=position_to_proto(event_.position, key),
+            items=[item_to_proto(entry) for entry in event_.entries[start:end]],
+            item_count=len(event_.entries),
+            digest=event_.digest,
+        )
+        if end < len(event_.entries):
+            with self._lock:
+                self._paged[token] = event_
+                self._paged.move_to_end(token)
+                while len(self._paged) > _KEPT_SNAPSHOTS:
+                    self._paged.popitem(last=False)
+            response.next_page_token = _page_token(token + end.to_bytes(4, "big"))
+        return response
+
+    def _paged_snapshot(self, page_token: str, scope: bytes, key: bytes) -> tuple[SnapshotEvent, int]:
+        raw = _read_page_token(page_token)
+        position = parse_token(raw[:-4], key)
+        if position is None or position.scope != scope:
+            raise _bad_page_token()
+        with self._lock:
+            kept = self._paged.get(raw[:-4])
+        start = int.from_bytes(raw[-4:], "big")
+        if kept is None:
+            raise FailedPreconditionError(
+                "the pages of this snapshot are no longer kept; begin again without page_token",
+                reason="PAGE_EXPIRED",
+            )
+        return kept, start
+
+    def evaluate(self, request: config.EvaluateRequest, call: Call) -> config.EvaluateResponse:
+        """Evaluate one setting."""
+        head = self.service.wait_for(request.min_revision)
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        context = self._context(request, call)
+        snapshot = self.service.view(project, environment, head).snapshot
+        if snapshot.setting(request.name) is None:
+            raise _no_setting(request.name, environment)
+        return config.EvaluateResponse(
+            evaluation=self._evaluation(snapshot, head, request.name, context, request.explain, call)
+        )
+
+    def evaluate_all(self, request: config.EvaluateAllRequest, call: Call) -> config.EvaluateAllResponse:
+        """Evaluate several settings at one revision."""
+        head = self.service.wait_for(request.min_revision)
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        context = self._context(request, call)
+        snapshot = self.service.view(project, environment, head).snapshot
+        names = list(request.names) or sorted(snapshot.settings)
+        return config.EvaluateAllResponse(
+            evaluations=[
+                self._evaluation(snapshot, head, name, context, request.explain, call) for name in names
+            ],
+            revision=head.revision,
+        )
+
+    def _evaluation(
+        self, snapshot: Snapshot, head: Head, name: str, context: Context, explained: bool, call: Call
+    ) -> Any:
+        # Explanations quote rules and segments, which public keys never see.
+        explained = explained and not _is_public(call)
+        result = dataclasses.replace(evaluate(snapshot, name, context), revision=head.revision)
+        return evaluation_to_proto(name, result, explain(snapshot, name, context) if explained else None)
+
+    def _context(self, request: config.EvaluateRequest | config.EvaluateAllRequest, call: Call) -> Context:
+        if request.subjects:
+            raise FailedPreconditionError(
+                "stored subjects are not available on this server; put their attributes into the context",
+                reason="SUBJECTS_UNAVAILABLE",
+            )
+        if request.HasField("attributes"):
+            return Context(struct_from_request(request.attributes, "attributes"))
+        return Context(context_from_request(request.context, "context"))
+
+    def ping(self, request: config.PingRequest, call: Call) -> config.PingResponse:
+        """Answer who is there."""
+        head = self.service.head
+        return config.PingResponse(
+            node=self.service.node,
+            version=__version__,
+            time=timestamp(self.service.clock()),
+            generation=head.identity.generation,
+            revision=head.revision,
+        )
+
+    # AdminService: writes.
+
+    def commit(self, request: admin.CommitRequest, call: Call) -> admin.CommitResponse:
+        """Commit a change-set."""
+        mutations = mutations_from_request(request.mutations)
+        head = self.service.head
+        creates = [mutation for mutation in mutations if isinstance(mutation, PutProject)]
+        named = request.project or (creates[0].slug if creates else "")
+        if creates and named not in head.state.projects:
+            self._require_store_wide(call)
+            project = named
+        else:
+            project = resolve_project(head.state, call.principal, request.project).project.slug
+        environment = self._environment_of_write(head, call, project, request)
+        outcome = self.service.commit(
+            self._writer(request, call),
+            project,
+            environment,
+            mutations,
+            expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
+            dry_run=request.dry_run,
+            check=lambda made: _check_environments(made, call.principal),
+        )
+        return admin.CommitResponse(**self._outcome(outcome))
+
+    def _environment_of_write(
+        self, head: Head, call: Call, project: str, request: admin.CommitRequest
+    ) -> str:
+        """The environment for mutations that name none; empty when there is no single one."""
+        if request.environment:
+            state = head.state.projects.get(project)
+            if state is None or request.environment in state.environments:
+                return _checked_environment(call, project, request.environment)
+            # The change-set itself may make it; otherwise planning refuses it.
+            return _checked_environment(call, project, request.environment)
+        state = head.state.projects.get(project)
+        visible = [
+            slug
+            for slug in (state.environments if state is not None else ())
+            if call.principal.sees(project, slug)
+        ]
+        return visible[0] if len(visible) == 1 else ""
+
+    def _require_store_wide(self, call: Call) -> None:
+        key = call.principal.key
+        if key is not None and key.project:
+            raise PermissionDeniedError("only a store-wide key may make a project")
+        call.principal.require(Permission.ADMINISTER)
+
+    def revert(self, request: admin.RevertRequest, call: Call) -> admin.RevertResponse:
+        """Undo a change-set, or everything after one."""
+        project = resolve_project(self.service.head.state, call.principal, request.project).project.slug
+        target = request.WhichOneof("target")
+        outcome = self.service.revert(
+            self._writer(request, call),
+            project,
+            revision=request.revision if target == "revision" else None,
+            to_revision=request.to_revision if target == "to_revision" else None,
+            expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
+            dry_run=request.dry_run,
+            check=lambda made: _check_environments(made, call.principal),
+        )
+        return admin.RevertResponse(**self._outcome(outcome))
+
+    def create_key(self, request: admin.CreateKeyRequest, call: Call) -> admin.CreateKeyResponse:
+        """Create a key."""
+        head = self.service.head
+        kind = key_kind_from_request(request.kind, "kind")
+        role = role_from_request(request.role, "role")
+        if (role is None) == (kind is KeyKind.USER):
+            message = "a user key needs a role" if role is None else "only a user key has a role"
+            raise InvalidArgumentError(message, violations=[FieldViolation("role", message)])
+        project = ""
+        if request.store_wide:
+            if kind is not KeyKind.USER:
+                message = "only a user key can be store-wide"
+                raise InvalidArgumentError(message, violations=[FieldViolation("store_wide", message)])
+            self._require_store_wide(call)
+        else:
+            project = resolve_project(head.state, call.principal, request.project).project.slug
+        environments = list(request.environments)
+        if request.environment and not environments:
+            environments = [request.environment]
+        for environment in environments:
+            _, _ = resolve(head.state, call.principal, project, environment)
+        own = call.principal.key
+        if own is not None and own.environments and not environments:
+            environments = list(own.environments)
+        key, text, outcome = self.service.create_key(
+            self._writer(request, call),
+            kind=kind,
+            project=project,
+            environments=environments,
+            role=role,
+            declare=request.declare if request.HasField("declare") else True,
+            subjects=request.subjects,
+            description=request.description,
+            expires_at=_instant(request.expires_at) if request.HasField("expires_at") else None,
+        )
+        return admin.CreateKeyResponse(
+            key=key_to_proto(key),
+            secret=text,
+            revision=outcome.revision,
+            generation=outcome.generation,
+            replayed=outcome.replayed,
+        )
+
+    def revoke_key(self, request: admin.RevokeKeyRequest, call: Call) -> admin.RevokeKeyResponse:
+        """Revoke a key."""
+        key, outcome = self.service.revoke_key(self._writer(request, call), request.selector)
+        return admin.RevokeKeyResponse(
+            key=key_to_proto(key),
+            revision=outcome.revision,
+            generation=outcome.generation,
+            replayed=outcome.replayed,
+        )
+
+    def _writer(self, request: Any, call: Call) -> Writer:
+        payload = type(request)()
+        payload.CopyFrom(request)
+        payload.ClearField("request_id")
+        digest = hashlib.sha256(
+            call.method.encode() + b"\0" + payload.SerializeToString(deterministic=True)
+        ).digest()
+        author = request.author
+        key = call.principal.key
+        if key is not None and not author:
+            author = key.description or key.selector
+        return Writer(call.principal, author, request.message, request.request_id, digest)
+
+    @staticmethod
+    def _outcome(outcome: Outcome) -> dict[str, Any]:
+        return {
+            "revision": outcome.revision,
+            "generation": outcome.generation,
+            "changes": [change_to_proto(change) for change in outcome.change_set.changes],
+            "warnings": [warning_to_proto(warning) for warning in outcome.change_set.warnings],
+            "replayed": outcome.replayed,
+        }
+
+    # AdminService: reads.
+
+    def export(self, request: admin.ExportRequest, call: Call) -> admin.ExportResponse:
+        """Answer all that a project holds, at one revision."""
+        head = self.service.wait_for(request.min_revision)
+        state = resolve_project(head.state, call.principal, request.project)
+        slug = state.project.slug
+        wanted = list(request.environments) or ([request.environment] if request.environment else [])
+        for environment in wanted:
+            resolve(head.state, call.principal, slug, environment)
+        visible = wanted or self._visible(state, call.principal)
+        return admin.ExportResponse(
+            project=project_to_proto(state.project),
+            environments=[
+                admin.EnvironmentState(
+                    environment=environment_to_proto(state.environments[name].environment),
+                    settings=[
+                        setting_to_proto(setting)
+                        for _, setting in sorted(state.environments[name].settings.items())
+                    ],
+                )
+                for name in visible
+            ],
+            segments=[segment_to_proto(segment) for _, segment in sorted(state.segments.items())],
+            features=state.project.features,
+            revision=head.revision,
+            generation=head.identity.generation,
+        )
+
+    def get_project(self, request: admin.GetProjectRequest, call: Call) -> admin.GetProjectResponse:
+        """Answer one project."""
+        head, state = self._project(request, call)
+        return admin.GetProjectResponse(project=project_to_proto(state.project), revision=head.revision)
+
+    def list_projects(self, request: admin.ListProjectsRequest, call: Call) -> admin.ListProjectsResponse:
+        """Answer the projects that the key knows."""
+        head = self.service.wait_for(request.min_revision)
+        projects = {
+            slug: state.project for slug, state in head.state.projects.items() if call.principal.sees(slug)
+        }
+        page, token = _page(projects, request)
+        return admin.ListProjectsResponse(
+            projects=[project_to_proto(project) for project in page], next_page_token=token
+        )
+
+    def get_environment(
+        self, request: admin.GetEnvironmentRequest, call: Call
+    ) -> admin.GetEnvironmentResponse:
+        """Answer one environment."""
+        head = self.service.wait_for(request.min_revision)
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        found = head.state.projects[project].environments[environment].environment
+        return admin.GetEnvironmentResponse(environment=environment_to_proto(found), revision=head.revision)
+
+    def list_environments(
+        self, request: admin.ListEnvironmentsRequest, call: Call
+    ) -> admin.ListEnvironmentsResponse:
+        """Answer the environments that the key knows."""
+        _, state = self._project(request, call)
+        visible = {
+            slug: state.environments[slug].environment for slug in self._visible(state, call.principal)
+        }
+        page, token = _page(visible, request)
+        return admin.ListEnvironmentsResponse(
+            environments=[environment_to_proto(environment) for environment in page], next_page_token=token
+        )
+
+    def get_setting(self, request: admin.GetSettingRequest, call: Call) -> admin.GetSettingResponse:
+        """Answer one setting, by name or alias."""
+        head, snapshot, environment = self._snapshot(request, call)
+        setting = snapshot.setting(request.name)
+        if setting is None:
+            raise _no_setting(request.name, environment)
+        return admin.GetSettingResponse(setting=setting_to_proto(setting), revision=head.revision)
+
+    def list_settings(self, request: admin.ListSettingsRequest, call: Call) -> admin.ListSettingsResponse:
+        """Answer settings, by name."""
+        head, snapshot, _ = self._snapshot(request, call)
+        matching = {
+            name: setting for name, setting in snapshot.settings.items() if name.startswith(request.prefix)
+        }
+        page, token = _page(matching, request)
+        return admin.ListSettingsResponse(
+            settings=[setting_to_proto(setting) for setting in page],
+            next_page_token=token,
+            revision=head.revision,
+        )
+
+    def get_segment(self, request: admin.GetSegmentRequest, call: Call) -> admin.GetSegmentResponse:
+        """Answer one segment."""
+        head, state = self._project(request, call)
+        segment = state.segments.get(request.name)
+        if segment is None:
+            raise NotFoundError(
+                f"the project {state.project.slug!r} has no segment {request.name!r}",
+                reason="SEGMENT_NOT_FOUND",
+                metadata={"segment": request.name},
+            )
+        return admin.GetSegmentResponse(segment=segment_to_proto(segment), revision=head.revision)
+
+    def list_segments(self, request: admin.ListSegmentsRequest, call: Call) -> admin.ListSegmentsResponse:
+        """Answer segments, by name."""
+        head, state = self._project(request, call)
+        page, token = _page(state.segments, request)
+        return admin.ListSegmentsResponse(
+            segments=[segment_to_proto(segment) for segment in page],
+            next_page_token=token,
+            revision=head.revision,
+        )
+
+    def get_features(self, request: admin.GetFeaturesRequest, call: Call) -> admin.GetFeaturesResponse:
+        """Answer the hierarchy of features."""
+        head, state = self._project(request, call)
+        return admin.GetFeaturesResponse(features=state.project.features, revision=head.revision)
+
+    def get_revision(self, request: admin.GetRevisionRequest, call: Call) -> admin.GetRevisionResponse:
+        """Answer one change-set of the history."""
+        _, state = self._project(request, call)
+        change_set = self.service.change_set(state.project.slug, request.revision)
+        return admin.GetRevisionResponse(
+            change_set=change_set_to_proto(_visible_part(change_set, call.principal))
+        )
+
+    def list_revisions(self, request: admin.ListRevisionsRequest, call: Call) -> admin.ListRevisionsResponse:
+        """Answer the history, newest first."""
+        head, state = self._project(request, call)
+        project = state.project.slug
+        if request.environment:
+            resolve(head.state, call.principal, project, request.environment)
+        size = request.page_size or PAGE_SIZE
+        before = None
+        if request.page_token:
+            before = int.from_bytes(_read_page_token(request.page_token), "big")
+        change_sets = self.service.store.history(
+            project=project,
+            environment=request.environment or None,
+            kind="setting" if request.setting else None,
+            key=request.setting or None,
+            before=before,
+            limit=size + 1,
+        )
+        page = change_sets[:size]
+        token = ""
+        if len(change_sets) > size:
+            token = _page_token(page[-1].revision.to_bytes(8, "big"))
+        return admin.ListRevisionsResponse(
+            change_sets=[
+                change_set_to_proto(_visible_part(change_set, call.principal)) for change_set in page
+            ],
+            next_page_token=token,
+        )
+
+    def get_key(self, request: admin.GetKeyRequest, call: Call) -> admin.GetKeyResponse:
+        """Answer one key, never its secret."""
+        head, state = self._project(request, call)
+        key = head.state.keys.get(request.selector)
+        if key is None or key.project not in (state.project.slug, "") or not call.principal.sees(key.project):
+            raise NotFoundError(f"there is no key {request.selector!r}", reason="KEY_NOT_FOUND")
+        return admin.GetKeyResponse(key=key_to_proto(key), revision=head.revision)
+
+    def list_keys(self, request: admin.ListKeysRequest, call: Call) -> admin.ListKeysResponse:
+        """Answer the keys of the project."""
+        head, state = self._project(request, call)
+        store_wide = call.principal.key is None or not call.principal.key.project
+        keys: dict[str, Key] = {
+            selector: key
+            for selector, key in head.state.keys.items()
+            if key.project == state.project.slug or (store_wide and not key.project)
+        }
+        page, token = _page(keys, request)
+        return admin.ListKeysResponse(keys=[key_to_proto(key) for key in page], next_page_token=token)
+
+    # What later versions serve.
+
+    def declare_settings(self, request: config.DeclareSettingsRequest, call: Call) -> Message:
+        """Refuse: this version does not take declarations."""
+        raise _not_served(call)
+
+    def report_status(self, request: config.ReportStatusRequest, call: Call) -> Message:
+        """Refuse: this version keeps no reports."""
+        raise _not_served(call)
+
+    def list_clients(self, request: admin.ListClientsRequest, call: Call) -> Message:
+        """Refuse: this version keeps no reports."""
+        raise _not_served(call)
+
+    def record_events(self, request: event.RecordEventsRequest, call: Call) -> Message:
+        """Refuse: this version keeps no events."""
+        raise _not_served(call)
+
+    def upsert_subjects(self, request: event.UpsertSubjectsRequest, call: Call) -> Message:
+        """Refuse: this version keeps no subjects."""
+        raise _not_served(call)
+
+    def get_subjects(self, request: event.GetSubjectsRequest, call: Call) -> Message:
+        """Refuse: this version keeps no subjects."""
+        raise _not_served(call)
+
+    # Shared.
+
+    def _resolve(self, head: Head, call: Call, project: str, environment: str) -> tuple[str, str]:
+        return resolve(head.state, call.principal, project, environment)
+
+    def _project(self, request: Any, call: Call) -> tuple[Head, ProjectState]:
+        head = self.service.wait_for(getattr(request, "min_revision", 0))
+        return head, resolve_project(head.state, call.principal, request.project)
+
+    def _snapshot(self, request: Any, call: Call) -> tuple[Head, Snapshot, str]:
+        head = self.service.wait_for(request.min_revision)
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        return head, self.service.view(project, environment, head).snapshot, environment
+
+    @staticmethod
+    def _visible(state: ProjectState, principal: Principal) -> list[str]:
+        return [slug for slug in state.environments if principal.sees(state.project.slug, slug)]
+
+
+_NEVER_BLOCK: Final = frozenset(
+    f"rheo.v1.{name}"
+    for name in (
+        "ConfigService/GetSnapshot",
+        "ConfigService/Evaluate",
+        "ConfigService/EvaluateAll",
+        "ConfigService/Ping",
+    )
+)
+
+
+def _filter(request: Any) -> Filter:
+    """The filter of a request, in a canonical form, so that equal ones share a scope."""
+    filter_ = filter_from_proto(request.filter)
+    return Filter(tuple(sorted(set(filter_.names))), tuple(sorted(set(filter_.prefixes))))
+
+
+def _is_public(call: Call) -> bool:
+    return call.principal.key is not None and call.principal.key.kind is KeyKind.PUBLIC
+
+
+def _checked_environment(call: Call, project: str, environment: str) -> str:
+    if not call.principal.sees(project, environment):
+        raise PermissionDeniedError(
+            f"the environment {environment!r} of the project {project!r} is unknown",
+            reason="UNKNOWN_ENVIRONMENT",
+        )
+    return environment
+
+
+def _check_environments(made: Plan, principal: Principal) -> None:
+    """Refuse a change-set that touches, through segments and features too, what the key does not see."""
+    for environment in made.environments:
+        if not principal.sees(made.project, environment):
+            raise PermissionDeniedError(
+                "the change-set changes an environment that this key may not write", reason="OUT_OF_SCOPE"
+            )
+
+
+def _visible_part(change_set: Any, principal: Principal) -> Any:
+    """Leave out of a change-set what the key may not see: other environments, and keys unless it administers."""
+    administers = Permission.ADMINISTER in principal.permissions
+    kept = tuple(
+        change
+        for change in change_set.changes
+        if (change.kind != "key" or administers)
+        and (not change.environment or principal.sees(change_set.project, change.environment))
+    )
+    return dataclasses.replace(change_set, changes=kept)
+
+
+def _no_setting(name: str, environment: str) -> SettingNotFoundError:
+    return SettingNotFoundError(
+        f"the environment {environment!r} has no setting {name!r}",
+        metadata={"setting": name, "environment": environment},
+    )
+
+
+def _not_served(call: Call) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        f"this server does not serve {call.method}", reason="NOT_SERVED", metadata={"method": call.method}
+    )
+
+
+def _instant(message: Timestamp) -> datetime.datetime:
+    return message.ToDatetime(tzinfo=datetime.UTC)
+
+
+def _page(items: Mapping[str, T], request: Any) -> tuple[list[T], str]:
+    """Return one page of *items* by key, and the token of the next one."""
+    size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
+    after = ""
+    if request.page_token:
+        try:
+            after = _read_page_token(request.page_token).decode()
+        except UnicodeDecodeError:
+            raise _bad_page_token() from None
+    names = sorted(name for name in items if name > after)
+    page = names[:size]
+    token = _page_token(page[-1].encode()) if len(names) > size else ""
+    return [items[name] for name in page], token
+
+
+def _page_token(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(b"p" + raw).decode().rstrip("=")
+
+
+def _read_page_token(token: str) -> bytes:
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise _bad_page_token() from None
+    if not raw.startswith(b"p") or len(raw) < 2:
+        raise _bad_page_token()
+    return raw[1:]
+
+
+def _bad_page_token() -> InvalidArgumentError:
+    message = "is not a token that this method answered for the same request"
+    return InvalidArgumentError(f"page_token: {message}", violations=[FieldViolation("page_token", message)])

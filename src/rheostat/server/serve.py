@@ -1,0 +1,208 @@
+"""Running the server by itself, on uvicorn."""
+
+from __future__ import annotations
+
+import gc
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from rheostat.errors import InvalidArgumentError
+from rheostat.server.asgi import asgi_app
+from rheostat.service import Limits, Service
+from rheostat.store import open_store
+
+__all__ = ["ServeConfig", "open_service", "serve"]
+
+log = logging.getLogger("rheostat.server")
+
+_GRACE_SECONDS: Final = 3.0
+"""From GoAway to the end of the streams; the process ends within 5 s of SIGTERM."""
+
+_GC_THRESHOLD: Final = (200_000, 50, 1_000)
+"""With the defaults, 10 000 streams cost a pause of a second and twice the processor time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """How `serve` runs.
+
+    Attributes:
+        host: Address to bind.
+        port: 0 takes a free one.
+        open: No keys: None means open on loopback without keys in the store, closed otherwise.
+        insecure: Bind another address than loopback although there is no TLS.
+        allow_origins: Origins of web pages that may call.
+        ssl_certfile: PEM file of the certificate chain.
+        ssl_keyfile: PEM file of its key.
+        backlog: Connections that may wait to be accepted.
+        log_level: Of the server's log.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7420
+    open: bool | None = None
+    insecure: bool = False
+    allow_origins: tuple[str, ...] = ()
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    backlog: int = 4096
+    log_level: str = "info"
+
+    @property
+    def tls(self) -> bool:
+        """The server speaks TLS."""
+        return self.ssl_certfile is not None
+
+
+def open_service(store: str, *, limits: Limits | None = None) -> Service:
+    """Return a service over the store at a URL such as ``sqlite:rheostat.db`` or ``memory:``.
+
+    Raises:
+        InvalidArgumentError: The URL names no store that this version has.
+        StoreError: The store cannot be opened.
+    """
+    return Service(open_store(store), limits=limits)
+
+
+def serve(
+    service: Service,
+    config: ServeConfig | None = None,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: GoAway to all watches, end within 5 s.
+
+    Call it from the main thread. The service is closed at the end.
+
+    Args:
+        service: What to serve.
+        config: How.
+        on_ready: Called with the URL once the port accepts connections.
+
+    Raises:
+        InvalidArgumentError: The address is not allowed without keys or TLS.
+        OSError: The port is taken.
+    """
+    config = config or ServeConfig()
+    service.start()
+    open_ = check_first_start(service, config)
+    sockets = [_bind(config)]
+    host, port = sockets[0].getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"{'https' if config.tls else 'http'}://{shown}:{port}"
+    server = _Server(
+        uvicorn.Config(
+            asgi_app(service, open=open_, allow_origins=config.allow_origins),
+            loop="auto",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            log_level=config.log_level,
+            access_log=False,
+            # The peer of a request decides about open mode, so no header may replace it.
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(_GRACE_SECONDS),
+            timeout_keep_alive=75,
+            ssl_certfile=config.ssl_certfile,
+            ssl_keyfile=config.ssl_keyfile,
+        ),
+        service,
+        lambda: on_ready(url) if on_ready is not None else None,
+    )
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLD)
+    try:
+        server.run(sockets=sockets)
+    finally:
+        service.close()
+        for bound in sockets:
+            bound.close()
+
+
+def check_first_start(service: Service, config: ServeConfig) -> bool:
+    """Decide whether the server runs open, and refuse what would expose it by mistake.
+
+    Raises:
+        InvalidArgumentError: See the text; it names the option that allows it.
+    """
+    loopback = is_loopback(config.host)
+    has_keys = any(key.revoked_at is None for key in service.head.state.keys.values())
+    open_ = config.open if config.open is not None else loopback and not has_keys
+    if open_ and not loopback:
+        raise InvalidArgumentError(
+            f"an open server may only bind a loopback address, not {config.host}; create a key first with "
+            "'rheostat keys create'",
+            reason="OPEN_NEEDS_LOOPBACK",
+        )
+    if not loopback and not has_keys:
+        raise InvalidArgumentError(
+            f"binding {config.host} needs keys: create the first one on loopback with 'rheostat keys create'",
+            reason="KEYS_NEEDED",
+        )
+    if not loopback and not config.tls and not config.insecure:
+        raise InvalidArgumentError(
+            f"binding {config.host} without TLS would send keys in the clear; give --ssl-certfile and "
+            "--ssl-keyfile, or --insecure behind a proxy that speaks TLS",
+            reason="TLS_NEEDED",
+        )
+    if open_:
+        log.warning("running OPEN: without keys, everybody on this machine may read and change everything")
+    return open_
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether *host* is a loopback address or name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(config: ServeConfig) -> socket.socket:
+    for name in (config.ssl_certfile, config.ssl_keyfile):
+        if name is not None and not Path(name).is_file():
+            raise InvalidArgumentError(
+                f"there is no file {Path(name).name!r} to read the TLS certificate or key from"
+            )
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((config.host, config.port))
+        bound.listen(config.backlog)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that drains the service first, and says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ask all watches to leave, then let uvicorn end; a second signal ends at once."""
+        self._service.drain()
+        super().handle_exit(sig, frame)

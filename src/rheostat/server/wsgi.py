@@ -1,0 +1,153 @@
+"""The WSGI application. A watch occupies its worker's thread or greenlet while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from rheo.v1.admin_service_connect import AdminServiceWSGIApplication
+from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
+from rheo.v1.event_service_connect import EventServiceWSGIApplication
+
+from rheostat.server.call import PERMISSIONS, Entrance, refusal
+from rheostat.server.codec import codecs, compressions
+from rheostat.server.gate import Gate, Incoming
+from rheostat.server.handler import Handlers
+from rheostat.server.method import python_name
+from rheostat.service import Service
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from connectrpc.request import RequestContext
+    from rheo.v1 import watch_pb2
+
+    from rheostat.server.codec import Shared
+
+__all__ = ["wsgi_app"]
+
+_STATUS = {200: "200 OK", 204: "204 No Content", 403: "403 Forbidden", 503: "503 Service Unavailable"}
+
+
+def wsgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[str] = ()) -> WSGIApplication:
+    """Return a WSGI application that serves *service*; mount it at the root or under a prefix.
+
+    Closed: every call needs a key of the store (``rheostat keys create``), unless *open* is true; then everybody on
+    this machine may do everything, and calls from elsewhere are refused.
+
+    Args:
+        service: Started on first use, in each process; not closed by the application.
+        open: No keys, loopback only.
+        allow_origins: Origins of web pages that may call the services.
+    """
+    return _Application(service, open_=open, allow_origins=tuple(allow_origins))
+
+
+class _Application:
+    def __init__(self, service: Service, *, open_: bool, allow_origins: tuple[str, ...]) -> None:
+        self._gate = Gate(service, open_=open_, allow_origins=allow_origins)
+        entrance = Entrance(service, open_=open_)
+        # Its methods are made from the table of permissions, which type checkers cannot follow.
+        adapter: Any = _Adapter(Handlers(service), entrance)
+        limits = service.limits
+        shared: dict[str, Any] = {
+            "interceptors": [entrance],
+            "compressions": compressions(),
+            "codecs": codecs(),
+        }
+        applications = (
+            ConfigServiceWSGIApplication(adapter, read_max_bytes=limits.max_request_bytes, **shared),
+            AdminServiceWSGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared),
+            EventServiceWSGIApplication(adapter, read_max_bytes=limits.max_request_bytes, **shared),
+        )
+        self._applications = {f"{application.path}/": application for application in applications}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        incoming = Incoming(
+            method=environ["REQUEST_METHOD"],
+            path=environ.get("PATH_INFO", "") or "/",
+            peer=environ.get("REMOTE_ADDR", "") or "",
+            scheme=environ.get("wsgi.url_scheme", "http"),
+            headers=_headers(environ),
+        )
+        answer = self._gate.answer(incoming)
+        if answer is not None:
+            start_response(_STATUS[answer.status], list(answer.headers))
+            return [answer.body]
+        for prefix, application in self._applications.items():
+            if incoming.path.startswith(prefix):
+                return application(environ, _with_headers(start_response, self._gate.cors(incoming)))
+        start_response("404 Not Found", [("content-type", "text/plain; charset=utf-8")])
+        return [b"not found\n"]
+
+
+def _headers(environ: WSGIEnvironment) -> dict[str, str]:
+    return {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+
+
+def _with_headers(start_response: StartResponse, extra: tuple[tuple[str, str], ...]) -> StartResponse:
+    if not extra:
+        return start_response
+
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        return start_response(status, [*headers, *extra], exc_info)
+
+    return start
+
+
+class _Adapter:
+    """The handlers in the form that the generated applications call."""
+
+    def __init__(self, handlers: Handlers, entrance: Entrance) -> None:
+        self._handlers = handlers
+        self._entrance = entrance
+        for method in PERMISSIONS:
+            name = python_name(method)
+            if name != "watch":
+                setattr(self, name, self._unary(name))
+
+    def _unary(self, name: str) -> Callable[[Any, RequestContext[Any, Any]], Any]:
+        def handle(request: Any, ctx: RequestContext[Any, Any], /) -> Any:
+            call = self._entrance.call(ctx)
+            left = ctx.timeout_ms
+            if left is not None and left <= 0:
+                raise ConnectError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+            try:
+                return self._handlers.handle(name, request, call)
+            except Exception as exc:
+                raise refusal(exc, call.request_id, call.method) from None
+
+        return handle
+
+    def watch(self, request: watch_pb2.WatchRequest, ctx: RequestContext[Any, Any], /) -> Iterator[Shared]:
+        """Drive a watch until it ends, the client leaves or its deadline passes."""
+        call = self._entrance.call(ctx)
+        service = self._handlers.service
+        try:
+            session = self._handlers.watch_session(request, call)
+            with service.watching(call.principal):
+                yield from self._drive(session, ctx, service)
+        except Exception as exc:
+            raise refusal(exc, call.request_id, call.method) from None
+
+    def _drive(self, session: Any, ctx: RequestContext[Any, Any], service: Service) -> Iterator[Shared]:
+        while True:
+            bell = service.hub.bell
+            step = session.step(service.monotonic())
+            for event in step.events:
+                yield from self._handlers.encode(event)
+            if step.done:
+                return
+            wait = step.wake_at - service.monotonic()
+            left = ctx.timeout_ms
+            if left is not None:
+                # The runtime enforces deadlines on ASGI only.
+                if left <= 0:
+                    raise ConnectError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+                wait = min(wait, left / 1000)
+            service.hub.wait(bell, max(wait, 0.0))
