@@ -219,9 +219,9 @@ def _read_comparison(message: condition_pb2.Comparison, field: str | None) -> Co
             if isinstance(literals, Unrecognized):
                 return literals
             return Comparison(left, operator, literals=literals)
-        case _ if field is None and operator is not Operator.EXISTS:
-            return Unrecognized("a comparison has no right side that is known here")
         case _:
+            # EXISTS has no right side; any other operator is UNKNOWN without one, as it shall be for a right
+            # side of a kind that this version does not know.
             return Comparison(left, operator)
 
 

@@ -250,6 +250,4 @@ def _read_struct(message: StructValue, level: int) -> Any:
 
 
 def _placed(exc: TypeMismatchError, field: str) -> TypeMismatchError:
-    return TypeMismatchError(
-        f"{field}: {exc.message}", violations=[FieldViolation(field, exc.message)], reason=exc.reason
-    )
+    return TypeMismatchError(f"{field}: {exc.message}", violations=[FieldViolation(field, exc.message)])
