@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
+import os
+import random
+import signal
+import sqlite3
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
+from rheostat.errors import StoreError, UnavailableError
+from rheostat.model.change import ChangeSet
+from rheostat.store.migration import SCRIPTS
 from rheostat.store.sqlite import SqliteStore
-from tests.store.contract import Clock, Randomness, StoreContract
+from rheostat.store.tables import SCHEMA, metadata
+from tests.store.contract import Clock, Randomness, StoreContract, put, remove, replayed, texts
+from tests.store.worker import Worker, content, spin
+
+KILLS = 50
 
 
 class TestSqliteStore(StoreContract):
@@ -18,3 +37,396 @@ class TestSqliteStore(StoreContract):
 
     def open(self, clock: Clock, randomness: Randomness) -> SqliteStore:
         return SqliteStore(next(self._paths), clock=clock, randomness=randomness, checkpoint_interval=8)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker() as started:
+        yield started
+
+
+def raw(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None)
+
+
+def assert_sound(path: Path) -> None:
+    connection = raw(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    finally:
+        connection.close()
+
+
+def assert_written_by_workers(store: SqliteStore) -> None:
+    """Every revision is there, holds what was written in it, and the items are what they lead to."""
+    contents = store.load()
+    history: list[ChangeSet] = []
+    while found := store.read_since(len(history)):
+        history.extend(found)
+    assert [change_set.revision for change_set in history] == list(range(1, contents.revision + 1))
+    assert all(change_set.message == content(change_set.revision) for change_set in history)
+    assert texts(contents) == replayed(history)[0]
+
+
+def test_everything_survives_reopening_byte_for_byte(path: Path) -> None:
+    store = SqliteStore(path, clock=Clock(), randomness=Randomness())
+    put(store, "a", -0.0, rule_numbers=2)
+    put(store, "b", "ü\x00😀", actor="k", request_id="r")
+    remove(store, "a")
+    store.raise_generation(4)
+    put(store, "c", [1, 1.0, True, None, {"z": 1, "a": 2}])
+    before, written = store.load(), texts(store.load())
+    history = store.read_since(0)
+    store.close()
+    reopened = SqliteStore(path)
+    assert reopened.load() == before
+    assert texts(reopened.load()) == written
+    assert reopened.read_since(0) == history
+    assert put(reopened, "d").revision == 5
+    reopened.close()
+
+
+def test_leaves_one_file_and_its_locks_when_the_last_one_closes(path: Path) -> None:
+    store, other = SqliteStore(path), SqliteStore(path)
+    put(store, "a")
+    store.wait_hint(0)
+    other.wait_hint(0.001)
+    store.close()
+    assert other.revision() == 1
+    other.close()
+    assert sorted(found.name for found in path.parent.iterdir()) == [
+        "store.db",
+        "store.db-lock",
+        "store.db-turn",
+    ]
+
+
+def test_only_the_owner_may_read_the_file(path: Path) -> None:
+    store = SqliteStore(path)
+    put(store, "a")
+    for suffix in ("", "-wal", "-lock"):
+        assert stat.S_IMODE(Path(f"{path}{suffix}").stat().st_mode) == 0o600
+    store.close()
+
+
+def test_a_relative_path_stays_the_same_file_after_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore("store.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    put(store, "a")
+    store.close()
+    reopened = SqliteStore(tmp_path / "store.db")
+    assert reopened.revision() == 1
+    reopened.close()
+
+
+def test_the_audit_history_refuses_changes(path: Path) -> None:
+    store = SqliteStore(path)
+    put(store, "a")
+    store.close()
+    connection = raw(path)
+    for statement in (
+        "UPDATE change_set SET author = 'somebody else'",
+        "DELETE FROM change_set",
+        "UPDATE change SET after = NULL",
+        "DELETE FROM change",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_the_migrations_build_the_tables_that_the_code_uses(path: Path) -> None:
+    SqliteStore(path).close()
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == SCHEMA
+    assert ScriptDirectory(str(SCRIPTS)).get_heads() == [SCHEMA]
+
+
+def test_refuses_a_store_of_a_newer_version(path: Path) -> None:
+    store = SqliteStore(path)
+    put(store, "a")
+    # As a newer version does, while this one is running.
+    connection = raw(path)
+    connection.execute("UPDATE store SET schema = '0999'")
+    connection.close()
+    with pytest.raises(StoreError, match="schema 0999"):
+        put(store, "b")
+    store.close()
+    with pytest.raises(StoreError, match="schema 0999"):
+        SqliteStore(path)
+
+
+def test_refuses_the_database_of_another_program_and_leaves_it_alone(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE customer (name TEXT)")
+    connection.close()
+    with pytest.raises(StoreError, match="'customer'"):
+        SqliteStore(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("customer",)]
+    connection.close()
+
+
+def test_refuses_a_file_that_is_no_database(path: Path) -> None:
+    path.write_text("settings:\n" * 1000)
+    with pytest.raises(StoreError, match="'store.db' is not a store"):
+        SqliteStore(path)
+    assert path.read_text() == "settings:\n" * 1000
+
+
+def test_a_path_that_cannot_be_opened_is_named_without_its_folder(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "missing" / "store.db", tmp_path):
+        with pytest.raises(StoreError, match="cannot be opened") as caught:
+            SqliteStore(wrong)
+        assert str(tmp_path.parent) not in str(caught.value)
+
+
+def test_a_damaged_file_is_an_error_and_never_served(path: Path) -> None:
+    store = SqliteStore(path)
+    for number in range(40):
+        put(store, f"s{number}", "x" * 500)
+    store.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[4096:] = bytes(len(damaged) - 4096)
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match="'store.db'"):
+        SqliteStore(path).load()
+
+
+def test_a_commit_gives_up_when_another_process_writes_for_too_long(path: Path) -> None:
+    store = SqliteStore(path, timeout=0.02)
+    put(store, "a")
+    descriptor = os.open(f"{path}-lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(UnavailableError, match="busy") as caught:
+        put(store, "b")
+    assert caught.value.retry_after is not None
+    assert store.load().revision == 1
+    os.close(descriptor)
+    assert put(store, "b").revision == 2
+    store.close()
+
+
+class TestCheckpoints:
+    """What docs/decisions/0004-sqlite.md takes for granted, so that the WAL-reset bug cannot be reached."""
+
+    @pytest.fixture
+    def connections(self, monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+        opened: list[sqlite3.Connection] = []
+        connect = sqlite3.connect
+
+        def recorded(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            opened.append(connect(*arguments, **options))
+            return opened[-1]
+
+        monkeypatch.setattr(sqlite3, "connect", recorded)
+        return opened
+
+    def test_no_connection_checkpoints_by_itself(
+        self, path: Path, connections: list[sqlite3.Connection]
+    ) -> None:
+        store = SqliteStore(path)
+        put(store, "a")
+        store.load()
+        store.wait_hint(0)
+        settings = [c.execute("PRAGMA wal_autocheckpoint").fetchall() for c in connections]
+        assert settings == [[(0,)]] * 3
+        store.close()
+
+    def test_commits_and_checkpoints_happen_only_under_the_writer_lock(
+        self, path: Path, connections: list[sqlite3.Connection]
+    ) -> None:
+        store = SqliteStore(path, checkpoint_interval=2)
+        seen: list[tuple[str, bool]] = []
+        watcher = os.open(f"{path}-lock", os.O_RDWR)
+
+        def trace(statement: str) -> None:
+            try:
+                fcntl.flock(watcher, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                seen.append((statement, True))
+            else:
+                fcntl.flock(watcher, fcntl.LOCK_UN)
+                seen.append((statement, False))
+
+        store.load()
+        for connection in connections:
+            connection.set_trace_callback(trace)
+        for name in "abcd":
+            put(store, name)
+            store.load()
+        store.raise_generation(1)
+        store.compact(2)
+        commits = [locked for statement, locked in seen if statement == "COMMIT"]
+        checkpoints = [locked for statement, locked in seen if "wal_checkpoint" in statement]
+        assert commits == [True] * 6
+        assert checkpoints == [True] * 2
+        # Reads need no lock, so the watcher can tell the difference.
+        assert False in {locked for _, locked in seen}
+        os.close(watcher)
+        store.close()
+
+    def test_the_log_does_not_grow_for_ever(self, path: Path) -> None:
+        store = SqliteStore(path, checkpoint_interval=4)
+        sizes = []
+        for number in range(40):
+            put(store, f"s{number % 5}", "x" * 20_000)
+            store.load()
+            sizes.append(Path(f"{path}-wal").stat().st_size)
+        assert max(sizes[8:]) == max(sizes[:8])
+        store.close()
+
+    def test_a_large_change_set_is_checkpointed_at_once(self, path: Path) -> None:
+        store = SqliteStore(path)
+        put(store, "a", "x" * 2_000_000)
+        put(store, "b")
+        connection = raw(path)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        ((_, frames, _),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        assert frames < 50
+        connection.close()
+        store.close()
+
+    def test_a_read_only_connection_cannot_checkpoint_not_even_as_the_last_one(self, path: Path) -> None:
+        store = SqliteStore(path)
+        put(store, "a")
+        reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        reader.execute("SELECT * FROM item").fetchall()
+        with pytest.raises(sqlite3.OperationalError):
+            reader.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        log = Path(f"{path}-wal")
+        before = log.read_bytes()
+        # What a fork does: the writer first, the readers after it.
+        store.before_fork()
+        reader.close()
+        assert log.read_bytes() == before != b""
+        store.after_fork_in_parent()
+        assert store.revision() == 1
+        assert put(store, "b").revision == 2
+        store.close()
+        assert not log.exists()
+
+
+def test_two_processes_see_each_others_commits(path: Path, worker: Worker) -> None:
+    store = SqliteStore(path)
+    follower = worker.start("follow", path=str(path), until=12)
+    while "following" not in worker.report():
+        pass
+    for number in range(1, 9):
+        written = put(store, f"s{number}")
+        report = worker.report()
+        assert (report["seen"], report["message"]) == (written.revision, written.message)
+    seen = store.revision()
+    writer = worker.start("commit_some", path=str(path), count=4, interval=2)
+    while seen < 12:
+        assert store.wait_hint(10)
+        for change_set in store.read_since(seen):
+            seen = change_set.revision
+            assert change_set.message == content(seen)
+    assert worker.reap(writer)[0] == 0
+    assert worker.reap(follower)[0] == 0
+    store.close()
+
+
+def test_four_writing_processes_leave_no_gap(path: Path, worker: Worker) -> None:
+    SqliteStore(path).close()
+    jobs = [worker.start("commit_some", path=str(path), count=40, interval=8) for _ in range(4)]
+    reports = [report for job in jobs for report in worker.reap(job)[1]]
+    assert sorted(revision for report in reports for revision in report["revisions"]) == list(range(1, 161))
+    store = SqliteStore(path)
+    assert_written_by_workers(store)
+    store.close()
+    assert_sound(path)
+
+
+def test_killing_the_writer_loses_no_acknowledged_commit(path: Path, worker: Worker) -> None:
+    chance = random.Random(20260301)
+    acknowledged = 0
+    bystander: SqliteStore | None = None
+    for kill in range(KILLS):
+        if kill % 10 == 0:
+            # Half of the time there is another process, which must go on; else a new one finds the file alone.
+            bystander = SqliteStore(path, checkpoint_interval=4) if kill % 20 == 0 else None
+        if kill % 2:
+            # Anywhere between two statements, those that commit and checkpoint included.
+            job = worker.start(
+                "commit_for_ever", path=str(path), interval=4, die_before_statement=chance.randrange(20, 90)
+            )
+        else:
+            # Anywhere at all.
+            job = worker.start("commit_for_ever", path=str(path), interval=4)
+            for _ in range(chance.randrange(1, 9)):
+                acknowledged = worker.report()["acknowledged"]
+            spin(chance.random() * 0.002)
+            os.kill(job, signal.SIGKILL)
+        status, reports = worker.reap(job)
+        assert status == -signal.SIGKILL, reports
+        acknowledged = max([acknowledged, *(report["acknowledged"] for report in reports)])
+        store = bystander or SqliteStore(path, checkpoint_interval=4)
+        # The last commit may have become durable without its acknowledgement.
+        assert store.revision() in (acknowledged, acknowledged + 1)
+        acknowledged = store.revision()
+        if kill % 10 == 9:
+            assert_written_by_workers(store)
+            store.close()
+            assert_sound(path)
+        elif bystander is None:
+            store.close()
+    assert acknowledged > KILLS
+
+
+def test_a_full_disk_stops_writes_only_and_leaves_no_gap(path: Path, worker: Worker) -> None:
+    status, (report,) = worker.reap(worker.start("fill_the_disk", path=str(path)))
+    assert status == 0, report
+    assert [name for name, _ in report["errors"]] == ["UnavailableError"] * 3
+    assert not any(str(path.parent) in message for _, message in report["errors"])
+    assert report["loaded"] == report["acknowledged"] > 1
+    assert report["history"] == list(range(1, report["acknowledged"] + 1))
+    assert report["after"] == report["acknowledged"] + 1
+    store = SqliteStore(path)
+    assert_written_by_workers(store)
+    store.close()
+    assert_sound(path)
+
+
+def test_parent_and_child_go_on_after_a_fork(path: Path, worker: Worker) -> None:
+    status, reports = worker.reap(worker.start("fork_with_an_open_store", path=str(path)))
+    assert (status, reports) == (
+        0,
+        [
+            {"who": "child", "revision": 2, "hint": True},
+            {"who": "parent", "child": 0, "revision": 3, "hint": True},
+        ],
+    )
+    store = SqliteStore(path)
+    assert_written_by_workers(store)
+    store.close()
+    assert_sound(path)
+
+
+def test_a_child_of_a_fork_without_hooks_is_refused_and_does_no_harm(path: Path, worker: Worker) -> None:
+    status, (child, parent) = worker.reap(worker.start("fork_without_hooks", path=str(path)))
+    assert status == 0
+    assert child["child"] == "StoreError"
+    assert "open it again after the fork" in child["message"]
+    assert parent == {"revision": 2}
+    assert_sound(path)
+
+
+def test_a_fork_inside_a_write_does_not_harm_the_write(path: Path, worker: Worker) -> None:
+    status, reports = worker.reap(worker.start("fork_in_a_write", path=str(path)))
+    assert (status, reports) == (0, [{"child": "StoreError"}, {"revision": 2}])
+    assert_sound(path)

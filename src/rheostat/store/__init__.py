@@ -79,7 +79,9 @@ def _parse(url: str) -> tuple[str, str, dict[str, str]]:
     if match is None:
         return _checked(url, url, {})
     scheme, rest = match[1].lower(), match[2]
-    if scheme == "memory" and not rest:
+    if scheme == "memory":
+        if rest:
+            raise StoreError(f"the store url {url!r} has something after 'memory:'; write {_CHOICES}")
         return "memory", "", {}
     if scheme == "sqlite":
         path, _, query = rest.partition("?")
