@@ -7,8 +7,8 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
-from rheo.v1 import admin_service_pb2, change_pb2
 
+from rheo.v1 import admin_service_pb2, change_pb2
 from rheostat.errors import InvalidArgumentError
 from rheostat.model.change import (
     SETTING_FIELDS,
@@ -117,7 +117,9 @@ def mutations() -> st.SearchStrategy[Mutation]:
         ),
         st.builds(DeleteRule, names, st.just("r"), environments),
         st.builds(lambda condition, text: PutSegment(Segment("s", condition, text)), conditions(4), texts()),
-        st.builds(lambda condition: PutSegment(Segment("s", condition), keep_description=True), conditions(4)),
+        st.builds(
+            lambda condition: PutSegment(Segment("s", condition), keep_description=True), conditions(4)
+        ),
         st.just(DeleteSegment("s")),
         st.lists(texts(4), max_size=3).map(tuple).map(SetFeatures),
     )
@@ -180,7 +182,9 @@ def test_a_mask_puts_what_it_names_and_clears_what_is_absent() -> None:
         '{"putEnvironment": {"environment": {"name": "e", "title": "T"},'
         ' "updateMask": "protected,description"}}'
     ) == PutEnvironment("e", description="", protected=False)
-    assert put('{"putProject": {"project": {"name": "p"}, "updateMask": "title"}}') == PutProject("p", title="")
+    assert put('{"putProject": {"project": {"name": "p"}, "updateMask": "title"}}') == PutProject(
+        "p", title=""
+    )
 
 
 def test_an_empty_text_in_a_setting_clears_the_field() -> None:
@@ -244,8 +248,10 @@ def test_an_empty_text_in_a_setting_clears_the_field() -> None:
         ),
         ('{"putRule": {"setting": "n", "rule": {"id": "r"}}}', ".put_rule.rule.outcome", "a value or a"),
         (
-            '{"putRule": {"setting": "n", "rule": {"value": {"intValue": 1},'
-            ' "condition": {"comparison": {"left": {"attribute": "a"}}}}}}',
+            (
+                '{"putRule": {"setting": "n", "rule": {"value": {"intValue": 1},'
+                ' "condition": {"comparison": {"left": {"attribute": "a"}}}}}}'
+            ),
             ".put_rule.rule.condition.comparison.op",
             "operator",
         ),
@@ -329,9 +335,10 @@ def test_a_change_of_an_unknown_kind_is_still_told() -> None:
 
 def test_a_change_set_names_its_environments_sorted() -> None:
     setting = Setting("i", "n", STR, default="")
-    changes = tuple(
-        Change("shop", environment, "setting", "n", None, setting) for environment in ("b", "a", "b")
-    ) + (Change("shop", "", "segment", "s", Segment("s", SegmentReference("t")), None),)
+    changes = (
+        *tuple(Change("shop", environment, "setting", "n", None, setting) for environment in ("b", "a", "b")),
+        Change("shop", "", "segment", "s", Segment("s", SegmentReference("t")), None),
+    )
     wanted = ChangeSet(
         "shop",
         changes,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf import json_format
 from hypothesis import given
-from rheo.v1 import condition_pb2
 
+from rheo.v1 import condition_pb2
 from rheostat.errors import InvalidConditionError, TypeMismatchError
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.reference import holds

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from rheo.v1 import evaluation_pb2
 
+from rheo.v1 import evaluation_pb2
 from rheostat.evaluation.explain import explain
 from rheostat.evaluation.reference import evaluate
 from rheostat.evaluation.result import ErrorCode, Evaluation, Reason
@@ -81,9 +81,7 @@ def test_reasons_of_a_newer_peer_are_read_as_what_is_nearest() -> None:
     assert evaluation_from_proto(message) == Evaluation(1, Reason.DEFAULT)
     message.ClearField("value")
     message.error_code = 99  # type: ignore[assignment]  # likewise
-    assert evaluation_from_proto(message) == Evaluation(
-        ABSENT, Reason.ERROR, error_code=ErrorCode.GENERAL
-    )
+    assert evaluation_from_proto(message) == Evaluation(ABSENT, Reason.ERROR, error_code=ErrorCode.GENERAL)
 
 
 def snapshot() -> Snapshot:

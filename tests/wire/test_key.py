@@ -4,8 +4,8 @@ import datetime
 from dataclasses import replace
 
 import pytest
-from rheo.v1 import key_pb2
 
+from rheo.v1 import key_pb2
 from rheostat.errors import InvalidArgumentError
 from rheostat.model.key import Key, KeyKind, Role
 from rheostat.wire.key import (

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from google.protobuf import json_format
 from hypothesis import given
-from rheo.v1 import segment_pb2, setting_pb2
 
+from rheo.v1 import segment_pb2, setting_pb2
 from rheostat.errors import InvalidArgumentError, InvalidTypeError, RheostatError
 from rheostat.evaluation.reference import evaluate
 from rheostat.evaluation.result import Reason

@@ -7,8 +7,8 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
-from rheo.v1 import admin_service_pb2, config_service_pb2, value_pb2
 
+from rheo.v1 import admin_service_pb2, config_service_pb2, value_pb2
 from rheostat.errors import TypeMismatchError
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.reference import holds

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from rheo.v1 import watch_pb2
 
+from rheo.v1 import watch_pb2
 from rheostat.model.change import Project
 from rheostat.model.encoding import encode_item
 from rheostat.model.key import Key, KeyKind

@@ -121,7 +121,8 @@ def to_connect(exc: BaseException) -> ConnectError:
     code = _code(type(exc))
     if code is Code.INTERNAL:
         return _internal(exc.reason)
-    info = ErrorInfo(domain=DOMAIN, reason=exc.reason, metadata=exc.metadata)
+    metadata = {_carried(name): _carried(text) for name, text in exc.metadata.items()}
+    info = ErrorInfo(domain=DOMAIN, reason=exc.reason, metadata=metadata)
     details: list[Message] = [info]
     match exc:
         case InvalidDocumentError():
@@ -151,12 +152,14 @@ def to_connect(exc: BaseException) -> ConnectError:
         details.append(
             BadRequest(
                 field_violations=[
-                    BadRequest.FieldViolation(field=violation.field, description=violation.description)
+                    BadRequest.FieldViolation(
+                        field=_carried(violation.field), description=_carried(violation.description)
+                    )
                     for violation in exc.violations
                 ]
             )
         )
-    return ConnectError(code, exc.message, [_wrapped(detail) for detail in details])
+    return ConnectError(code, _carried(exc.message), [_wrapped(detail) for detail in details])
 
 
 def from_connect(exc: ConnectError) -> RheostatError:
@@ -182,9 +185,12 @@ def from_connect(exc: ConnectError) -> RheostatError:
 
 
 def _internal(reason: str) -> ConnectError:
-    return ConnectError(
-        Code.INTERNAL, INTERNAL_MESSAGE, [_wrapped(ErrorInfo(domain=DOMAIN, reason=reason))]
-    )
+    return ConnectError(Code.INTERNAL, INTERNAL_MESSAGE, [_wrapped(ErrorInfo(domain=DOMAIN, reason=reason))])
+
+
+def _carried(text: str) -> str:
+    # Errors quote what they refuse, which may be a lone surrogate.
+    return text.encode(errors="replace").decode()
 
 
 def _code(class_: type[RheostatError]) -> Code:
@@ -243,7 +249,9 @@ def _made(class_: type[RheostatError], exc: ConnectError, metadata: Mapping[str,
         return class_(exc.message, limit=metadata.get("limit", ""), retry_after=_retry_after(exc))
     if issubclass(class_, RevisionConflictError):
         for conflict in _found(exc, change_pb2.RevisionConflict):
-            items = [Conflict(item.kind, item.key, item.environment, item.revision) for item in conflict.items]
+            items = [
+                Conflict(item.kind, item.key, item.environment, item.revision) for item in conflict.items
+            ]
             return class_(conflict.expected_revision, items)
         return RheostatError(exc.message)
     if issubclass(class_, RevisionCompactedError):

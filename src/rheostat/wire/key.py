@@ -127,8 +127,9 @@ def key_kind_from_request(number: int, field: str) -> KeyKind:
 
 def role_to_proto(role: Role | None) -> key_pb2.Role:
     """Return the number of *role*; None is unspecified."""
-    number = key_pb2.ROLE_UNSPECIFIED if role is None else _ROLE_NUMBERS[role]
-    return number  # type: ignore[return-value]  # as above
+    if role is None:
+        return key_pb2.ROLE_UNSPECIFIED
+    return _ROLE_NUMBERS[role]  # type: ignore[return-value]  # as above
 
 
 def role_from_request(number: int, field: str) -> Role | None:

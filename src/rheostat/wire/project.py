@@ -39,6 +39,4 @@ def environment_to_proto(environment: Environment) -> project_pb2.Environment:
 
 def environment_from_proto(message: project_pb2.Environment) -> Environment:
     """Return the environment of a peer's answer."""
-    return Environment(
-        message.name, message.title, message.description, message.protected, message.revision
-    )
+    return Environment(message.name, message.title, message.description, message.protected, message.revision)
