@@ -60,7 +60,7 @@ def black_hole() -> Iterator[str]:
         listener.listen(0)
         for _ in range(3):
             filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)  # noqa: FBT003
+            filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -73,17 +73,19 @@ def served_with_tls(tmp_path: Path) -> Iterator[tuple[Served, str]]:
         pytest.skip("openssl is not installed")
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1"],
+        [
+            *(openssl, "req", "-x509", "-nodes", "-days", "2", "-keyout", key, "-out", certificate),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
         check=True,
         capture_output=True,
         timeout=60,
     )
     with serving(ssl_certfile=certificate, ssl_keyfile=key) as running:
         yield running, certificate
-        # A server that is stopped under an open TLS connection leaves it behind, and urllib3 closes a pool's connections
-        # when the last reference to it goes: also that of an error's traceback.
+        # A server that is stopped under an open TLS connection leaves it behind, and urllib3 closes a pool's
+        # connections when the last reference to it goes: also that of an error's traceback.
         gc.collect()
         wait_until(lambda: running.open_connections == 0)
 

@@ -1,4 +1,4 @@
-"""Real servers for the transports: the generated service on uvicorn, and raw sockets for what no server does."""
+"""Real servers for the transports: the generated service, and raw sockets for what no server does."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ END_OF_STREAM = envelope(b"{}", flags=2)
 class Service(ConfigService):
     """A configuration service that does what the request's headers tell it to.
 
-    Ping: `x-fail` raises, `x-hang` never answers. Watch: `x-count: n` sends n bookmarks and ends, `x-silent` sends
-    nothing at all, otherwise Hello and then whatever `publish` says.
+    Ping: `x-fail` raises, `x-hang` never answers. Watch: `x-count: n` sends n bookmarks and ends, `x-silent`
+    sends nothing at all, otherwise Hello and then whatever `publish` says.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,8 @@ class Served:
 @contextlib.contextmanager
 def serving(**options: Any) -> Iterator[Served]:
     service = Service()
-    # asyncio switches Nagle's algorithm off only where the protocol is named, which `create_server` does not do.
+    # asyncio switches Nagle's algorithm off only where the protocol is named, which `create_server` does not
+    # do.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     scheme = "https" if "ssl_certfile" in options else "http"
@@ -282,7 +283,7 @@ class RawServer:
         except BaseException as error:  # noqa: BLE001
             self.failures.append(error)
         finally:
-            connection._reader.close()  # noqa: SLF001
+            connection._reader.close()
             sock.close()
 
 

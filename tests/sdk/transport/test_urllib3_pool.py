@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -15,20 +17,20 @@ from connectrpc.client import ResponseMetadata
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import Headers
-from pyqwest import SyncClient, SyncRequest, SyncTransport
 from pyqwest import Headers as HTTPHeaders
+from pyqwest import SyncClient, SyncRequest, SyncTransport
 
 from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheo.v1.config_service_pb2 import PingRequest, PingResponse
 from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.sdk.transport import CancelScope, Urllib3Transport, sync_http_client
 
-from .peers import END_OF_STREAM, PATIENCE, bookmark, envelope, gzipped, wait_until
+from .peers import END_OF_STREAM, PATIENCE, RawConnection, bookmark, envelope, gzipped, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .peers import RawConnection, RawServer, Served
+    from .peers import RawServer, Served
 
     StartRawServer = Callable[[Callable[[RawConnection], None]], RawServer]
 
@@ -46,6 +48,12 @@ def free_places(pool: urllib3.PoolManager, url: str) -> int:
     connections = pool.connection_from_url(url).pool
     assert connections is not None
     return connections.qsize()
+
+
+def open_connections(pool: urllib3.PoolManager, url: str) -> int:
+    connections = pool.connection_from_url(url).pool
+    assert connections is not None
+    return sum(connection is not None and not connection.is_closed for connection in connections.queue)
 
 
 class Watching:
@@ -169,6 +177,13 @@ def test_never_closes_the_pool(served: Served, pool: urllib3.PoolManager) -> Non
     assert len(served.service.connections) == 1
 
 
+def test_a_threaded_program_does_not_load_aiohttp() -> None:
+    program = (
+        "import sys; from rheostat.sdk.transport import Urllib3Transport; sys.exit('aiohttp' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
 # Promptness
 
 
@@ -240,12 +255,11 @@ def test_cancels_a_unary_call(client: ConfigServiceClientSync, served: Served) -
     assert caught.value.code == Code.CANCELED
 
 
-def test_cancels_a_watch_that_waits_for_a_connection(client: ConfigServiceClientSync, served: Served) -> None:
+def test_cancels_a_watch_that_waits_for_a_connection(client: ConfigServiceClientSync) -> None:
     held = [client.watch(WatchRequest()) for _ in range(2)]
     for stream in held:
         next(stream)
-    transport_client = client
-    watching = Watching(transport_client)
+    watching = Watching(client)
     assert not watching.opened.wait(0.3)
     assert watching.cancelled_after(watching.scope.cancel) < 1
     for stream in held:
@@ -355,7 +369,7 @@ def test_a_closed_transport_ends_its_calls_and_refuses_new_ones(
 
 
 def test_closing_the_response_under_a_blocked_reader_wakes_it(
-    served: Served, pool: urllib3.PoolManager, raw_server: StartRawServer
+    pool: urllib3.PoolManager, raw_server: StartRawServer
 ) -> None:
     def handle(connection: RawConnection) -> None:
         connection.read_request()
@@ -440,7 +454,7 @@ def test_the_read_timeout_of_the_pool_holds_for_unary_calls_but_not_for_silent_s
         assert_times_out(lambda: client.ping(PingRequest(), headers={"x-hang": "1"}), 0.3)
         watching = Watching(client)
         assert watching.opened.wait(PATIENCE)
-        watching._thread.join(0.6)  # noqa: SLF001
+        watching._thread.join(0.6)
         served.service.publish(5)
         wait_until(lambda: watching.revisions == [0, 5])
         watching.scope.cancel()
@@ -521,6 +535,7 @@ def test_a_connection_with_unread_bytes_is_closed(
     next(stream)
     stream.close()
     assert closed.wait(PATIENCE)
+    assert open_connections(pool, server.url) == 0
     assert client.ping(PingRequest(), timeout_ms=5000).node == "second"
     assert server.accepted == 2
 
@@ -600,7 +615,7 @@ def test_cancelling_at_random_moments_never_hits_another_call(served: Served) ->
 
 
 def test_a_refused_connection_is_unavailable(raw_server: StartRawServer, pool: urllib3.PoolManager) -> None:
-    server = raw_server(lambda connection: None)
+    server = raw_server(RawConnection.read_request)
     server.stop()
     with pytest.raises(ConnectError, match=f"no answer from {server.url}.*refused") as caught:
         client_of(server.url, pool).ping(PingRequest())

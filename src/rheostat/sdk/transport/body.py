@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyqwest import Headers
 
 DEFAULT_MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""The largest unary response accepted by default, in bytes after decompression: an environment's largest snapshot."""
+"""The largest unary response accepted by default, in bytes after decompression: the largest snapshot."""
 
 READ_BYTES = 64 * 1024
 """The most that one read of a body returns, in bytes."""

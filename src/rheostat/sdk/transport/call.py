@@ -70,7 +70,7 @@ class Call:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
-        """Keep others from closing the connection while the current thread uses it; any failure ends the call.
+        """Keep others from closing the connection while this thread uses it; any failure ends the call.
 
         Raises:
             ConnectError: CANCELED, if the call was cancelled before or during the block.
@@ -109,7 +109,7 @@ class Call:
             self._connection = connection
 
     def connected(self) -> None:
-        """Note the socket, now that it is open; it is soon out of reach if the server closes after the response."""
+        """Note the socket, now that it is open: a response with `connection: close` takes it out of reach."""
         with self._guard:
             self._socket = self._open_socket()
         self.check()
@@ -161,15 +161,12 @@ class Call:
         opened = self._socket or self._open_socket()
         if opened is None:
             return
-        # TLS inside TLS (a proxy's) is a wrapper without `shutdown`.
-        plain = opened if isinstance(opened, socket.socket) else getattr(opened, "socket", opened)
+        # TLS inside TLS (a proxy's) is a wrapper around the socket.
+        plain: socket.socket = getattr(opened, "socket", opened)
         with contextlib.suppress(OSError):
-            if isinstance(plain, socket.socket):
-                # Not SSLSocket.shutdown: it drops the TLS state, and the reader would take ciphertext for its
-                # answer.
-                socket.socket.shutdown(plain, socket.SHUT_RDWR)
-            else:
-                plain.shutdown(socket.SHUT_RDWR)
+            # Not the method of SSLSocket: it drops the TLS state, and the reader would take ciphertext for
+            # its answer.
+            socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
     def _open_socket(self) -> socket.socket | None:
         # An attribute of every `http.client.HTTPConnection`, though not of urllib3's protocol for

@@ -8,15 +8,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from pyqwest import Headers, HTTPVersion, ReadError, SyncClient, SyncResponse, SyncTransport
-from urllib3 import HTTPHeaderDict, Timeout
-from urllib3.exceptions import (
-    EmptyPoolError,
-    HTTPError,
-    NewConnectionError,
-    ProxyError,
-    SSLError,
-    TimeoutError as PoolTimeoutError,
-)
+from urllib3 import HTTPHeaderDict, Timeout, exceptions
 from urllib3.util import parse_url
 
 from rheostat.sdk.transport import body
@@ -80,7 +72,7 @@ class Urllib3Transport(SyncTransport):
         with call.using():
             try:
                 return self._open(call, request)
-            except (HTTPError, HTTPException, OSError) as error:
+            except (exceptions.HTTPError, HTTPException, OSError) as error:
                 call.check()
                 raise _opening_failure(error, request.url) from error
 
@@ -211,7 +203,7 @@ class _Content:
             try:
                 # At most one read of the socket: `read` would wait until the whole amount is there.
                 chunk = self._response.read1(body.READ_BYTES, decode_content=False)
-            except (HTTPError, HTTPException, OSError) as error:
+            except (exceptions.HTTPError, HTTPException, OSError) as error:
                 self._call.check()
                 raise _reading_failure(error) from error
             self._received += len(chunk)
@@ -266,8 +258,8 @@ def _tracked_pool(pool: HTTPConnectionPool, call: Call) -> HTTPConnectionPool:
         gives_up = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                connection: BaseHTTPConnection = pool._get_conn(timeout=_POOL_WAIT_SECONDS)  # noqa: SLF001
-            except EmptyPoolError:
+                connection: BaseHTTPConnection = pool._get_conn(timeout=_POOL_WAIT_SECONDS)
+            except exceptions.EmptyPoolError:
                 call.check()
                 if gives_up is not None and time.monotonic() >= gives_up:
                     raise
@@ -278,7 +270,7 @@ def _tracked_pool(pool: HTTPConnectionPool, call: Call) -> HTTPConnectionPool:
 
     def put_conn(connection: BaseHTTPConnection | None) -> None:
         with call.giving_back():
-            pool._put_conn(connection)  # noqa: SLF001
+            pool._put_conn(connection)
 
     vars(view).update(_get_conn=get_conn, _put_conn=put_conn)
     return view
@@ -308,19 +300,19 @@ def _sooner(first: float | None, second: float | None) -> float | None:
 def _opening_failure(error: Exception, url: str) -> Exception:
     parsed = parse_url(url)
     origin = f"{parsed.scheme}://{parsed.netloc}"
-    cause = error.original_error if isinstance(error, ProxyError) else error
+    cause = error.original_error if isinstance(error, exceptions.ProxyError) else error
     # A refused connection is a kind of connect time-out in urllib3's tree, but not in anyone's mind.
-    timed_out = isinstance(cause, (PoolTimeoutError, TimeoutError)) and not isinstance(
-        cause, NewConnectionError
+    timed_out = isinstance(cause, (exceptions.TimeoutError, TimeoutError)) and not isinstance(
+        cause, exceptions.NewConnectionError
     )
     if timed_out:
         return TimeoutError(f"no answer from {origin} in time: {cause}")
-    if isinstance(cause, SSLError):
+    if isinstance(cause, exceptions.SSLError):
         return ConnectionError(f"tls with {origin} failed: {cause}")
     return ConnectionError(f"no answer from {origin}: {error}")
 
 
 def _reading_failure(error: Exception) -> Exception:
-    if isinstance(error, (PoolTimeoutError, TimeoutError)):
+    if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
         return TimeoutError(f"response stopped: {error}")
     return ReadError(f"response was cut off: {error}")
