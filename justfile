@@ -2,6 +2,47 @@ export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 
 run := "uv run --locked --no-sync"
 
+# Everything that CI checks
+default: check
+
+# Lint, types, import rules, generated code and tests
+check: lint types checkgenerate test
+
+# Bring the code into the one format, and mend what lint can mend
+format:
+    {{ run }} ruff format
+    {{ run }} ruff check --fix
+    {{ run }} buf format --write
+
+# Lint, format and import rules, changing nothing
+lint:
+    {{ run }} ruff format --check
+    {{ run }} ruff check
+    {{ run }} lint-imports
+
+# Strict types over src/
+types:
+    {{ run }} mypy
+
+# The whole test suite; arguments go to pytest, such as: just test tests/store -k gapless
+test *arguments:
+    {{ run }} pytest {{ arguments }}
+
+# Measure; figures go to the terminal and to build/*.json
+bench: bench-store bench-delivery
+
+# Commits a second and the time to another process, beside plain sqlite3
+bench-store:
+    {{ run }} python benchmarks/store.py
+
+# Commit to watcher for 1, 100 and 1 000 watchers, beside a raw asyncio server
+bench-delivery:
+    {{ run }} python benchmarks/delivery.py
+
+# Remove what is generated outside of gen/
+clean:
+    rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
 # Check the style of the proto files
 lint-proto:
     {{ run }} buf lint

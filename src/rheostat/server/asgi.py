@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rheo.v1.admin_service_connect import AdminServiceASGIApplication
 from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
-
 from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
         Scope,
     )
     from connectrpc.request import RequestContext
-    from rheo.v1 import watch_pb2
 
+    from rheo.v1 import watch_pb2
     from rheostat.server.codec import Shared
 
 __all__ = ["asgi_app"]
@@ -209,7 +208,7 @@ class _Adapter:
                 if self._handlers.blocks(call.method, request):
                     return await asyncio.to_thread(self._handlers.handle, name, request, call)
                 return self._handlers.handle(name, request, call)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
                 raise refusal(exc, call.request_id, call.method) from None
 
         return handle
@@ -240,7 +239,7 @@ class _Adapter:
                     if step.done:
                         return
                     await waiters.wait(bell, step.wake_at - service.monotonic())
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
     def _its_waiters(self, hub: Hub) -> _Waiters:

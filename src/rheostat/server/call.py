@@ -116,7 +116,7 @@ class Entrance:
             if permission is None:
                 raise PermissionDeniedError(f"the method {method} is open to nobody")
             principal.require(permission)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
             raise refusal(exc, request_id, method) from None
         self._calls[ctx] = Call(principal, request_id, method)
 
@@ -169,7 +169,7 @@ def check_request(service: Service, request: Message, method: str) -> None:
         InvalidArgumentError: It breaks a rule; all broken ones are listed.
         LimitExceededError: It is too large.
     """
-    if method not in ("rheo.v1.AdminService/Commit",):
+    if method != "rheo.v1.AdminService/Commit":
         size, limit = request.ByteSize(), service.limits.max_request_bytes
         if size > limit:
             raise LimitExceededError(

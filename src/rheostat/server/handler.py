@@ -18,11 +18,11 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1 import config_service_pb2 as config
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1 import watch_pb2
-
 from rheostat._version import __version__
 from rheostat.errors import (
     FailedPreconditionError,
@@ -106,7 +106,7 @@ class Handlers:
         head = service.wait_for(request.min_revision) if request.min_revision else service.head
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        served = service.filter_allowed(project, environment, filter_)
+        served = service.filter_allowed(filter_)
         asked_for_more = request.HasField("filter") and bool(request.filter.tracked)
         return service.watch(
             WatchOptions(
@@ -151,7 +151,7 @@ class Handlers:
         head = service.wait_for(request.min_revision)
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        if not service.filter_allowed(project, environment, filter_):
+        if not service.filter_allowed(filter_):
             filter_ = Filter()
         scope = service.view(project, environment, head).scope(filter_)
         key = head.identity.token_key

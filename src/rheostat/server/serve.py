@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import ipaddress
 import logging
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -203,6 +204,12 @@ class _Server(uvicorn.Server):
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ask all watches to leave, then let uvicorn end; a second signal ends at once."""
+        """Ask all watches to leave, then end; a second interrupt ends at once.
+
+        Uvicorn's own handler would raise the signal again after its shutdown, which kills the process before the
+        store is closed.
+        """
         self._service.drain()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
+
 from rheo.v1.admin_service_connect import AdminServiceWSGIApplication
 from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
-
 from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Gate, Incoming
@@ -21,8 +21,8 @@ from rheostat.service import Service
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from connectrpc.request import RequestContext
-    from rheo.v1 import watch_pb2
 
+    from rheo.v1 import watch_pb2
     from rheostat.server.codec import Shared
 
 __all__ = ["wsgi_app"]
@@ -119,7 +119,7 @@ class _Adapter:
                 raise ConnectError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
             try:
                 return self._handlers.handle(name, request, call)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
                 raise refusal(exc, call.request_id, call.method) from None
 
         return handle
@@ -132,7 +132,7 @@ class _Adapter:
             session = self._handlers.watch_session(request, call)
             with service.watching(call.principal):
                 yield from self._drive(session, ctx, service)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
     def _drive(self, session: Any, ctx: RequestContext[Any, Any], service: Service) -> Iterator[Shared]:

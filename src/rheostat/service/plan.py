@@ -28,7 +28,11 @@ from rheostat.errors import (
     SettingNotFoundError,
     TypeMismatchError,
 )
-from rheostat.evaluation.analysis import attributes_read, check_condition, find_cycle
+from rheostat.evaluation.analysis import (
+    attributes_read,
+    check_condition,
+    find_cycle,
+)
 from rheostat.evaluation.specificity import order_by_specificity
 from rheostat.model.change import (
     SETTING_FIELDS,
@@ -79,6 +83,7 @@ from rheostat.model.setting import (
     Segment,
     Setting,
 )
+from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState, State
 from rheostat.model.type import JsonType, SettingType, normalise, parse_type
 from rheostat.model.value import ABSENT, Absent, Value, canonical_json
@@ -892,7 +897,7 @@ class _Draft:
         }
         for name in changed_segments & segments.keys():
             self._check_item_size("segment", name, segments[name])
-        self._check_segment_references(segments, changed_segments)
+        self._check_segment_references(segments)
         for environment in self.environments():
             touched = {c.key for c in changes if c.kind == "setting" and c.environment == environment}
             if not (touched or changed_segments or features_changed):
@@ -909,7 +914,7 @@ class _Draft:
             for name in settings if everything else sorted(touched & settings.keys()):
                 whole.check(settings[name], touched=name in touched)
 
-    def _check_segment_references(self, segments: Mapping[str, Segment], changed: set[str]) -> None:
+    def _check_segment_references(self, segments: Mapping[str, Segment]) -> None:
         for segment in segments.values():
             for name in sorted(segments_of(segment.condition) - segments.keys()):
                 self._missing_segment(name, f"the segment {segment.name!r}", ("", "segment", segment.name))
@@ -959,8 +964,6 @@ class _Whole:
         self._settings = settings
         self._segments = segments
         self._aliases = {alias for setting in settings.values() for alias in setting.aliases}
-        from rheostat.model.snapshot import Snapshot
-
         self._snapshot = Snapshot(0, settings, segments)
 
     def check(self, setting: Setting, *, touched: bool) -> None:

@@ -627,7 +627,7 @@ class Service:
 
     # Watching.
 
-    def filter_allowed(self, project: str, environment: str, filter_: Filter) -> bool:
+    def filter_allowed(self, filter_: Filter) -> bool:
         """Tell whether a filter is served: this node serves a limited number of distinct ones."""
         if not filter_:
             return True
