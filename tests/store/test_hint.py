@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from pathlib import Path
@@ -50,7 +49,7 @@ def test_works_below_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> Non
     directory.parent.mkdir()
     sender, receiver = HintSocket(directory), HintSocket(directory)
     receiver.wait(0)
-    assert len(os.listdir(directory)) == 1
+    assert len(list(directory.iterdir())) == 1
     sender.send()
     assert receiver.wait(0)
     sender.close()
@@ -64,9 +63,9 @@ def test_takes_away_the_socket_of_a_process_that_was_killed(tmp_path: Path) -> N
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     dead.bind(str(directory / "1-dead"))
     dead.close()
-    assert len(os.listdir(directory)) == 2
+    assert len(list(directory.iterdir())) == 2
     sender.send()
-    assert "1-dead" not in os.listdir(directory)
+    assert not (directory / "1-dead").exists()
     assert receiver.wait(0)
     sender.close()
     receiver.close()

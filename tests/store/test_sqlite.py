@@ -182,7 +182,7 @@ def test_refuses_the_database_of_another_program_and_leaves_it_alone(path: Path)
 
 def test_refuses_a_file_that_is_no_database(path: Path) -> None:
     path.write_text("settings:\n" * 1000)
-    with pytest.raises(StoreError, match="'store.db' is not a store"):
+    with pytest.raises(StoreError, match=r"'store\.db' is not a store"):
         SqliteStore(path)
     assert path.read_text() == "settings:\n" * 1000
 
@@ -202,7 +202,7 @@ def test_a_damaged_file_is_an_error_and_never_served(path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[4096:] = bytes(len(damaged) - 4096)
     path.write_bytes(damaged)
-    with pytest.raises(StoreError, match="'store.db'"):
+    with pytest.raises(StoreError, match=r"'store\.db'"):
         SqliteStore(path).load()
 
 

@@ -33,7 +33,7 @@ class Worker:
     """The test's end: starts jobs, reads their reports."""
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(  # noqa: S603 - this very file
+        self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         return self
@@ -109,7 +109,7 @@ def _commit_for_ever(path: str, interval: int, die_before_statement: int = 0) ->
     connect = sqlite3.connect
 
     def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_trace_callback(trace)
         return connection
 
@@ -152,7 +152,7 @@ def _fill_the_disk(path: str) -> None:
     full = max(Path(f"{path}{suffix}").stat().st_size for suffix in ("", "-wal", "-shm"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (full + 20_000, unlimited[1]))
     acknowledged = 1
-    errors = []
+    errors: list[tuple[str, str]] = []
     while len(errors) < 3:
         try:
             written = store.commit(_write)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from rheostat.errors import UnavailableError
+
 __all__ = ["HintSocket"]
 
 _ADDRESS_BYTES: Final = 100
@@ -39,23 +41,28 @@ class HintSocket:
 
     def send(self) -> None:
         """Give a hint to everybody else who has waited in the directory. Never blocks, never raises."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            names = os.listdir(self._directory)
-            own = self._name
-            for name in names:
-                if name != own:
-                    self._send_to(name)
+        # OSError: no directory, because nobody waits; no permission; no descriptors left.
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                if path.name != self._name:
+                    self._send_to(path.name)
 
     def wait(self, timeout: float) -> bool:
         """Wait up to *timeout* seconds for a hint or for `close`.
 
         Returns:
             True when a hint came. All that came so far count as one.
+
+        Raises:
+            UnavailableError: The process has too many open files.
         """
         with self._lock:
             if self._closed:
                 return False
-            wake, receiver = self._open()
+            try:
+                wake, receiver = self._open()
+            except OSError as exc:
+                raise UnavailableError(f"cannot wait for the store: {exc.strerror}") from exc
             self._waiting += 1
         try:
             poll = select.poll()
@@ -83,9 +90,9 @@ class HintSocket:
         if not name:
             return
         with contextlib.suppress(OSError):
-            os.unlink(self._directory / name)
+            (self._directory / name).unlink()
         with contextlib.suppress(OSError):
-            os.rmdir(self._directory)
+            self._directory.rmdir()
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's socket alone and take one of its own at the next wait."""
@@ -165,7 +172,7 @@ class HintSocket:
             except ConnectionRefusedError:
                 # Its process has ended without taking it away. Names are never used twice.
                 with contextlib.suppress(OSError):
-                    os.unlink(self._directory / name)
+                    (self._directory / name).unlink()
             except OSError:
                 # Its queue is full, so it has hints already; or it has just gone, or is not ours to reach.
                 return

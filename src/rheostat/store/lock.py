@@ -79,9 +79,10 @@ class WriterLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
-            raise StoreError(
-                f"the lock file {path.name!r} of the store cannot be opened: {exc.strerror}"
-            ) from exc
+            message = f"the lock file {path.name!r} of the store cannot be opened: {exc.strerror}"
+            if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise UnavailableError(message) from exc
+            raise StoreError(message) from exc
         self._held.add(descriptor)
         try:
             while not _try_flock(descriptor):

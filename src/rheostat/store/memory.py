@@ -252,13 +252,13 @@ class _MemoryTransaction:
 
     @property
     def rule_number(self) -> int:
-        return self._live()._rule_number  # noqa: SLF001 - the two classes are one
+        return self._live()._rule_number
 
     def since(self, revision: int) -> Sequence[ChangeSet]:
-        return self._live()._since(revision, None)  # noqa: SLF001 - the two classes are one
+        return self._live()._since(revision, None)
 
     def find_request(self, actor: str, request_id: str) -> ChangeSet | None:
-        return self._live()._find_request(actor, request_id)  # noqa: SLF001 - the two classes are one
+        return self._live()._find_request(actor, request_id)
 
     def end(self) -> None:
         self._ended = True

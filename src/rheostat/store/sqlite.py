@@ -187,8 +187,9 @@ class SqliteStore:
         return raised
 
     def wait_hint(self, timeout: float) -> bool:
-        """See `Store.wait_hint`. The first call of each thread returns True at once; one that is ended by
-        `close` returns False.
+        """See `Store.wait_hint`.
+
+        The first call of each thread returns True at once; one that is ended by `close` returns False.
         """
         self._pool.check_open()
         try:
