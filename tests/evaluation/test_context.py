@@ -4,11 +4,11 @@ import datetime
 import enum
 import math
 import uuid
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -29,6 +29,8 @@ class Level(enum.IntEnum):
 class Word(str):
     """A string with a will of its own."""
 
+    __slots__ = ()
+
     def __eq__(self, other: object) -> bool:
         return True
 
@@ -40,7 +42,11 @@ class Count(int):
         return 99
 
 
-Pair = namedtuple("Pair", "left right")
+class Pair(NamedTuple):
+    left: str
+    right: int
+
+
 BERLIN = datetime.timezone(datetime.timedelta(hours=2))
 
 
@@ -58,7 +64,7 @@ BERLIN = datetime.timezone(datetime.timedelta(hours=2))
         (Decimal(5), 5),
         (Decimal("5.00"), 5),
         (Decimal("5.5"), 5.5),
-        (Decimal("-0"), 0),
+        (Decimal("-0.0"), 0),
         (Decimal("0E+1000000"), 0),
         (Decimal("9223372036854775807"), 2**63 - 1),
         (Decimal("12345678901234567890.5"), 12345678901234567890.5),
@@ -88,6 +94,8 @@ def test_python_types_become_what_conditions_know(raw: object, expected: object)
     "raw",
     [
         None,
+        ABSENT,
+        [ABSENT],
         Colour.NOTHING,
         object(),
         b"bytes",

@@ -104,6 +104,9 @@ def normalise(raw: object) -> ContextValue | Absent:
 
 
 def _normalise(raw: object) -> ContextValue | Absent:
+    if raw is ABSENT:
+        # An Enum too, whose value is not meant.
+        return ABSENT
     for _ in range(_ENUM_LEVELS):
         if not isinstance(raw, enum.Enum):
             break

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from rheostat.errors import TypeMismatchError
 from rheostat.evaluation.bucket import format_percent
 from rheostat.evaluation.comparison import kind
 from rheostat.evaluation.context import Context, ContextValue, normalise
@@ -388,5 +387,5 @@ def _frozen(value: object) -> Value | Absent:
         return ABSENT
     try:
         return freeze(normalised)
-    except (TypeMismatchError, RecursionError):
+    except Exception:  # noqa: BLE001 - a mapping of the caller's may raise anything, or contain itself
         return ABSENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import re2  # type: ignore[import-untyped]  # the package has no annotations
+import re2
 
 __all__ = ["pattern_error", "search"]
 
