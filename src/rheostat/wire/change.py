@@ -44,6 +44,8 @@ from rheostat.wire.project import (
     project_to_proto,
 )
 from rheostat.wire.setting import (
+    fill_segment,
+    fill_setting,
     lifecycle_from_request,
     lifecycle_to_proto,
     order_from_request,
@@ -54,7 +56,6 @@ from rheostat.wire.setting import (
     segment_from_request,
     segment_to_proto,
     setting_from_proto,
-    setting_to_proto,
     version_from_request,
 )
 from rheostat.wire.value import (
@@ -458,9 +459,9 @@ _READERS: Final[Mapping[str, Callable[[Any, str], Mutation]]] = {
 def _fill_body(message: change_pb2.ChangeBody, item: Item) -> None:
     match item:
         case Setting():
-            message.setting.CopyFrom(setting_to_proto(item))
+            fill_setting(message.setting, item)
         case Segment():
-            message.segment.CopyFrom(segment_to_proto(item))
+            fill_segment(message.segment, item)
         case Project():
             message.project.CopyFrom(project_to_proto(item))
         case Environment():

@@ -24,7 +24,7 @@ from rheostat.model.condition import (
     Unrecognized,
 )
 from rheostat.model.value import ABSENT, Value
-from rheostat.wire.value import value_from_proto, value_from_request, value_to_proto
+from rheostat.wire.value import fill_value, value_from_proto, value_from_request
 
 __all__ = [
     "MAX_WIRE_CONDITION_DEPTH",
@@ -33,6 +33,7 @@ __all__ = [
     "condition_from_proto",
     "condition_from_request",
     "condition_to_proto",
+    "fill_condition",
     "known_algorithm",
 ]
 
@@ -65,8 +66,19 @@ def condition_to_proto(condition: Condition) -> condition_pb2.Condition:
         TypeMismatchError: A literal in it is not a value.
     """
     message = condition_pb2.Condition()
-    _fill(message, condition, 1)
+    fill_condition(message, condition)
     return message
+
+
+def fill_condition(message: condition_pb2.Condition, condition: Condition) -> None:
+    """Write *condition* into *message*, an empty part of another one.
+
+    Raises:
+        InvalidConditionError: As `condition_to_proto`.
+        TypeMismatchError: As `condition_to_proto`.
+    """
+    message.SetInParent()
+    _fill(message, condition, 1)
 
 
 def condition_from_proto(message: condition_pb2.Condition) -> Condition:
@@ -138,7 +150,9 @@ def _fill(message: condition_pb2.Condition, condition: Condition, level: int) ->
                 _fill_operand(comparison.right, right)
             if literals is not None:
                 comparison.list.SetInParent()
-                comparison.list.values.extend(value_to_proto(literal) for literal in literals)
+                elements = comparison.list.values
+                for literal in literals:
+                    fill_value(elements.add(), literal)
         case AllOf(conditions):
             message.all_of.SetInParent()
             for inner in conditions:
@@ -167,7 +181,7 @@ def _fill_operand(message: condition_pb2.Operand, operand: Operand) -> None:
         case Attribute(path):
             message.attribute = path
         case Literal(value):
-            message.literal.CopyFrom(value_to_proto(value))
+            fill_value(message.literal, value)
         case SettingReference(name):
             message.setting = name
 

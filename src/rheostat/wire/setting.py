@@ -22,20 +22,21 @@ from rheostat.wire.condition import (
     algorithm_to_proto,
     condition_from_proto,
     condition_from_request,
-    condition_to_proto,
+    fill_condition,
     known_algorithm,
 )
 from rheostat.wire.value import (
     context_from_proto,
     context_from_request,
+    fill_value,
     mapping_to_proto,
-    string_list_to_proto,
     value_from_proto,
     value_from_request,
-    value_to_proto,
 )
 
 __all__ = [
+    "fill_segment",
+    "fill_setting",
     "lifecycle_from_request",
     "lifecycle_to_proto",
     "order_from_request",
@@ -74,31 +75,42 @@ def setting_to_proto(setting: Setting) -> setting_pb2.Setting:
         TypeMismatchError: A value in it cannot be carried; see `value_to_proto`.
         InvalidConditionError: A condition nests too deeply.
     """
-    message = setting_pb2.Setting(
-        id=setting.id,
-        name=setting.name,
-        aliases=setting.aliases,
-        type=str(setting.type),
-        default=value_to_proto(setting.default),
-        description=setting.description,
-        version=str(setting.version),
-        owner=setting.owner,
-        tags=setting.tags,
-        order=order_to_proto(setting.order),
-        enabled=setting.enabled,
-        lifecycle=lifecycle_to_proto(setting.lifecycle),
-        declared=setting.declared,
-        revision=setting.revision,
-    )
+    message = setting_pb2.Setting()
+    fill_setting(message, setting)
+    return message
+
+
+def fill_setting(message: setting_pb2.Setting, setting: Setting) -> None:
+    """Write *setting* into *message*, an empty part of another one.
+
+    Raises:
+        TypeMismatchError: As `setting_to_proto`.
+        InvalidConditionError: As `setting_to_proto`.
+    """
+    message.id = setting.id
+    message.name = setting.name
+    message.aliases.extend(setting.aliases)
+    message.type = str(setting.type)
+    fill_value(message.default, setting.default)
+    message.description = setting.description
+    message.version = str(setting.version)
+    message.owner = setting.owner
+    message.tags.extend(setting.tags)
+    message.order = order_to_proto(setting.order)
+    message.enabled = setting.enabled
+    message.lifecycle = lifecycle_to_proto(setting.lifecycle)
+    message.declared = setting.declared
+    message.revision = setting.revision
     if setting.features is not None:
-        message.features.CopyFrom(string_list_to_proto(setting.features))
+        message.features.SetInParent()
+        message.features.values.extend(setting.features)
     mapping_to_proto(setting.metadata, message.metadata)
     if setting.value is not ABSENT:
-        message.value.CopyFrom(value_to_proto(setting.value))
+        fill_value(message.value, setting.value)
     if setting.off is not ABSENT:
-        message.off.CopyFrom(value_to_proto(setting.off))
-    message.rules.extend(rule_to_proto(rule) for rule in setting.rules)
-    return message
+        fill_value(message.off, setting.off)
+    for rule in setting.rules:
+        _fill_rule(message.rules.add(), rule)
 
 
 def setting_from_proto(message: setting_pb2.Setting) -> Setting:
@@ -124,25 +136,8 @@ def setting_from_request(message: setting_pb2.Setting, field: str) -> Setting:
 
 def rule_to_proto(rule: Rule) -> setting_pb2.Rule:
     """Return *rule* as a message; one without an outcome gets none, so that no reader matches it."""
-    message = setting_pb2.Rule(
-        id=rule.id, number=rule.number, enabled=rule.enabled, description=rule.description
-    )
-    if rule.condition is not None:
-        message.condition.CopyFrom(condition_to_proto(rule.condition))
-    match rule.outcome:
-        case ValueOutcome(value):
-            message.value.CopyFrom(value_to_proto(value))
-        case Distribution(unit, salt, variants, algorithm):
-            message.distribution.unit = unit
-            message.distribution.salt = salt
-            message.distribution.algorithm = algorithm_to_proto(algorithm)
-            for variant in variants:
-                message.distribution.variants.add(
-                    name=variant.name, weight=variant.weight, value=value_to_proto(variant.value)
-                )
-        case None:
-            pass
-    mapping_to_proto(rule.metadata, message.metadata)
+    message = setting_pb2.Rule()
+    _fill_rule(message, rule)
     return message
 
 
@@ -196,12 +191,22 @@ def outcome_from_proto(message: setting_pb2.Rule) -> Outcome | None:
 
 def segment_to_proto(segment: Segment) -> segment_pb2.Segment:
     """Return *segment* as a message."""
-    return segment_pb2.Segment(
-        name=segment.name,
-        condition=condition_to_proto(segment.condition),
-        description=segment.description,
-        revision=segment.revision,
-    )
+    message = segment_pb2.Segment()
+    fill_segment(message, segment)
+    return message
+
+
+def fill_segment(message: segment_pb2.Segment, segment: Segment) -> None:
+    """Write *segment* into *message*, an empty part of another one.
+
+    Raises:
+        InvalidConditionError: As `condition_to_proto`.
+        TypeMismatchError: As `condition_to_proto`.
+    """
+    message.name = segment.name
+    fill_condition(message.condition, segment.condition)
+    message.description = segment.description
+    message.revision = segment.revision
 
 
 def segment_from_proto(message: segment_pb2.Segment) -> Segment:
@@ -270,6 +275,30 @@ def version_from_request(text: str, field: str) -> Version:
         return Version.parse(text) if text else Version()
     except ValueError as exc:
         raise _invalid(field, str(exc)) from None
+
+
+def _fill_rule(message: setting_pb2.Rule, rule: Rule) -> None:
+    message.id = rule.id
+    message.number = rule.number
+    message.enabled = rule.enabled
+    message.description = rule.description
+    if rule.condition is not None:
+        fill_condition(message.condition, rule.condition)
+    match rule.outcome:
+        case ValueOutcome(value):
+            fill_value(message.value, value)
+        case Distribution(unit, salt, variants, algorithm):
+            message.distribution.unit = unit
+            message.distribution.salt = salt
+            message.distribution.algorithm = algorithm_to_proto(algorithm)
+            for variant in variants:
+                fill_value(
+                    message.distribution.variants.add(name=variant.name, weight=variant.weight).value,
+                    variant.value,
+                )
+        case None:
+            pass
+    mapping_to_proto(rule.metadata, message.metadata)
 
 
 def _invalid(field: str, description: str) -> InvalidSettingError:

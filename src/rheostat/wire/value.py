@@ -19,6 +19,7 @@ __all__ = [
     "context_from_proto",
     "context_from_request",
     "context_to_proto",
+    "fill_value",
     "mapping_to_proto",
     "string_list_to_proto",
     "struct_from_proto",
@@ -44,9 +45,18 @@ def value_to_proto(value: Value | Absent) -> value_pb2.Value:
             `MAX_VALUE_DEPTH`, or no value at all.
     """
     message = value_pb2.Value()
+    fill_value(message, value)
+    return message
+
+
+def fill_value(message: value_pb2.Value, value: Value | Absent) -> None:
+    """Write *value* into *message*, an empty part of another one; copying parts costs as much as making them.
+
+    Raises:
+        TypeMismatchError: As `value_to_proto`.
+    """
     if value is not ABSENT:
         _fill(message, value, 0)
-    return message
 
 
 def value_from_proto(message: value_pb2.Value) -> Value | Absent:
@@ -150,7 +160,6 @@ def string_list_to_proto(texts: tuple[str, ...]) -> value_pb2.StringList:
 
 
 def _fill(message: value_pb2.Value, value: Value, level: int) -> None:
-    """Write *value* into *message*, which may be a part of another one, so that nothing is copied."""
     try:
         if value is None:
             message.null_value = 0  # type: ignore[assignment]  # the stub wants the enum's own type

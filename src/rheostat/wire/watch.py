@@ -13,10 +13,10 @@ from rheostat.model.setting import Segment, Setting
 from rheostat.model.watch import Entry
 from rheostat.wire.key import relay_key_from_proto, relay_key_to_proto
 from rheostat.wire.setting import (
+    fill_segment,
+    fill_setting,
     segment_from_proto,
-    segment_to_proto,
     setting_from_proto,
-    setting_to_proto,
 )
 
 __all__ = [
@@ -93,7 +93,7 @@ def item_to_proto(entry: Entry) -> watch_pb2.Item:
 
     Raises:
         ValueError: Items of its kind are not streamed.
-        RheostatError: A value or condition in it cannot be carried; see `setting_to_proto`.
+        RheostatError: A value or condition in it cannot be carried; see `fill_setting`.
     """
     message = watch_pb2.Item(
         kind=entry.kind, key=entry.key, revision=entry.revision, deleted=entry.item is None
@@ -102,9 +102,9 @@ def item_to_proto(entry: Entry) -> watch_pb2.Item:
         case None:
             pass
         case Setting():
-            message.setting.CopyFrom(setting_to_proto(entry.item))
+            fill_setting(message.setting, entry.item)
         case Segment():
-            message.segment.CopyFrom(segment_to_proto(entry.item))
+            fill_segment(message.segment, entry.item)
         case Key():
             message.relay_key.CopyFrom(relay_key_to_proto(entry.item))
         case _:
