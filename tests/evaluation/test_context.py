@@ -66,7 +66,7 @@ BERLIN = datetime.timezone(datetime.timedelta(hours=2))
         (Decimal("5.5"), 5.5),
         (Decimal("-0.0"), 0),
         (Decimal("0E+1000000"), 0),
-        (Decimal("9223372036854775807"), 2**63 - 1),
+        (Decimal(9223372036854775807), 2**63 - 1),
         (Decimal("12345678901234567890.5"), 12345678901234567890.5),
         (Decimal("Infinity"), math.inf),
         (Decimal("1E-1000000"), 0.0),
