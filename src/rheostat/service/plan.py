@@ -31,8 +31,11 @@ from rheostat.errors import (
 from rheostat.evaluation.analysis import (
     attributes_read,
     check_condition,
+    check_nesting,
     find_cycle,
+    find_segment_cycle,
 )
+from rheostat.evaluation.dependency import Dependencies
 from rheostat.evaluation.specificity import order_by_specificity
 from rheostat.model.change import (
     SETTING_FIELDS,
@@ -276,6 +279,9 @@ class _Draft:
     def __post_init__(self) -> None:
         self.rule_number = self.state.rule_number
         self._overlay: dict[str, dict[str, Setting]] = {}
+        self._aliases: dict[str, dict[str, str]] = {}
+        self._ids: dict[str, set[str]] = {}
+        self._environments: list[str] | None = None
 
     # Reading through the draft.
 
@@ -311,12 +317,30 @@ class _Draft:
         environment, kind, key = address
         self.items[address] = item
         self.touched_by[address] = self.index
+        if kind == "environment":
+            self._environments = None
         if kind == "setting":
             settings = self.settings(environment)
+            old = settings.get(key)
+            aliases = self._aliases.get(environment)
+            ids = self._ids.get(environment)
+            if old is not None:
+                if ids is not None:
+                    ids.discard(old.id)
+                if aliases is not None:
+                    for alias in old.aliases:
+                        # A rename may have given it to the setting's new name already.
+                        if aliases.get(alias) == key:
+                            del aliases[alias]
             if item is None:
                 settings.pop(key, None)
-            else:
-                settings[key] = cast("Setting", item)
+                return
+            setting = cast("Setting", item)
+            settings[key] = setting
+            if ids is not None:
+                ids.add(setting.id)
+            if aliases is not None:
+                aliases.update(dict.fromkeys(setting.aliases, key))
 
     def settings(self, environment: str) -> dict[str, Setting]:
         """The draft's settings of an environment, by name."""
@@ -338,15 +362,17 @@ class _Draft:
         return merged
 
     def environments(self) -> list[str]:
-        base = self.base
-        slugs = [] if base is None else list(base.environments)
-        for (_, kind, key), item in self.items.items():
-            if kind == "environment":
-                if item is None and key in slugs:
-                    slugs.remove(key)
-                elif item is not None and key not in slugs:
-                    slugs.append(key)
-        return slugs
+        """The slugs of the draft's environments."""
+        if self._environments is None:
+            base = self.base
+            slugs = dict.fromkeys(() if base is None else base.environments)
+            for (_, kind, key), item in self.items.items():
+                if kind == "environment" and item is None:
+                    slugs.pop(key, None)
+                elif kind == "environment":
+                    slugs[key] = None
+            self._environments = list(slugs)
+        return self._environments
 
     def its_project(self) -> Project:
         found = self.item(("", "project", self.project))
@@ -372,9 +398,23 @@ class _Draft:
     def find(self, environment: str, name: str) -> Setting | None:
         settings = self.settings(environment)
         found = settings.get(name)
-        if found is None:
-            found = next((s for s in settings.values() if name in s.aliases), None)
-        return found
+        if found is not None:
+            return found
+        aliases = self._aliases.get(environment)
+        if aliases is None:
+            aliases = self._aliases[environment] = {
+                alias: setting.name for setting in settings.values() for alias in setting.aliases
+            }
+        current = aliases.get(name)
+        return None if current is None else settings.get(current)
+
+    def its_ids(self, environment: str) -> set[str]:
+        """The ids of the draft's settings of an environment."""
+        ids = self._ids.get(environment)
+        if ids is None:
+            settings = self.settings(environment).values()
+            ids = self._ids[environment] = {setting.id for setting in settings}
+        return ids
 
     def its_setting(self, environment: str, name: str) -> Setting:
         found = self.find(environment, name)
@@ -501,16 +541,16 @@ class _Draft:
 
     def _identity(self, environment: str, name: str) -> str:
         """The id under which other environments know the name, else a new one."""
-        here = {setting.id for setting in self.settings(environment).values()}
         others = [slug for slug in self.environments() if slug != environment]
         candidates = [found for slug in others if (found := self.settings(slug).get(name)) is not None]
         candidates += [found for slug in others if (found := self.find(slug, name)) is not None]
+        here = self.its_ids(environment)
         for candidate in candidates:
             if candidate.id not in here:
                 return candidate.id
-        return self._fresh(
-            {setting.id for slug in self.environments() for setting in self.settings(slug).values()}
-        )
+        while any((made := self.new_id()) in self.its_ids(slug) for slug in (environment, *others)):
+            continue
+        return made
 
     def _fresh(self, taken: Iterable[str]) -> str:
         taken = set(taken)
@@ -897,7 +937,7 @@ class _Draft:
         }
         for name in changed_segments & segments.keys():
             self._check_item_size("segment", name, segments[name])
-        self._check_segment_references(segments)
+        self._check_segment_references(segments, changed_segments)
         for environment in self.environments():
             touched = {c.key for c in changes if c.kind == "setting" and c.environment == environment}
             if not (touched or changed_segments or features_changed):
@@ -914,10 +954,20 @@ class _Draft:
             for name in settings if everything else sorted(touched & settings.keys()):
                 whole.check(settings[name], touched=name in touched)
 
-    def _check_segment_references(self, segments: Mapping[str, Segment]) -> None:
+    def _check_segment_references(self, segments: Mapping[str, Segment], changed: set[str]) -> None:
         for segment in segments.values():
             for name in sorted(segments_of(segment.condition) - segments.keys()):
                 self._missing_segment(name, f"the segment {segment.name!r}", ("", "segment", segment.name))
+        dependencies = Dependencies(Snapshot(0, {}, segments))
+        for name in sorted(changed & segments.keys()):
+            cycle = find_segment_cycle(dependencies, name)
+            if cycle is not None:
+                raise self._placed_error(
+                    ("", "segment", name),
+                    FailedPreconditionError(
+                        f"the references form a cycle: {' → '.join(cycle)}", reason="CYCLE"
+                    ),
+                )
 
     def _missing_segment(self, name: str, user: str, address: ItemAddress) -> None:
         if self.stored(("", "segment", name)) is not None:
@@ -964,7 +1014,8 @@ class _Whole:
         self._settings = settings
         self._segments = segments
         self._aliases = {alias for setting in settings.values() for alias in setting.aliases}
-        self._snapshot = Snapshot(0, settings, segments)
+        # Shared by all checks: what a segment leads to is followed once.
+        self._dependencies = Dependencies(Snapshot(0, settings, segments))
 
     def check(self, setting: Setting, *, touched: bool) -> None:
         draft, environment = self._draft, self._environment
@@ -986,19 +1037,19 @@ class _Whole:
             user = f"rule {rule.id!r} of the setting {setting.name!r} in {environment!r}"
             if rule.condition is not None:
                 self._check_references(rule.condition, user, address)
+                self._check_nesting(rule.condition, address)
             if setting.features is not None:
                 self._check_read(setting, rule, user, address)
             elif touched:
                 self._warn_undeclared(rule, known)
-        if any(rule.condition is not None for rule in setting.rules):
-            cycle = find_cycle(self._snapshot, setting.name)
-            if cycle is not None:
-                raise draft._placed_error(
-                    address,
-                    FailedPreconditionError(
-                        f"in {environment!r} the references form a cycle: {' → '.join(cycle)}", reason="CYCLE"
-                    ),
-                )
+        cycle = find_cycle(self._dependencies, setting.name)
+        if cycle is not None:
+            raise draft._placed_error(
+                address,
+                FailedPreconditionError(
+                    f"in {environment!r} the references form a cycle: {' → '.join(cycle)}", reason="CYCLE"
+                ),
+            )
 
     def _check_references(self, condition: Condition, user: str, address: ItemAddress) -> None:
         for name in sorted(segments_of(condition)):
@@ -1028,6 +1079,12 @@ class _Whole:
                 ),
             )
 
+    def _check_nesting(self, condition: Condition, address: ItemAddress) -> None:
+        try:
+            check_nesting(self._dependencies, condition)
+        except InvalidConditionError as exc:
+            raise self._draft._placed_error(address, exc) from None
+
     def _settings_behind(self, segment: str, seen: set[str]) -> set[str]:
         if segment in seen or segment not in self._segments:
             return set()
@@ -1039,7 +1096,7 @@ class _Whole:
         return names
 
     def _check_read(self, setting: Setting, rule: Rule, user: str, address: ItemAddress) -> None:
-        for attribute in sorted(attributes_read(self._snapshot, rule)):
+        for attribute in sorted(attributes_read(self._dependencies, rule)):
             if attribute not in (setting.features or ()):
                 raise self._draft._placed_error(
                     address,
@@ -1054,7 +1111,7 @@ class _Whole:
     def _warn_undeclared(self, rule: Rule, known: tuple[str, ...]) -> None:
         if not known:
             return
-        for attribute in sorted(attributes_read(self._snapshot, rule)):
+        for attribute in sorted(attributes_read(self._dependencies, rule)):
             warning = PlanWarning(
                 "UNDECLARED_ATTRIBUTE",
                 f"the attribute {attribute!r} is not among the project's features",
