@@ -229,7 +229,7 @@ class Refusing:
 
 
 class QuietHandler(wsgiref.simple_server.WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
+    def log_message(self, format: str, *args: object) -> None:  # the base class names it
         pass
 
 
