@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import stat
@@ -21,6 +22,8 @@ from alembic.script import ScriptDirectory
 
 from rheostat.errors import StoreError, UnavailableError
 from rheostat.model.change import ChangeSet
+from rheostat.store import migration
+from rheostat.store.hint import HintSocket
 from rheostat.store.migration import SCRIPTS
 from rheostat.store.sqlite import SqliteStore
 from rheostat.store.tables import SCHEMA, metadata
@@ -155,6 +158,63 @@ def test_the_migrations_build_the_tables_that_the_code_uses(path: Path) -> None:
     assert ScriptDirectory(str(SCRIPTS)).get_heads() == [SCHEMA]
 
 
+def test_an_older_store_is_migrated_when_it_is_opened(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(path)
+    put(store, "a")
+    before = store.load()
+    store.close()
+    scripts = tmp_path / "migrations"
+    shutil.copytree(SCRIPTS, scripts)
+    (scripts / "versions" / "v0002_second.py").write_text(
+        "import sqlalchemy as sa\n"
+        "from alembic import op\n"
+        "revision, down_revision = '0002', '0001'\n"
+        "def upgrade():\n"
+        "    op.add_column('item', sa.Column('note', sa.Text))\n"
+    )
+    with monkeypatch.context() as newer:
+        newer.setattr(migration, "SCRIPTS", scripts)
+        newer.setattr(migration, "SCHEMA", "0002")
+        migrated = SqliteStore(path)
+        assert migrated.load() == before
+        assert put(migrated, "b").revision == 2
+        migrated.close()
+    connection = raw(path)
+    assert connection.execute("SELECT schema FROM store").fetchall() == [("0002",)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert connection.execute("SELECT note FROM item").fetchall() == [(None,), (None,)]
+    connection.close()
+    with pytest.raises(StoreError, match="schema 0002"):
+        SqliteStore(path)
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(path)
+    put(store, "a")
+    store.close()
+    scripts = tmp_path / "migrations"
+    shutil.copytree(SCRIPTS, scripts)
+    (scripts / "versions" / "v0002_second.py").write_text(
+        "from alembic import op\n"
+        "revision, down_revision = '0002', '0001'\n"
+        "def upgrade():\n"
+        "    op.drop_table('item')\n"
+        "    op.drop_table('nonsense')\n"
+    )
+    with monkeypatch.context() as newer:
+        newer.setattr(migration, "SCRIPTS", scripts)
+        newer.setattr(migration, "SCHEMA", "0002")
+        with pytest.raises(StoreError, match="nonsense"):
+            SqliteStore(path)
+    reopened = SqliteStore(path)
+    assert [stored.key for stored in reopened.load().items] == ["a"]
+    reopened.close()
+
+
 def test_refuses_a_store_of_a_newer_version(path: Path) -> None:
     store = SqliteStore(path)
     put(store, "a")
@@ -271,7 +331,10 @@ class TestCheckpoints:
         store.raise_generation(1)
         store.compact(2)
         commits = [locked for statement, locked in seen if statement == "COMMIT"]
-        checkpoints = [locked for statement, locked in seen if "wal_checkpoint" in statement]
+        checkpoints = [locked for statement, locked in seen if "wal_checkpoint(FULL)" in statement]
+        assert [statement for statement, locked in seen if locked and "BEGIN" in statement] == [
+            "BEGIN IMMEDIATE"
+        ] * 6
         assert commits == [True] * 6
         assert checkpoints == [True] * 2
         # Reads need no lock, so the watcher can tell the difference.
@@ -338,6 +401,20 @@ def test_two_processes_see_each_others_commits(path: Path, worker: Worker) -> No
             assert change_set.message == content(seen)
     assert worker.reap(writer)[0] == 0
     assert worker.reap(follower)[0] == 0
+    store.close()
+
+
+def test_every_commit_and_generation_is_hinted_at_once(path: Path) -> None:
+    store = SqliteStore(path)
+    hints = HintSocket(Path(f"{path}-hints"))
+    assert not hints.wait(0)
+    put(store, "a")
+    assert hints.wait(0)
+    store.raise_generation(1)
+    assert hints.wait(0)
+    store.commit(lambda _: None)
+    assert not hints.wait(0)
+    hints.close()
     store.close()
 
 
