@@ -1,0 +1,131 @@
+"""`rheostat apply`: a document, as one change-set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal, TextIO
+
+import click
+
+from rheo.v1 import admin_service_pb2 as admin
+from rheostat.cli.command import Command
+from rheostat.cli.commit import WRITE_ANSWER, commit, print_written
+from rheostat.cli.connection import Connection
+from rheostat.cli.option import Target, WriteOptions, target_options, write_options
+from rheostat.cli.output import Output
+from rheostat.cli.state import find_state
+from rheostat.document import parse_document, plan_apply
+
+__all__ = ["apply", "apply_text"]
+
+_MAX_CHARACTERS: Final = 32 * 1024 * 1024
+"""A change-set has at most 32 MiB, so that a longer document is some other file."""
+
+
+class _Apply(Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``--prune=declared`` for a flag: an optional value would swallow the file's name."""
+        split = args.index("--") if "--" in args else len(args)
+        replaced = ["--prune-declared" if arg == "--prune=declared" else arg for arg in args[:split]]
+        return super().parse_args(ctx, replaced + args[split:])
+
+
+@click.command(
+    "apply",
+    cls=_Apply,
+    examples=[
+        ("rheostat apply shop.yaml --dry-run", "what would change"),
+        ("rheostat apply shop.yaml -m 'Raise the timeout for the sale'", "one change-set"),
+        ("rheostat apply shop.yaml --prune", "also delete what the file leaves out"),
+        ("rheostat export | sed s/2.5/3.0/ | rheostat apply -", "from standard input"),
+    ],
+    answer=WRITE_ANSWER,
+)
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Delete the settings, segments and features that the listed sections of the file leave out, but no "
+    "settings that code has declared; --prune=declared deletes those too.",
+)
+@click.option("--prune-declared", is_flag=True, hidden=True)
+@click.option(
+    "--environment",
+    "-e",
+    "environments",
+    multiple=True,
+    help="Apply only to this environment of the file's; may be repeated. RHEOSTAT_ENVIRONMENT has no say here.",
+)
+@click.option("--force", is_flag=True, help="Also when a connected client could not decode a value.")
+@write_options()
+@target_options(environment=False)
+def apply(
+    file: TextIO,
+    prune: bool,
+    prune_declared: bool,
+    environments: tuple[str, ...],
+    force: bool,
+    how: WriteOptions,
+    target: Target,
+    output: Output,
+) -> None:
+    """Apply a document of settings.
+
+    FILE is YAML or JSON; - is standard input. What it does not mention is left alone. All of it commits as one
+    change-set, or nothing does, and applying it again changes nothing. When somebody changes the same things
+    meanwhile, the command ends with code 5 and writes nothing.
+    """
+    try:
+        text = file.read(_MAX_CHARACTERS + 1)
+    except UnicodeDecodeError as exc:
+        raise click.ClickException(f"{file.name}: not UTF-8 text, at byte {exc.start}") from None
+    if len(text) > _MAX_CHARACTERS:
+        raise click.ClickException(f"{file.name}: longer than a change-set may be")
+    source = "standard input" if file.name in ("-", "<stdin>") else Path(file.name).name
+    wanted: bool | Literal["declared"] = "declared" if prune_declared else prune
+    answer, project = apply_text(
+        text, source, target, how, environments=environments, prune=wanted, force=force
+    )
+    print_written(output, answer, project=project, dry_run=how.dry_run)
+
+
+def apply_text(
+    text: str,
+    source: str,
+    target: Target,
+    how: WriteOptions,
+    *,
+    environments: tuple[str, ...] = (),
+    prune: bool | Literal["declared"] = False,
+    force: bool = False,
+) -> tuple[admin.CommitResponse, str]:
+    """Apply the document *text*, and return the server's answer and the project's slug.
+
+    Args:
+        text: YAML or JSON.
+        source: The file's name, for messages.
+        target: The server.
+        how: Who and why, and whether at all.
+        environments: Only these; all of the document's when empty.
+        prune: See `rheostat.document.plan_apply`.
+        force: See `rheo.v1.CommitRequest`.
+
+    Raises:
+        InvalidDocumentError: The document is wrong, or does not fit what there is.
+        RevisionConflictError: Somebody else changed the same things meanwhile.
+        RheostatError: As `Connection.call`.
+    """
+    document = parse_document(text, source=source)
+    if target.project and document.project not in ("", target.project):
+        raise document.error(
+            "project", f"the document is about {document.project!r}, not {target.project!r} (--project)"
+        )
+    with Connection(replace(target, project=document.project or target.project)) as connection:
+        project = connection.project
+        state, revision = find_state(connection, project)
+        mutations = plan_apply(document, state, environments=environments or None, prune=prune)
+        if not mutations and revision is not None:
+            # Nothing to send: an empty change-set would only be answered with the same.
+            return admin.CommitResponse(revision=revision), project
+        return commit(connection, mutations, how, expected_revision=revision, force=force), project

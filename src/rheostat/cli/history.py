@@ -1,0 +1,145 @@
+"""`rheostat history` and `revert`: what was changed, and undoing it."""
+
+from __future__ import annotations
+
+import click
+from rich.text import Text
+
+from rheo.v1 import admin_service_pb2 as admin
+from rheostat.cli.command import command
+from rheostat.cli.commit import WRITE_ANSWER, print_written
+from rheostat.cli.connection import Connection, new_request_id
+from rheostat.cli.diff import change_lines
+from rheostat.cli.option import Target, WriteOptions, target_options, write_options
+from rheostat.cli.output import Output
+from rheostat.cli.record import change_set_record
+from rheostat.cli.shell import complete_setting
+from rheostat.model.change import ChangeSet
+from rheostat.wire.change import change_set_from_proto
+
+__all__ = ["history", "revert"]
+
+
+@command(
+    "history",
+    examples=[
+        ("rheostat history", "the last changes of the project"),
+        ("rheostat history checkout.timeout --patch", "what happened to a setting"),
+        ("rheostat history -e production --limit 5", "of one environment"),
+    ],
+    answer="""
+    project, environment   environment is null when it is not limited to one
+    revisions              [{revision, generation, project, environments, committed_at, author, actor, message,
+                           request_id, reverts, changes}], newest first; changes as in `rheostat apply`
+    """,
+)
+@click.argument("name", default="", shell_complete=complete_setting)
+@click.option(
+    "--limit",
+    "-l",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="How many revisions at most.",
+)
+@click.option("--patch", "-p", is_flag=True, help="Show what each changed, not only where.")
+@target_options()
+def history(name: str, limit: int, patch: bool, target: Target, output: Output) -> None:
+    """List what was changed, newest first: in the project, or in one of its settings.
+
+    With --environment, only what changed that environment.
+    """
+    with Connection(target) as connection:
+        project = connection.project
+        request = admin.ListRevisionsRequest(
+            project=project, environment=target.environment, setting=name, page_size=min(limit, 1000)
+        )
+        found: list[ChangeSet] = []
+        for page in connection.pages(connection.admin.list_revisions, request):
+            found += [change_set_from_proto(message) for message in page.change_sets]
+            if len(found) >= limit:
+                break
+    del found[limit:]
+    if output.json:
+        output.answer(
+            {
+                "project": project,
+                "environment": target.environment or None,
+                "revisions": [change_set_record(change_set) for change_set in found],
+            }
+        )
+        return
+    output.place(project, target.environment)
+    for change_set in found:
+        output.print(_heading(change_set))
+        for change in change_set.changes:
+            lines = list(change_lines(change))
+            for line in lines if patch else lines[:1]:
+                output.print(Text("  ") + line)
+    if not found:
+        output.note(f"nothing has changed {name!r}" if name else "there is no history yet")
+
+
+@command(
+    "revert",
+    examples=[
+        ("rheostat revert 42 --dry-run", "what undoing revision 42 would change"),
+        ("rheostat revert 42 -m 'Too slow'", "undo that one change-set"),
+        ("rheostat revert --to 41", "undo everything after revision 41"),
+    ],
+    answer=WRITE_ANSWER,
+)
+@click.argument("revision", type=click.IntRange(1), required=False)
+@click.option("--to", "to_revision", type=click.IntRange(0), help="Undo everything after this revision.")
+@click.option("--force", is_flag=True, help="Also when a connected client could not decode a value.")
+@write_options()
+@target_options()
+def revert(
+    revision: int | None,
+    to_revision: int | None,
+    force: bool,
+    how: WriteOptions,
+    target: Target,
+    output: Output,
+) -> None:
+    """Undo a revision, or everything after one.
+
+    Undoing is a change-set of its own: the history stays. A single revision is not undone when something that it
+    changed has changed again since; the command then ends with code 5.
+    """
+    if (revision is None) == (to_revision is None):
+        raise click.UsageError("give a REVISION to undo, or --to and the revision to go back to")
+    with Connection(target) as connection:
+        request = admin.RevertRequest(
+            project=connection.project,
+            environment=target.environment,
+            revision=revision,
+            to_revision=to_revision,
+            message=how.message,
+            author=how.author,
+            request_id="" if how.dry_run else new_request_id(),
+            dry_run=how.dry_run,
+            force=force,
+        )
+        answer = connection.write(connection.admin.revert, request)
+        print_written(
+            output,
+            answer,
+            project=connection.project,
+            environment=target.environment,
+            dry_run=how.dry_run,
+        )
+
+
+def _heading(change_set: ChangeSet) -> Text:
+    heading = Text(f"revision {change_set.revision}", "bold")
+    if change_set.created_at is not None:
+        heading.append(f"  {change_set.created_at.astimezone():%Y-%m-%d %H:%M:%S}", "not bold dim")
+    author = change_set.author or change_set.actor
+    if author:
+        heading.append(f"  {author}", "not bold")
+    if change_set.message:
+        heading.append(f"  {change_set.message}", "not bold")
+    if change_set.reverts:
+        heading.append(f"  (undoes {change_set.reverts})", "not bold dim")
+    return heading

@@ -1,0 +1,180 @@
+"""Options that commands share, and what they amount to."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from rheostat.cli.output import Output
+
+__all__ = ["DEFAULT_URL", "Target", "WriteOptions", "json_option", "target_options", "write_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_URL: Final = "http://127.0.0.1:7420"
+
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which server, project and environment a command is about.
+
+    Attributes:
+        url: Of the server, without a slash at the end.
+        key: Sent with every call; empty on an open server.
+        project: Slug; empty means the key's, or ``default``.
+        environment: Slug; empty means the only one there is.
+        timeout: Seconds for each call; streams have none.
+    """
+
+    url: str = DEFAULT_URL
+    key: str = ""
+    project: str = ""
+    environment: str = ""
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How a command writes.
+
+    Attributes:
+        message: Why, for the history.
+        author: Who, for the history of an open server.
+        dry_run: Only show what would change.
+    """
+
+    message: str = ""
+    author: str = ""
+    dry_run: bool = False
+
+
+def _url(_: click.Context, __: click.Parameter, value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.BadParameter(f"{value!r} is not of the form http://host:port")
+    return value.rstrip("/")
+
+
+def _slug(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    if value and not _SLUG.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is not a slug: lower-case letters, digits and hyphens")
+    return value or ""
+
+
+def _key(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    value = (value or "").strip()
+    if value and not re.fullmatch(r"[!-~]+", value):
+        # Never quoted: it may be most of a secret.
+        raise click.BadParameter("the key has a space or a character that no key has")
+    return value
+
+
+_URL = click.option(
+    "--url", envvar="RHEOSTAT_URL", default=DEFAULT_URL, show_default=True, callback=_url, help="The server."
+)
+_KEY = click.option(
+    "--key",
+    envvar="RHEOSTAT_KEY",
+    callback=_key,
+    help="The key, rst_…; better given as RHEOSTAT_KEY, which no list of processes shows.",
+)
+_PROJECT = click.option(
+    "--project", envvar="RHEOSTAT_PROJECT", callback=_slug, help="The project. [default: the key's]"
+)
+_ENVIRONMENT = click.option(
+    "--environment",
+    "-e",
+    envvar="RHEOSTAT_ENVIRONMENT",
+    callback=_slug,
+    help="The environment; needed when there are several.",
+)
+_TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds for each call to the server.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Answer, and report errors, as JSON.")
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``; the command gets an `Output` called ``output``."""
+
+    @functools.wraps(function)
+    def run(**kwargs: Any) -> Any:
+        return function(output=Output(json=kwargs.pop("as_json")), **kwargs)
+
+    return _JSON(run)  # type: ignore[return-value]  # click types decorators by callables of any signature
+
+
+def target_options(*, environment: bool = True) -> Callable[[F], F]:
+    """Add the options of a `Target` and ``--json``; the command gets ``target`` and ``output``."""
+    options: Sequence[Callable[[Any], Any]] = (
+        (_URL, _KEY, _PROJECT, _ENVIRONMENT, _TIMEOUT) if environment else (_URL, _KEY, _PROJECT, _TIMEOUT)
+    )
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def run(**kwargs: Any) -> Any:
+            target = Target(
+                url=kwargs.pop("url"),
+                key=kwargs.pop("key"),
+                project=kwargs.pop("project"),
+                environment=kwargs.pop("environment") if environment else "",
+                timeout=kwargs.pop("timeout"),
+            )
+            return function(target=target, **kwargs)
+
+        decorated: Any = json_option(run)
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]  # as above
+
+    return decorate
+
+
+_MESSAGE = click.option("--message", "-m", default="", help="Why, for the history.")
+_AUTHOR = click.option(
+    "--author",
+    envvar="RHEOSTAT_AUTHOR",
+    help="Who, for the history; a server with keys names the key instead. [default: your login name]",
+)
+_DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show what would change, and write nothing.")
+
+
+def write_options(*, dry_run: bool = True) -> Callable[[F], F]:
+    """Add the options of a write; the command gets ``how``, a `WriteOptions`."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def run(**kwargs: Any) -> Any:
+            author = kwargs.pop("author")
+            how = WriteOptions(
+                message=kwargs.pop("message"),
+                author=_login_name() if author is None else author,
+                dry_run=kwargs.pop("dry_run", False),
+            )
+            return function(how=how, **kwargs)
+
+        decorated: Any = _MESSAGE(_AUTHOR(run))
+        return _DRY_RUN(decorated) if dry_run else decorated  # type: ignore[no-any-return]  # as above
+
+    return decorate
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        # A container may run as a user that has no name.
+        return ""

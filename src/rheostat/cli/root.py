@@ -1,0 +1,114 @@
+"""The command `rheostat`: its subcommands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from rheostat.cli.command import Lazy, LazyGroup
+from rheostat.cli.failure import ExitCode, report
+from rheostat.errors import RheostatError
+
+__all__ = ["EXIT_CODES", "root"]
+
+EXIT_CODES: Final = {
+    ExitCode.OK: "done, or nothing to change",
+    ExitCode.FAILED: "refused or failed",
+    ExitCode.USAGE: "the command line is wrong",
+    ExitCode.UNREACHABLE: "no server answers, or not now",
+    ExitCode.DENIED: "no key, or one that may not do this",
+    ExitCode.CONFLICT: "somebody else changed the same things first",
+    ExitCode.INTERRUPTED: "ended by Ctrl-C",
+}
+
+_COMMANDS: Final = {
+    "demo": Lazy("rheostat.cli.demo:demo", "See a change arrive live, in ten seconds", "Start"),
+    "serve": Lazy("rheostat.cli.serve:serve", "Run a server", "Start"),
+    "apply": Lazy("rheostat.cli.apply:apply", "Apply a document of settings", "Change"),
+    "set": Lazy("rheostat.cli.value:set_", "Set a value, for everybody or where a condition holds", "Change"),
+    "unset": Lazy("rheostat.cli.value:unset", "Clear a value, or remove a rule", "Change"),
+    "revert": Lazy("rheostat.cli.history:revert", "Undo a revision, or everything after one", "Change"),
+    "get": Lazy("rheostat.cli.read:get", "Show a setting", "Read"),
+    "list": Lazy("rheostat.cli.read:list_", "List the settings of an environment", "Read"),
+    "rules": Lazy("rheostat.cli.read:rules", "List the rules of a setting, in order", "Read"),
+    "evaluate": Lazy("rheostat.cli.evaluate:evaluate", "Evaluate a setting for a context", "Read"),
+    "explain": Lazy("rheostat.cli.evaluate:explain", "Explain a value, rule by rule", "Read"),
+    "export": Lazy("rheostat.cli.export:export", "Write a project as a document", "Read"),
+    "history": Lazy("rheostat.cli.history:history", "List what was changed, newest first", "Read"),
+    "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
+    "env": Lazy("rheostat.cli.environment:environments", "List, show and create environments", "Administer"),
+    "keys": Lazy("rheostat.cli.key:keys", "Create, list and revoke keys", "Administer"),
+    "migrate": Lazy("rheostat.cli.migrate:migrate", "Bring a store to this version's schema", "Administer"),
+    "schema": Lazy("rheostat.cli.export:schema", "Print the JSON Schema of documents", "Tools"),
+    "completion": Lazy("rheostat.cli.shell:completion", "Print the completion script of a shell", "Tools"),
+    "version": Lazy("rheostat.cli.shell:version", "Print the versions of client and server", "Tools"),
+}
+
+
+class Root(LazyGroup):
+    """The group that turns errors into exit codes and messages."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command; in standalone mode exit with its `ExitCode`."""
+        given = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        for stream in (sys.stdout, sys.stderr):
+            # Arrows and names must not end a command on a terminal that has no Unicode.
+            if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+                reconfigure(errors="replace")
+        try:
+            result = super().main(
+                given, prog_name or "rheostat", complete_var, standalone_mode=False, **extra
+            )
+        except (RheostatError, click.ClickException) as error:
+            sys.exit(report(error, as_json=_wants_json(given)))
+        except click.Abort:
+            sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(result if isinstance(result, int) else ExitCode.OK)
+
+
+def _wants_json(args: Sequence[str]) -> bool:
+    # Also known when the command line is too wrong to be parsed.
+    return "--json" in (args[: args.index("--")] if "--" in args else args)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"rheostat {version('rheostat')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Root,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: " + "; ".join(f"{int(code)} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print this program's version and exit.",
+)
+def root() -> None:
+    """Turn the knobs of running systems: typed settings, rules and live changes.
+
+    Commands talk to the server at --url (RHEOSTAT_URL), with the key of RHEOSTAT_KEY, about the project of
+    --project (RHEOSTAT_PROJECT) and the environment of --environment (RHEOSTAT_ENVIRONMENT). Every command
+    explains itself with --help and answers JSON with --json.
+    """
