@@ -1,0 +1,77 @@
+"""The applications that the tests serve. Run as a program, it is what ``rheostat serve`` runs.
+
+They are told by environment variables: ``RHEOSTAT_TEST_STORE`` (a URL), ``RHEOSTAT_TEST_HEARTBEAT`` (seconds),
+``RHEOSTAT_TEST_OPEN`` (``0`` demands keys) and ``RHEOSTAT_TEST_PREFIX`` (where to mount).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from rheostat.server import ServeConfig, asgi_app, serve, wsgi_app
+from rheostat.service import Service
+from rheostat.store import open_store
+
+service = Service(
+    open_store(os.environ["RHEOSTAT_TEST_STORE"]),
+    heartbeat=float(os.environ.get("RHEOSTAT_TEST_HEARTBEAT", "15")),
+)
+OPEN = os.environ.get("RHEOSTAT_TEST_OPEN", "1") == "1"
+PREFIX = os.environ.get("RHEOSTAT_TEST_PREFIX", "")
+
+_wsgi = wsgi_app(service, open=OPEN)
+_asgi: Any = asgi_app(service, open=OPEN)
+
+
+def wsgi(environ: Any, start_response: Any) -> Any:
+    """The WSGI application, and beside it the number of open watches."""
+    if environ["PATH_INFO"] == "/test/watchers":
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [str(service.watchers).encode()]
+    return _wsgi_root(environ, start_response)
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI application, and beside it the number of open watches."""
+    if scope["type"] == "http" and scope["path"] == "/test/watchers":
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"text/plain")],
+            }
+        )
+        await send({"type": "http.response.body", "body": str(service.watchers).encode()})
+        return
+    await _asgi_root(scope, receive, send)
+
+
+if PREFIX:
+    from fastapi import FastAPI
+    from flask import Flask
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    flask = Flask(__name__)
+    flask.add_url_rule("/healthz", view_func=lambda: "the mounting application's own")
+    _wsgi_root: Any = DispatcherMiddleware(flask, {PREFIX: _wsgi})
+    _asgi_root: Any = FastAPI()
+    _asgi_root.add_api_route("/healthz", lambda: "the mounting application's own")
+    _asgi_root.mount(PREFIX, _asgi)
+else:
+    _wsgi_root = _wsgi
+    _asgi_root = _asgi
+
+
+def _say(url: str) -> None:
+    sys.stdout.write(url + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve(
+        service,
+        ServeConfig(port=int(sys.argv[1]), open=None if OPEN else False),
+        on_ready=_say,
+    )

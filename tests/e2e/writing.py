@@ -1,0 +1,45 @@
+"""What tests write: one setting of an integer, and its values."""
+
+from __future__ import annotations
+
+from rheo.v1.admin_service_connect import AdminServiceClientSync
+from rheo.v1.admin_service_pb2 import CommitRequest
+from rheo.v1.change_pb2 import Mutation, PutSetting, SetValue
+from rheo.v1.setting_pb2 import Setting
+from rheo.v1.value_pb2 import Value
+from rheostat.model import change as model
+from rheostat.service import Service, Writer
+from rheostat.service.access import OPEN
+from rheostat.store import open_store
+
+__all__ = ["SETTING", "commit_by_another_process", "make_setting", "put_setting", "set_value"]
+
+SETTING = "checkout.attempts"
+
+
+def put_setting(name: str = SETTING) -> Mutation:
+    return Mutation(
+        put_setting=PutSetting(setting=Setting(name=name, type="int", default=Value(int_value=0)))
+    )
+
+
+def make_setting(url: str, name: str = SETTING) -> int:
+    """Make the setting, which may be there already; returns the revision."""
+    client = AdminServiceClientSync(url)
+    return client.commit(CommitRequest(environment="production", mutations=[put_setting(name)])).revision
+
+
+def set_value(url: str, value: int, name: str = SETTING) -> int:
+    """Set the setting's value over the wire; returns the revision."""
+    mutation = Mutation(set_value=SetValue(name=name, value=Value(int_value=value)))
+    client = AdminServiceClientSync(url)
+    return client.commit(CommitRequest(environment="production", mutations=[mutation])).revision
+
+
+def commit_by_another_process(store: str, value: int, name: str = SETTING) -> int:
+    """Set the setting's value in the same file, but not through the server under test."""
+    with Service(open_store(store)) as service:
+        outcome = service.commit(
+            Writer(OPEN), "default", "production", [model.SetValue(name, value, environment="production")]
+        )
+        return outcome.revision
