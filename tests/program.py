@@ -1,0 +1,120 @@
+"""Programs that tests run beside themselves: started, waited for, and ended by their own process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SCRIPTS = Path(sys.executable).parent
+"""Where the environment's programs are: rheostat, flask, uvicorn."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Program:
+    """A running program, in a process group of its own, and what it has printed so far.
+
+    Standard output and standard error are kept together.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.arguments = arguments
+        self._printed: list[str] = []
+        self._more = threading.Condition()
+        self._process = subprocess.Popen(
+            arguments,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def output(self) -> str:
+        with self._more:
+            return "".join(self._printed)
+
+    def wait_for(self, text: str, timeout: float = 30.0) -> str:
+        """Return the output when it holds *text*; fail when it never does."""
+        with self._more:
+            self._more.wait_for(lambda: text in "".join(self._printed) or self._ended, timeout)
+            printed = "".join(self._printed)
+        assert text in printed, f"{self.arguments} has not printed {text!r} but:\n{printed}"
+        return printed
+
+    def wait_for_port(self, port: int, timeout: float = 30.0) -> None:
+        """Return when the program accepts connections at *port*; fail when it never does."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                running = self._process.poll() is None
+                assert running, f"{self.arguments} ended:\n{self.output}"
+                assert time.monotonic() < deadline, f"{self.arguments} does not listen:\n{self.output}"
+                with self._more:
+                    # Until it prints something, or a moment later: nothing tells when a port opens.
+                    self._more.wait(0.05)
+            else:
+                return
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """Ask the program to end, and its whole group where it does not; return its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(timeout)
+        self._reader.join(timeout)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return self._process.returncode
+
+    _ended = False
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._more:
+                self._printed.append(line)
+                self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()

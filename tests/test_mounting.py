@@ -1,0 +1,145 @@
+"""The examples, run as a reader runs them: mounted under a prefix in real servers, and watched from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rheo.v1.admin_service_connect import AdminServiceClientSync
+from rheo.v1.admin_service_pb2 import CommitRequest
+from rheo.v1.change_pb2 import Mutation, SetValue
+from rheo.v1.config_service_connect import ConfigServiceClientSync
+from rheo.v1.config_service_pb2 import EvaluateRequest
+from rheo.v1.value_pb2 import Value
+from rheo.v1.watch_pb2 import WatchRequest, WatchResponse
+from rheostat.document import parse_document
+from rheostat.document.apply import plan_apply
+from rheostat.example import PROJECT, document_text
+from rheostat.server import open_service
+from rheostat.service import Writer
+from rheostat.service.access import OPEN
+from tests.program import SCRIPTS, Program, free_port
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+DEADLINE_MS = 30_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    url = f"sqlite:{tmp_path / 'shop.db'}"
+    with open_service(url) as service:
+        service.commit(Writer(OPEN), PROJECT, "", plan_apply(parse_document(document_text()), None))
+    return url
+
+
+@pytest.fixture
+def rheostat(store: str) -> Iterator[str]:
+    """The URL of `rheostat serve` on the example."""
+    port = free_port()
+    with Program([SCRIPTS / "rheostat", "serve", "--store", store, "--port", str(port)]) as server:
+        server.wait_for_port(port)
+        yield f"http://127.0.0.1:{port}"
+
+
+def commit(url: str, name: str, value: Value) -> int:
+    with AdminServiceClientSync(url) as client:
+        mutation = Mutation(set_value=SetValue(environment="production", name=name, value=value))
+        return client.commit(
+            CommitRequest(project=PROJECT, mutations=[mutation]), timeout_ms=DEADLINE_MS
+        ).revision
+
+
+def next_delta(events: Iterator[WatchResponse]) -> WatchResponse:
+    return next(event for event in events if event.HasField("delta"))
+
+
+MOUNTED = {
+    "flask": ["flask", "--app", "flask_app", "run", "--port", "PORT"],
+    "flask on gunicorn's threads": [
+        "gunicorn", "--threads", "8", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "1", "flask_app:app",
+    ],
+    "django on waitress": [
+        "waitress-serve", "--listen=127.0.0.1:PORT", "--send-bytes=1", "--asyncore-use-poll", "django_app:application",
+    ],
+    "django on gunicorn's gevent": [
+        "gunicorn", "-k", "gevent", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "1", "django_app:application",
+    ],
+    "fastapi on uvicorn": [
+        "uvicorn", "fastapi_app:app", "--port", "PORT", "--timeout-graceful-shutdown", "1",
+    ],
+    "fastapi on hypercorn": [
+        "hypercorn", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "1", "fastapi_app:app",
+    ],
+    "fastapi on granian": [
+        "granian", "--interface", "asgi", "--port", "PORT", "--workers-kill-timeout", "1", "fastapi_app:app",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MOUNTED.values(), ids=MOUNTED)
+def test_serves_below_the_prefix_of_another_application(command: list[str], store: str) -> None:
+    port = free_port()
+    arguments = [str(SCRIPTS / command[0]), *(word.replace("PORT", str(port)) for word in command[1:])]
+    with Program(arguments, cwd=EXAMPLES, env={"SHOP_STORE": store}) as program:
+        program.wait_for_port(port)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert "3.0" in answer.read().decode()
+
+        url = f"http://127.0.0.1:{port}/config"
+        with urllib.request.urlopen(f"{url}/readyz", timeout=30) as answer:
+            assert json.load(answer)["status"] == "ready"
+
+        with ConfigServiceClientSync(url) as client:
+            request = EvaluateRequest(project=PROJECT, environment="production", name="checkout.timeout")
+            assert client.evaluate(request, timeout_ms=DEADLINE_MS).evaluation.value_json == "3.0"
+
+            events = client.watch(
+                WatchRequest(project=PROJECT, environment="production"), timeout_ms=DEADLINE_MS
+            )
+            assert next(events).hello.project == PROJECT
+            assert any(event.HasField("snapshot_end") for event in events)
+
+            revision = commit(url, "checkout.timeout", Value(double_value=3.5))
+            delta = next_delta(events).delta
+            assert delta.position.revision == revision
+            assert [(item.key, item.setting.value.double_value) for item in delta.items] == [
+                ("checkout.timeout", 3.5)
+            ]
+
+        # The process's own reads see the write as well.
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert "3.5" in answer.read().decode()
+
+
+def test_watch_py_prints_each_change(rheostat: str) -> None:
+    with Program([sys.executable, EXAMPLES / "watch.py", rheostat]) as program:
+        program.wait_for("setting search.engine has changed")
+        revision = commit(rheostat, "search.page-size", Value(int_value=48))
+        program.wait_for(f"{revision} setting search.page-size has changed")
+
+
+def test_watch_async_py_resumes_after_a_restart_of_the_server(store: str) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    serve = [SCRIPTS / "rheostat", "serve", "--store", store, "--port", str(port)]
+    with Program([sys.executable, EXAMPLES / "watch_async.py", url]) as program:
+        with Program(serve) as server:
+            server.wait_for_port(port)
+            program.wait_for("at revision")
+            first = commit(url, "search.page-size", Value(int_value=48))
+            program.wait_for(f"{first} search.page-size has changed")
+        with Program(serve) as server:
+            server.wait_for_port(port)
+            second = commit(url, "search.page-size", Value(int_value=12))
+            printed = program.wait_for(f"{second} search.page-size has changed", timeout=60)
+    modes = re.findall(r"^connected: (\w+)", printed, re.MULTILINE)
+    assert modes[0] == "WATCH_MODE_SNAPSHOT"
+    assert modes[1] in ("WATCH_MODE_DELTA", "WATCH_MODE_UP_TO_DATE")
+    assert "WATCH_MODE_SNAPSHOT" not in modes[1:]
