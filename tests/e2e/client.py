@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import sys
 
 from connectrpc.code import Code
@@ -40,17 +39,22 @@ async def watch_async(url: str, request: WatchRequest, headers: dict[str, str]) 
     stream = asyncio.create_task(follow())
     told = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
     await asyncio.wait((stream, told), return_when=asyncio.FIRST_COMPLETED)
-    if told.done():
+    stopped = told.done()
+    if stopped:
         stream.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await stream
-        except ConnectError as error:
-            # The runtime reports the cancellation so.
-            if not told.done() or error.code is not Code.CANCELED:
-                raise
+    try:
+        await stream
+    except asyncio.CancelledError:
+        pass
+    except ConnectError as error:
+        # The runtime may report the cancellation so.
+        if not (stopped and error.code is Code.CANCELED):
+            say("error", error.code.value)
+            return
     say("end")
-    await asyncio.to_thread(sys.stdin.read)
+    if stopped:
+        # The process stays, so that it was not its end that closed the connection.
+        await asyncio.to_thread(sys.stdin.read)
 
 
 def main() -> None:

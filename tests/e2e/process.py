@@ -145,7 +145,11 @@ _COMMANDS: Final[Mapping[str, Sequence[str]]] = {
         *("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1"),
         *("--worker-class", "gevent", "--graceful-timeout", "2", _WSGI),
     ),
-    "waitress": ("waitress", "--listen", "127.0.0.1:{port}", "--send-bytes", "1", "--threads", "8", _WSGI),
+    "waitress": (
+        *("waitress", "--listen", "127.0.0.1:{port}", "--threads", "8"),
+        # To send each message at once, and to notice a client that has left.
+        *("--send-bytes", "1", "--channel-request-lookahead", "1", _WSGI),
+    ),
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable
@@ -24,8 +26,8 @@ __all__ = ["ServeConfig", "open_service", "serve"]
 
 log = logging.getLogger("rheostat.server")
 
-_GRACE_SECONDS: Final = 3.0
-"""From GoAway to the end of the streams; the process ends within 5 s of SIGTERM."""
+_LAST_MESSAGES_SECONDS: Final = 0.2
+"""What streams get beyond the grace to send their end."""
 
 _GC_THRESHOLD: Final = (200_000, 50, 1_000)
 """With the defaults, 10 000 streams cost a pause of a second and twice the processor time."""
@@ -111,7 +113,6 @@ def serve(
             # The peer of a request decides about open mode, so no header may replace it.
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=int(_GRACE_SECONDS),
             timeout_keep_alive=75,
             ssl_certfile=config.ssl_certfile,
             ssl_keyfile=config.ssl_keyfile,
@@ -203,6 +204,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def main_loop(self) -> None:
+        """Serve until asked to end, and on until the watches have left: probes and clients are told why."""
+        await super().main_loop()
+        service = self._service
+        asked = service.monotonic()
+        while service.watchers and not self.force_exit:
+            if service.monotonic() > asked + service.drain_grace + _LAST_MESSAGES_SECONDS:
+                break
+            await asyncio.sleep(_LAST_MESSAGES_SECONDS / 4)
+        # What is left of the time is for other requests in progress.
+        left = asked + service.drain_grace + 1.0 - service.monotonic()
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(left))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ask all watches to leave, then end; a second interrupt ends at once.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from rheostat.server.codec import Shared
 
 __all__ = ["wsgi_app"]
+
+_WATCH: Final = "/rheo.v1.ConfigService/Watch"
 
 _STATUS = {200: "200 OK", 204: "204 No Content", 403: "403 Forbidden", 503: "503 Service Unavailable"}
 
@@ -77,7 +80,9 @@ class _Application:
             return [answer.body]
         for prefix, application in self._applications.items():
             if incoming.path.startswith(prefix):
-                return application(environ, _with_headers(start_response, self._gate.cors(incoming)))
+                start = _with_headers(start_response, self._gate.cors(incoming))
+                messages = application(environ, start)
+                return _until_left(messages, environ) if incoming.path == _WATCH else messages
         start_response("404 Not Found", [("content-type", "text/plain; charset=utf-8")])
         return [b"not found\n"]
 
@@ -98,6 +103,42 @@ def _with_headers(start_response: StartResponse, extra: tuple[tuple[str, str], .
         return start_response(status, [*headers, *extra], exc_info)
 
     return start
+
+
+def _until_left(messages: Iterable[bytes], environ: WSGIEnvironment) -> Iterator[bytes]:
+    """Yield *messages* until the client has left.
+
+    The first write to a client that has closed its connection succeeds; without a look before it, a stream would
+    last a heartbeat longer.
+    """
+    try:
+        for message in messages:
+            if _has_left(environ):
+                return
+            yield message
+    finally:
+        close = getattr(messages, "close", None)
+        if close is not None:
+            close()
+
+
+def _has_left(environ: WSGIEnvironment) -> bool:
+    """Tell whether the client has closed its connection; False where the server does not let us know."""
+    disconnected = environ.get("waitress.client_disconnected")
+    if disconnected is not None:
+        return bool(disconnected())
+    connection = environ.get("gunicorn.socket")
+    # gevent's own socket would wait in spite of the flag.
+    connection = getattr(connection, "_sock", connection)
+    if connection is None or connection.gettimeout():
+        return False
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except (BlockingIOError, ValueError):
+        # Nothing to read; or TLS, which cannot peek.
+        return False
+    except OSError:
+        return True
 
 
 class _Adapter:
