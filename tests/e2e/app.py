@@ -1,7 +1,7 @@
 """The applications that the tests serve. Run as a program, it is what ``rheostat serve`` runs.
 
-They are told by environment variables: ``RHEOSTAT_TEST_STORE`` (a URL), ``RHEOSTAT_TEST_HEARTBEAT`` (seconds),
-``RHEOSTAT_TEST_OPEN`` (``0`` demands keys) and ``RHEOSTAT_TEST_PREFIX`` (where to mount).
+They are told by environment variables: ``RHEOSTAT_TEST_STORE`` (a URL), ``RHEOSTAT_TEST_HEARTBEAT`` (seconds) and
+``RHEOSTAT_TEST_OPEN`` (``0`` demands keys).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ service = Service(
     heartbeat=float(os.environ.get("RHEOSTAT_TEST_HEARTBEAT", "15")),
 )
 OPEN = os.environ.get("RHEOSTAT_TEST_OPEN", "1") == "1"
-PREFIX = os.environ.get("RHEOSTAT_TEST_PREFIX", "")
 
 _wsgi = wsgi_app(service, open=OPEN)
 _asgi: Any = asgi_app(service, open=OPEN)
@@ -30,7 +29,7 @@ def wsgi(environ: Any, start_response: Any) -> Any:
     if environ["PATH_INFO"] == "/test/watchers":
         start_response("200 OK", [("content-type", "text/plain")])
         return [str(service.watchers).encode()]
-    return _wsgi_root(environ, start_response)
+    return _wsgi(environ, start_response)
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
@@ -45,23 +44,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
         )
         await send({"type": "http.response.body", "body": str(service.watchers).encode()})
         return
-    await _asgi_root(scope, receive, send)
-
-
-if PREFIX:
-    from fastapi import FastAPI
-    from flask import Flask
-    from werkzeug.middleware.dispatcher import DispatcherMiddleware
-
-    flask = Flask(__name__)
-    flask.add_url_rule("/healthz", view_func=lambda: "the mounting application's own")
-    _wsgi_root: Any = DispatcherMiddleware(flask, {PREFIX: _wsgi})
-    _asgi_root: Any = FastAPI()
-    _asgi_root.add_api_route("/healthz", lambda: "the mounting application's own")
-    _asgi_root.mount(PREFIX, _asgi)
-else:
-    _wsgi_root = _wsgi
-    _asgi_root = _asgi
+    await _asgi(scope, receive, send)
 
 
 def _say(url: str) -> None:

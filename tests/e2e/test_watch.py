@@ -22,7 +22,7 @@ from tests.e2e.writing import SETTING, commit_by_another_process, make_setting, 
 
 CLIENTS = ("sync", "async", "typescript")
 MAIN_SERVERS = ("serve", "gunicorn-gthread")
-OTHER_SERVERS = ("uvicorn", "hypercorn", "granian", "gunicorn-gevent", "waitress")
+OTHER_SERVERS = ("hypercorn", "granian", "gunicorn-gevent", "waitress")
 
 Watch = Callable[..., ClientProgram]
 
