@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ __all__ = ["Shop", "project_state"]
 
 
 def project_state(
-    environments: dict[str, Sequence[Setting]],
+    environments: Mapping[str, Sequence[Setting]],
     *,
     segments: Sequence[Segment] = (),
     features: tuple[str, ...] = (),
@@ -85,12 +85,14 @@ class Shop:
         assert self.project is not None
         return set(self.project.environments[environment].settings)
 
+    def features(self) -> tuple[str, ...]:
+        assert self.project is not None
+        return self.project.project.features
+
     def change(self, setting: Setting, environment: str = "production") -> None:
         """Put *setting* into the state past the planner, as if some other writer had."""
         assert self.project is not None
         settings = {**self.project.environments[environment].settings, setting.name: setting}
         entry = replace(self.project.environments[environment], settings=settings)
-        project = replace(
-            self.project, environments={**self.project.environments, environment: entry}
-        )
+        project = replace(self.project, environments={**self.project.environments, environment: entry})
         self.state = replace(self.state, projects={**self.state.projects, "shop": project})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
@@ -19,8 +20,8 @@ from rheostat.document import (
     parse_document,
     plan_apply,
 )
-from rheostat.errors import InvalidDocumentError, RheostatError
-from rheostat.language import WrittenCondition
+from rheostat.errors import RheostatError
+from rheostat.language import WrittenCondition, format_condition
 from rheostat.model.condition import Percentage, walk
 from rheostat.model.encoding import encode_item
 from rheostat.model.rule import Distribution, ValueOutcome
@@ -30,7 +31,7 @@ from rheostat.model.value import ABSENT
 from tests import strategies
 from tests.document.applied import Shop, project_state
 
-SLOW = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+SLOW = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 FEATURES = ("region", "user.id", "plan")
 NAMES = ("a", "b.c", "1.5", "on")
 
@@ -46,7 +47,8 @@ def states(draw: st.DrawFn) -> ProjectState:
     for slug in slugs:
         environments[slug] = draw(st.lists(of, unique_by=lambda s: s.name, max_size=3))
         earlier = next(iter(environments.values()))
-        if earlier and draw(st.booleans()):
+        is_similar: bool = draw(st.booleans())
+        if earlier and is_similar:
             # Environments mostly hold the same, with a difference here and there.
             environments[slug] = [
                 replace(s, value=draw(st.sampled_from([s.value, s.default])), enabled=draw(st.booleans()))
@@ -81,12 +83,7 @@ def test_an_export_applied_to_an_empty_store_gives_the_same_state_and_bytes(
     document = parse_document(text)
     assert format_document(document, form) == text  # type: ignore[arg-type]
     shop = Shop()
-    try:
-        shop.apply(document)
-    except RheostatError as exc:
-        # Generated values may look like a credential or break a schema; the planner refuses such.
-        assert not isinstance(exc, InvalidDocumentError), exc  # noqa: PT017
-        return
+    shop.apply(document)
     assert shop.project is not None
     assert contents(shop.project) == contents(state)
     assert format_document(export_document(shop.project), form) == text  # type: ignore[arg-type]
@@ -110,16 +107,10 @@ def loosened(draw: st.DrawFn, document: Document) -> Document:
     def condition(written: WrittenCondition | None) -> WrittenCondition | None:
         if written is None:
             return None
-        blank = draw(st.booleans())
-        made = WrittenCondition.parse
-        if not blank or not any(isinstance(p, Percentage) for p in walk(written.condition)):
+        if not draw(st.booleans()) or not any(isinstance(p, Percentage) for p in walk(written.condition)):
             return written
-        from rheostat.language import format_condition
-
         text = format_condition(written.condition)
-        import re
-
-        return made(re.sub(r', salt="(?:[^"\\]|\\.)*"', "", text))
+        return WrittenCondition.parse(re.sub(r', salt="(?:[^"\\]|\\.)*"', "", text))
 
     def rule(entry: RuleEntry) -> RuleEntry:
         outcome = entry.outcome
@@ -252,5 +243,3 @@ def test_order_by_specificity_is_kept_whatever_the_order_of_the_document(
     except RheostatError:
         return
     assert list(shop.planned(document)) == []
-
-

@@ -14,7 +14,13 @@ from rheostat.document.document import (
     WrittenDistribution,
 )
 from rheostat.document.export import equal_fields
-from rheostat.document.rule_match import completed_rule, in_order, match_rules, normalised_outcome
+from rheostat.document.rule_match import (
+    completed_rule,
+    in_order,
+    match_rules,
+    normalised_outcome,
+    renamed_rule,
+)
 from rheostat.errors import TypeMismatchError
 from rheostat.model.change import (
     DeleteRule,
@@ -162,8 +168,7 @@ class _Application:
         stored = {} if environment is None else environment.settings
         aliases = {alias: setting for setting in stored.values() for alias in setting.aliases}
         targets: dict[str, str] = {}
-        plans: list[Mutation] = []
-        wanted_names: set[str] = set()
+        plans: list[_SettingPlan] = []
         for name, entry in self._document.settings.items():
             section = entry.environments.get(slug)
             old = self._found(name, entry, section, stored, aliases, slug)
@@ -174,9 +179,7 @@ class _Application:
                     )
                 targets[old.name] = name
             if entry.fields or entry.unset or section is not None:
-                plan = _SettingPlan(self._document, name, slug, entry, section or _NOTHING, old)
-                wanted_names |= plan.names
-                plans += plan.mutations()
+                plans.append(_SettingPlan(self._document, name, slug, entry, section or _NOTHING, old))
         pruned = [
             setting
             for setting in stored.values()
@@ -184,11 +187,17 @@ class _Application:
             and setting.name not in targets
             and (self._prune == "declared" or not self._is_recent(slug, setting))
         ]
+        wanted_names = {name for plan in plans for name in plan.names}
+        renames = {plan.renames[0]: plan.renames[1] for plan in plans if plan.renames is not None}
         # A name has to be free before another setting takes it; what is referred to goes when nothing does.
         for setting in pruned:
             if wanted_names.intersection(setting.names):
                 yield DeleteSetting(setting.name, slug)
-        yield from plans
+        # A renaming rewrites the references in all rules, so the rules are looked at behind it.
+        for old_name, new_name in renames.items():
+            yield RenameSetting(old_name, new_name, slug)
+        for plan in plans:
+            yield from plan.mutations(renames)
         for setting in pruned:
             if not wanted_names.intersection(setting.names):
                 yield DeleteSetting(setting.name, slug)
@@ -285,11 +294,15 @@ class _SettingPlan:
             path = self._section_path if field in self._section.fields else self._path
             raise self._document.error(f"{path}.{field}", exc.message) from None
 
-    def mutations(self) -> Iterator[Mutation]:
+    @property
+    def renames(self) -> tuple[str, str] | None:
+        """The old and the new name, where the setting gets a new one."""
+        return (self._old.name, self._name) if self._old is not None and self._renames else None
+
+    def mutations(self, renames: Mapping[str, str]) -> Iterator[Mutation]:
+        """Yield what is to be done after *renames* were."""
         old = self._old
-        stored_rules: Sequence[Rule] = () if old is None else old.rules
-        if self._renames and old is not None:
-            yield RenameSetting(old.name, self._name, self._slug)
+        stored_rules = [renamed_rule(rule, renames) for rule in (() if old is None else old.rules)]
         if self._section.rules is not None and "type" in self._fields:
             # What the new type refuses goes first; the document's rules then come anew.
             fitting = [rule for rule in stored_rules if self._fits(rule)]

@@ -128,7 +128,7 @@ def _rule(rule: Rule, setting: Setting, slug: str) -> RuleEntry:
         outcome,
         None if rule.enabled else False,
         rule.description or None,
-        rule.metadata if rule.metadata else None,
+        rule.metadata or None,
     )
 
 

@@ -30,7 +30,7 @@ MAX_DEPTH: Final = 100
 Scalar: TypeAlias = bool | int | float | str | None
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# YAML 1.2's core schema with JSON's numbers: yes, no, on, off, 007, 0x1f, 1_000, .5, 1:30 and dates are texts.
+# YAML 1.2's core schema with JSON's numbers: yes, on, 007, 0x1f, 1_000, .5, 1:30 and dates are texts.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _CONSTANTS: Final[dict[str, Scalar]] = {
     "": None,

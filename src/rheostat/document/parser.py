@@ -182,7 +182,7 @@ class _Parser:
                 raise self._place.error(
                     node.keys[name],
                     path,
-                    f"the name {_shown(name)} of a {what} is not of the form {pattern.pattern}",
+                    f"the {what} name {_shown(name)} is not of the form {pattern.pattern}",
                 )
             parsed[name] = parse(inner, _within(path, name))
         return parsed

@@ -15,7 +15,7 @@ from rheostat.document.document import (
     SettingEntry,
     WrittenDistribution,
 )
-from rheostat.document.yaml_text import Tree, yaml_text
+from rheostat.document.yaml_text import Block, Lines, Tree, yaml_text
 from rheostat.language import format_condition, format_percent
 from rheostat.language.quoting import escape_invisible
 from rheostat.model.condition import BucketAlgorithm
@@ -26,7 +26,7 @@ from rheostat.model.value import FrozenMapping, Value
 __all__ = ["format_document"]
 
 
-def format_document(document: Document, format: Literal["yaml", "json"] = "yaml") -> str:  # noqa: A002
+def format_document(document: Document, format: Literal["yaml", "json"] = "yaml") -> str:
     """Return the canonical text of *document*: equal documents have equal texts, to the byte.
 
     Settings, segments, sections of environments and keys of values are sorted; the rest has a fixed order.
@@ -40,8 +40,8 @@ def format_document(document: Document, format: Literal["yaml", "json"] = "yaml"
     return yaml_text(tree)
 
 
-def _document(document: Document) -> dict[str, Tree]:
-    tree: dict[str, Tree] = {}
+def _document(document: Document) -> Block:
+    tree = Block()
     if document.project:
         tree["project"] = document.project
     if document.environments is not None:
@@ -49,20 +49,20 @@ def _document(document: Document) -> dict[str, Tree]:
     if document.features is not None:
         tree["features"] = list(document.features)
     if document.segments is not None:
-        tree["segments"] = {
-            name: _segment(entry) for name, entry in sorted(document.segments.items(), key=lambda i: i[0])
-        }
+        tree["segments"] = Block(
+            (name, _segment(entry)) for name, entry in sorted(document.segments.items(), key=lambda i: i[0])
+        )
     if document.settings is not None:
-        tree["settings"] = {
-            name: _setting(entry) for name, entry in sorted(document.settings.items(), key=lambda i: i[0])
-        }
+        tree["settings"] = Block(
+            (name, _setting(entry)) for name, entry in sorted(document.settings.items(), key=lambda i: i[0])
+        )
     return tree
 
 
 def _segment(entry: SegmentEntry) -> Tree:
     if entry.where is not None and entry.description is None:
         return format_condition(entry.where.condition)
-    tree: dict[str, Tree] = {}
+    tree = Block()
     if entry.where is not None:
         tree["where"] = format_condition(entry.where.condition)
     if entry.description is not None:
@@ -74,10 +74,10 @@ def _setting(entry: SettingEntry) -> Tree:
     tree = _fields(entry.fields, DEFINITION_FIELDS)
     tree.update(_unset(entry.unset))
     if entry.environments:
-        tree["environments"] = {
-            slug: _environment(section)
+        tree["environments"] = Block(
+            (slug, _environment(section))
             for slug, section in sorted(entry.environments.items(), key=lambda item: item[0])
-        }
+        )
     return tree
 
 
@@ -85,12 +85,12 @@ def _environment(section: EnvironmentEntry) -> Tree:
     tree = _fields(section.fields, (*DEFINITION_FIELDS, "enabled", "value", "off"))
     tree.update(_unset(section.unset))
     if section.rules is not None:
-        tree["rules"] = [_rule(rule) for rule in section.rules]
+        tree["rules"] = Lines(_rule(rule) for rule in section.rules)
     return tree
 
 
-def _unset(names: frozenset[str]) -> dict[str, Tree]:
-    return {"unset": sorted(names)} if names else {}
+def _unset(names: frozenset[str]) -> Block:
+    return Block(unset=sorted(names)) if names else Block()
 
 
 _WRITERS: Final[Mapping[str, Callable[[object], Tree]]] = {
@@ -108,12 +108,12 @@ _WRITERS: Final[Mapping[str, Callable[[object], Tree]]] = {
 }
 
 
-def _fields(fields: Mapping[str, object], known: Sequence[str]) -> dict[str, Tree]:
-    return {
-        name: _WRITERS[name](fields[name]) if name in _WRITERS else cast("Tree", fields[name])
+def _fields(fields: Mapping[str, object], known: Sequence[str]) -> Block:
+    return Block(
+        (name, _WRITERS[name](fields[name]) if name in _WRITERS else cast("Tree", fields[name]))
         for name in known
         if name in fields
-    }
+    )
 
 
 def _sorted(value: Value) -> Tree:
@@ -126,7 +126,7 @@ def _sorted(value: Value) -> Tree:
 
 
 def _rule(rule: RuleEntry) -> Tree:
-    tree: dict[str, Tree] = {}
+    tree = Block()
     if rule.id:
         tree["id"] = rule.id
     if rule.where is not None:
@@ -150,17 +150,17 @@ def _rule(rule: RuleEntry) -> Tree:
 
 def _split(written: WrittenDistribution) -> Tree:
     split = written.distribution
-    tree: dict[str, Tree] = {"unit": split.unit}
+    tree = Block(unit=split.unit)
     if split.salt:
         tree["salt"] = split.salt
     if written.has_algorithm or split.algorithm is not BucketAlgorithm.MURMUR3:
         tree["algorithm"] = split.algorithm.name
-    tree["variants"] = [
+    tree["variants"] = Lines(
         {
             "name": variant.name,
             "weight": f"{format_percent(variant.weight)}%",
             "value": _sorted(variant.value),
         }
         for variant in split.variants
-    ]
+    )
     return tree

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rheostat.document.document import RuleEntry, WrittenDistribution
-from rheostat.model.condition import AllOf, AnyOf, BucketAlgorithm, Condition, Not, Percentage
+from rheostat.model.condition import (
+    AllOf,
+    AnyOf,
+    BucketAlgorithm,
+    Comparison,
+    Condition,
+    Not,
+    Operand,
+    Percentage,
+    SettingReference,
+    settings_of,
+)
 from rheostat.model.encoding import condition_key, outcome_key
 from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome
 from rheostat.model.type import SettingType, normalise
 from rheostat.model.value import FrozenMapping
 
-__all__ = ["Move", "completed_rule", "in_order", "match_rules", "normalised_outcome"]
+__all__ = ["Move", "completed_rule", "in_order", "match_rules", "normalised_outcome", "renamed_rule"]
 
 
 def match_rules(entries: Sequence[RuleEntry], stored: Sequence[Rule]) -> list[Rule | None]:
@@ -216,6 +227,32 @@ def normalised_outcome(outcome: Outcome, type_: SettingType) -> Outcome:
             return replace(
                 outcome, variants=tuple(replace(v, value=normalise(type_, v.value)) for v in variants)
             )
+
+
+def renamed_rule(rule: Rule, renames: Mapping[str, str]) -> Rule:
+    """Return *rule* with its references to settings under their new names."""
+
+    def operand(part: Operand) -> Operand:
+        if isinstance(part, SettingReference):
+            return SettingReference(renames.get(part.name, part.name))
+        return part
+
+    def renamed(part: Condition) -> Condition:
+        match part:
+            case Comparison(left, _, right):
+                return replace(part, left=operand(left), right=None if right is None else operand(right))
+            case AllOf(conditions):
+                return AllOf(tuple(map(renamed, conditions)))
+            case AnyOf(conditions):
+                return AnyOf(tuple(map(renamed, conditions)))
+            case Not(inner):
+                return Not(renamed(inner))
+            case _:
+                return part
+
+    if rule.condition is None or not settings_of(rule.condition) & renames.keys():
+        return rule
+    return replace(rule, condition=renamed(rule.condition))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ __all__ = ["document_schema"]
 def document_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) that every document satisfies, as fresh data.
 
-    It knows the structure. What takes more than that (conditions, types of values, sums of weights) is checked
-    when the document is read.
+    It knows the structure. What takes more than that (conditions, types of values, sums of weights) is
+    checked when the document is read.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -205,8 +205,8 @@ def _definition() -> dict[str, Any]:
     return {
         "type": {
             "type": "string",
-            "description": 'bool, int, float, str, Enum["a","b"], Flags["a","b"], Sequence<T>, Mapping<T>, Json or '
-            "Json[schema].",
+            "description": 'bool, int, float, str, Enum["a","b"], Flags["a","b"], Sequence<T>, Mapping<T>, '
+            "Json or Json[schema].",
         },
         "default": {"description": "The value where nothing else decides."},
         "description": {"type": "string", "description": "For people."},

@@ -13,9 +13,18 @@ from typing import Final, TypeAlias
 
 from rheostat.language.quoting import escape_invisible
 
-__all__ = ["Tree", "yaml_text"]
+__all__ = ["Block", "Lines", "Tree", "yaml_text"]
 
 Tree: TypeAlias = "bool | int | float | str | Sequence[Tree] | Mapping[str, Tree] | None"
+
+
+class Block(dict[str, "Tree"]):
+    """A mapping with each entry on a line of its own, however short it is."""
+
+
+class Lines(list["Tree"]):
+    """A list with each element on a line of its own."""
+
 
 _FLOW_WIDTH: Final = 80
 # YAML's limit for a key that stands before its colon without a question mark, less some room.
@@ -71,6 +80,8 @@ def _inline(tree: Tree) -> str | None:
         return _text(tree)
     if not isinstance(tree, (Mapping, Sequence)):
         return _number_or_constant(tree)
+    if tree and isinstance(tree, (Block, Lines)):
+        return None
     flow = _flow(tree)
     return flow if flow is not None and (len(flow) <= _FLOW_WIDTH or not tree) else None
 
@@ -121,7 +132,7 @@ def _quoted(text: str) -> str:
     return escape_invisible(json.dumps(text, ensure_ascii=False))
 
 
-def _number_or_constant(scalar: bool | int | float | None) -> str:
+def _number_or_constant(scalar: bool | float | None) -> str:
     text = json.dumps(scalar, allow_nan=False)
     if isinstance(scalar, float) and "e" in text and "." not in text:
         # 1e+300 is a text to YAML 1.1; 1.0e+300 is a float to everybody.
