@@ -18,7 +18,7 @@ from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome
 from rheostat.model.setting import Setting
 from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value, canonical_json
 
-__all__ = ["change_lines", "describe_outcome", "moved_rules", "share_moved", "show_value", "summary"]
+__all__ = ["change_lines", "cut", "describe_outcome", "moved_rules", "share_moved", "show_value", "summary"]
 
 _SHOWN: Final = 120
 """Characters of a value in a diff; the JSON answer has all of it."""
@@ -33,8 +33,12 @@ def show_value(value: Value | Absent) -> str:
     """Return a value as JSON, cut when it is long; ``-`` when there is none."""
     if value is ABSENT:
         return "-"
-    text = canonical_json(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return cut(canonical_json(value))
+
+
+def cut(text: str, length: int = _SHOWN) -> str:
+    """Return *text*, cut when it is longer than *length* characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def describe_outcome(outcome: Outcome | None) -> str:
@@ -101,16 +105,14 @@ def _difference(before: Item, after: Item) -> Iterator[Text]:
     for name, new in _shown_fields(after, whole=True):
         if old.get(name) != new:
             line = Text(f"    {name}: ")
-            line.append(_cut(old.get(name, "-")), _REMOVED)
+            line.append(cut(old.get(name, "-")), _REMOVED)
             line.append(" → ")
-            line.append(_cut(new), _ADDED)
+            line.append(cut(new), _ADDED)
             yield line
     if isinstance(before, Setting) and isinstance(after, Setting):
         yield from _rule_lines(before, after)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 _UNSAID: Final[dict[str, Any]] = {"enabled": True, "declared": False, "protected": False}
@@ -192,9 +194,9 @@ def _rule_difference(place: int, old: Rule, new: Rule) -> Iterator[Text]:
     yield Text(f"    ~ rule {new.id} at place {place}", _CHANGED)
     for name, was, is_now in different:
         line = Text(f"        {name}: ")
-        line.append(_cut(was), _REMOVED)
+        line.append(cut(was), _REMOVED)
         line.append(" → ")
-        line.append(_cut(is_now), _ADDED)
+        line.append(cut(is_now), _ADDED)
         yield line
     share = share_moved(old, new)
     if share is not None:

@@ -220,7 +220,8 @@ def _add_condition(branch: Any, condition: evaluation_pb2.ConditionExplanation) 
     style = _STYLES.get(condition.truth, "dim")
     line = Text(f"{(_truth(condition.truth) or '?'):<7} ", style)
     line.append(condition.text)
-    if condition.detail and condition.detail != condition.text:
+    # Where there are parts, they say it.
+    if condition.detail and not condition.parts:
         line.append(f"   {condition.detail}", "dim")
     inner = branch.add(line)
     for part in condition.parts:

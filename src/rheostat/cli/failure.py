@@ -111,6 +111,8 @@ def _text(error: RheostatError) -> str:
         lines += [
             f"  {v.field}: {v.description}" for v in error.violations if v.description not in error.message
         ]
+    if error.reason == "ENVIRONMENT_REQUIRED":
+        lines.append("  name it with --environment or RHEOSTAT_ENVIRONMENT")
     if error.request_id:
         lines.append(f"  request {error.request_id}")
     return "\n".join(lines)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Final
+
 import click
 from rich.text import Text
 
@@ -18,6 +21,9 @@ from rheostat.model.change import ChangeSet
 from rheostat.wire.change import change_set_from_proto
 
 __all__ = ["history", "revert"]
+
+_LISTED: Final = 8
+"""Things of one revision that are named without ``--patch``."""
 
 
 @command(
@@ -72,10 +78,11 @@ def history(name: str, limit: int, patch: bool, target: Target, output: Output) 
     output.place(project, target.environment)
     for change_set in found:
         output.print(_heading(change_set))
-        for change in change_set.changes:
-            lines = list(change_lines(change))
-            for line in lines if patch else lines[:1]:
+        for change in change_set.changes if patch else change_set.changes[:_LISTED]:
+            for line in change_lines(change) if patch else itertools.islice(change_lines(change), 1):
                 output.print(Text("  ") + line)
+        if not patch and len(change_set.changes) > _LISTED:
+            output.print(f"  … and {len(change_set.changes) - _LISTED} more", style="dim")
     if not found:
         output.note(f"nothing has changed {name!r}" if name else "there is no history yet")
 

@@ -13,6 +13,7 @@ __all__ = ["STORE_OPTION", "migrate"]
 STORE_OPTION = click.option(
     "--store",
     envvar="RHEOSTAT_STORE",
+    show_envvar=True,
     default="sqlite:rheostat.db",
     show_default=True,
     metavar="URL",

@@ -79,21 +79,28 @@ def _key(_: click.Context, __: click.Parameter, value: str | None) -> str:
 
 
 _URL = click.option(
-    "--url", envvar="RHEOSTAT_URL", default=DEFAULT_URL, show_default=True, callback=_url, help="The server."
+    "--url", envvar="RHEOSTAT_URL",
+    show_envvar=True, default=DEFAULT_URL, show_default=True, callback=_url, help="The server."
 )
 _KEY = click.option(
     "--key",
     envvar="RHEOSTAT_KEY",
+    show_envvar=True,
     callback=_key,
     help="The key, rst_…; better given as RHEOSTAT_KEY, which no list of processes shows.",
 )
 _PROJECT = click.option(
-    "--project", envvar="RHEOSTAT_PROJECT", callback=_slug, help="The project. [default: the key's]"
+    "--project",
+    envvar="RHEOSTAT_PROJECT",
+    show_envvar=True,
+    callback=_slug,
+    help="The project; by default the key's.",
 )
 _ENVIRONMENT = click.option(
     "--environment",
     "-e",
     envvar="RHEOSTAT_ENVIRONMENT",
+    show_envvar=True,
     callback=_slug,
     help="The environment; needed when there are several.",
 )
@@ -147,7 +154,8 @@ _MESSAGE = click.option("--message", "-m", default="", help="Why, for the histor
 _AUTHOR = click.option(
     "--author",
     envvar="RHEOSTAT_AUTHOR",
-    help="Who, for the history; a server with keys names the key instead. [default: your login name]",
+    show_envvar=True,
+    help="Who, for the history; a server with keys names the key instead. Your login name by default.",
 )
 _DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show what would change, and write nothing.")
 

@@ -6,7 +6,7 @@ import click
 
 from rheostat.cli.command import command
 from rheostat.cli.connection import Connection
-from rheostat.cli.diff import describe_outcome, show_value
+from rheostat.cli.diff import cut, describe_outcome, show_value
 from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import condition_text, rule_record, setting_record
@@ -94,7 +94,7 @@ def list_(prefix: str, target: Target, output: Output) -> None:
         [
             (
                 setting.name,
-                str(setting.type),
+                cut(str(setting.type), 40),
                 show_value(setting.base_value),
                 str(len(setting.rules)) if setting.rules else "",
                 ", ".join(_states(setting)),

@@ -181,6 +181,8 @@ def _limits(given: Iterable[str]) -> Any:
 
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Its steps are of no interest when there is nothing to migrate.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Whether the server is open must be said at any level.
     logger = logging.getLogger("rheostat.server")
     if logging.getLevelName(level.upper()) > logging.WARNING:

@@ -8,7 +8,7 @@ import click
 
 from rheostat.cli.command import command
 from rheostat.cli.failure import UnreachableError
-from rheostat.cli.option import DEFAULT_URL, Target, target_options
+from rheostat.cli.option import DEFAULT_URL, Target, json_option, target_options
 from rheostat.cli.output import Output
 from rheostat.errors import RheostatError
 
@@ -30,9 +30,11 @@ _PLACES: Final = {
         (line.partition("#")[0].rstrip(), f"{shell}, {line.partition('#')[2].strip()}")
         for shell, line in _PLACES.items()
     ],
+    answer="shell, script",
 )
 @click.argument("shell", type=click.Choice(list(_PLACES)))
-def completion(shell: str) -> None:
+@json_option
+def completion(shell: str, output: Output) -> None:
     """Print the completion script of a shell.
 
     It completes commands, options and, where the server answers at once, the names of settings.
@@ -44,7 +46,11 @@ def completion(shell: str) -> None:
     script = get_completion_class(shell)
     if script is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    click.echo(script(root, {}, "rheostat", "_RHEOSTAT_COMPLETE").source())
+    source = script(root, {}, "rheostat", "_RHEOSTAT_COMPLETE").source()
+    if output.json:
+        output.answer({"shell": shell, "script": source})
+    else:
+        click.echo(source)
 
 
 @command(
