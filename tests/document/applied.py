@@ -37,13 +37,14 @@ def project_state(
 class Shop:
     """A project to which documents are applied one after another."""
 
-    def __init__(self, state: ProjectState | None = None) -> None:
+    def __init__(self, state: ProjectState | None = None, *, slug: str = "shop") -> None:
+        self._slug = slug
         self._ids = itertools.count(1)
         self.state = State() if state is None else State({state.project.slug: state}, rule_number=1000)
 
     @property
     def project(self) -> ProjectState | None:
-        return self.state.projects.get("shop")
+        return self.state.projects.get(self._slug)
 
     def planned(
         self,
@@ -71,7 +72,7 @@ class Shop:
     def commit(self, mutations: Sequence[Mutation]) -> None:
         revision = self.state.revision + 1
         made = plan(
-            self.state, "shop", "", mutations, revision=revision, new_id=lambda: f"new{next(self._ids)}"
+            self.state, self._slug, "", mutations, revision=revision, new_id=lambda: f"new{next(self._ids)}"
         )
         self.state = self.state.apply(made.changes, revision, made.rule_number)
 
@@ -95,4 +96,4 @@ class Shop:
         settings = {**self.project.environments[environment].settings, setting.name: setting}
         entry = replace(self.project.environments[environment], settings=settings)
         project = replace(self.project, environments={**self.project.environments, environment: entry})
-        self.state = replace(self.state, projects={**self.state.projects, "shop": project})
+        self.state = replace(self.state, projects={**self.state.projects, self._slug: project})

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from rheostat.document import document_schema, export_document, format_document, parse_document
 from rheostat.model.state import ProjectState
+from tests.document.applied import Shop
 from tests.document.test_parse import EDITOR, EXAMPLE
 from tests.document.test_property import states
 
@@ -102,3 +103,21 @@ def test_every_property_has_a_description() -> None:
         return definition
 
     check(document_schema(), "")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_satisfy_it_and_apply_once(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    VALIDATOR.validate(as_json(text))
+    document = parse_document(text, source=path.name)
+    shop = Shop(slug=document.project)
+    shop.apply(document)
+    assert list(shop.planned(document)) == []
+    assert shop.project is not None
+    exported = format_document(export_document(shop.project))
+    VALIDATOR.validate(as_json(exported))
+    assert list(shop.planned(exported)) == []
+    again = Shop(slug=document.project)
+    again.apply(exported)
+    assert again.project is not None
+    assert format_document(export_document(again.project)) == exported
