@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from rheostat.model.change import Change, ChangeSet, ItemKey
+from rheostat.model.change import Change, ChangeSet, Item, ItemKey
 from rheostat.model.condition import segments_of, settings_of
+from rheostat.model.encoding import encode_item
 from rheostat.model.position import Filter, Position, item_digest, scope_of
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
@@ -23,7 +24,7 @@ from rheostat.model.state import State
 from rheostat.model.watch import Delta, Entry, SnapshotEvent
 from rheostat.store.base import Contents, Identity
 
-__all__ = ["Head", "Hub", "ScopedView", "View", "head_of", "next_head"]
+__all__ = ["Head", "Hub", "ScopedView", "View", "compacted_head", "head_of", "next_head"]
 
 T = TypeVar("T")
 
@@ -39,10 +40,12 @@ class _Touch:
         keys: The items.
         rewired: Items whose references to settings changed, so that the closure of a filter may have; None
             when that is not known any more.
+        realiased: Aliases that a setting got or lost, with the same effect where a name is used as an alias.
     """
 
     keys: tuple[ItemKey, ...]
     rewired: frozenset[ItemKey] | None
+    realiased: frozenset[str] = frozenset()
 
 
 class _Log:
@@ -63,9 +66,18 @@ class _Log:
 
     def compacted(self, floor: int) -> _Log:
         cut = bisect.bisect_right(self.revisions, floor)
-        log = _Log(floor, self.revisions[cut - 1] if cut else self.before_first)
+        log = _Log(max(floor, self.floor), self.revisions[cut - 1] if cut else self.before_first)
         log.revisions = self.revisions[cut:]
         log.touches = self.touches[cut:]
+        return log
+
+    def cut(self, length: int) -> _Log:
+        """Return a log of the first *length* revisions: this one, unless it has gone on already."""
+        if length == len(self.revisions):
+            return self
+        log = _Log(self.floor, self.before_first)
+        log.revisions = self.revisions[:length]
+        log.touches = self.touches[:length]
         return log
 
 
@@ -87,6 +99,7 @@ class View:
         tombstones: Mapping[ItemKey, int],
         log: _Log,
         digest: int,
+        size: int | None = None,
     ) -> None:
         self.project = project
         self.environment = environment
@@ -95,13 +108,25 @@ class View:
         self._tombstones = tombstones
         self._log = log
         self._length = len(log.revisions)
+        self._size = size
         self._scopes: dict[Filter, ScopedView] = {}
         self._lock = threading.Lock()
 
     @property
     def floor(self) -> int:
-        """Positions below it need a snapshot."""
+        """Positions below it need a snapshot; that of a new environment is the revision that made it."""
         return self._log.floor
+
+    @property
+    def size(self) -> int:
+        """Bytes of all items in their stored form; summed up at the first use and kept up from then on."""
+        if self._size is None:
+            self._size = sum(_size(entry.item) for entry in self.entries())
+        return self._size
+
+    def removed_at(self, key: ItemKey) -> int:
+        """Return the revision that removed the item; 0 when it exists, never did, or that is compacted."""
+        return self._tombstones.get(key, 0)
 
     def scope(self, filter_: Filter) -> ScopedView:
         """Return the part of this view that a filter lets through; the same object for equal filters."""
@@ -143,7 +168,11 @@ class ScopedView:
         self.view = view
         self.filter = filter_
         self.scope = scope_of(view.project, view.environment, filter_)
-        self.closure: frozenset[str] | None = _closure(view.snapshot, filter_) if filter_ else None
+        self.closure: frozenset[str] | None = None
+        # Names that lead to the closure: of the filter, and in the references of what is in it.
+        self._used: frozenset[str] = frozenset()
+        if filter_:
+            self.closure, self._used = _closure(view.snapshot, filter_)
         self._entries: tuple[Entry, ...] | None = None
         self._digest: int | None = None
         self._deltas: OrderedDict[tuple[int, Position], Delta] = OrderedDict()
@@ -156,6 +185,14 @@ class ScopedView:
         return (
             self.closure is None or kind == "segment" or name in self.closure or _selected(self.filter, name)
         )
+
+    @property
+    def drawn_in(self) -> frozenset[str]:
+        """The settings that are in the scope by a reference or an alias only, so not by their names.
+
+        What a filter names enters and leaves the scope as it is made and removed; of these, that is not so.
+        """
+        return frozenset(name for name in self.closure or () if not _selected(self.filter, name))
 
     @property
     def digest(self) -> int:
@@ -178,7 +215,9 @@ class ScopedView:
         return self._entries
 
     def changed_since(self, revision: int) -> bool:
-        """Tell whether the scope changed after *revision*."""
+        """Tell whether the scope changed after *revision*; True when that is not known any more."""
+        if revision < self.view.floor:
+            return True
         _, _, touches = self.view.touches_since(revision)
         return any(self.holds(key) for touch in touches for key in touch.keys)
 
@@ -187,10 +226,15 @@ class ScopedView:
         if self.closure is None:
             return False
         _, _, touches = self.view.touches_since(revision)
-        return any(
-            any(self.holds(key) for key in (touch.keys if touch.rewired is None else touch.rewired))
-            for touch in touches
-        )
+        # Whose alias a name was is not known of revisions from before the node's start.
+        by_alias = not self._used <= self.view.snapshot.settings.keys()
+
+        def may_rewire(touch: _Touch) -> bool:
+            if touch.rewired is None:
+                return by_alias or any(map(self.holds, touch.keys))
+            return bool(touch.realiased & self._used) or any(map(self.holds, touch.rewired))
+
+        return any(map(may_rewire, touches))
 
     def delta(self, held: int, position: Position) -> Delta | None:
         """Return what leads from revision *held* to *position*; None when the scope did not change."""
@@ -325,9 +369,12 @@ def next_head(head: Head, change_set: ChangeSet, *, rule_number: int | None = No
             and change.after is not None
             and (change.project, change.key) not in views
         ):
+            # Its own floor: an environment of the same name may have been there, and been removed.
             views[change.project, change.key] = _fresh_view(
-                state, change.project, change.key, {}, _Log(head.floor, change_set.revision)
+                state, change.project, change.key, {}, _Log(change_set.revision, change_set.revision)
             )
+        if change.kind == "environment" and change.after is None:
+            views.pop((change.project, change.key), None)
         for slug in _environments(change.kind, change.environment, slugs):
             touched.setdefault((change.project, slug), []).append(change)
     for address, changes in touched.items():
@@ -353,6 +400,7 @@ def compacted_head(head: Head, floor: int) -> Head:
             {key: revision for key, revision in view._tombstones.items() if revision > floor},
             view._log.compacted(floor),
             view.digest,
+            view._size,
         )
         for address, view in head.views.items()
     }
@@ -380,9 +428,13 @@ def _fresh_view(
 def _next_view(view: View, state: State, revision: int, changes: Sequence[Change]) -> View:
     tombstones = dict(view._tombstones)
     digest = view.digest
+    size = view._size
     rewired: set[ItemKey] = set()
+    realiased: set[str] = set()
     for change in changes:
         key = (change.kind, change.key)
+        if size is not None:
+            size += _size(change.after) - _size(change.before)
         if change.before is not None:
             digest ^= item_digest(change.kind, change.key, change.before.revision)
         if change.after is None:
@@ -392,10 +444,21 @@ def _next_view(view: View, state: State, revision: int, changes: Sequence[Change
             digest ^= item_digest(change.kind, change.key, change.after.revision)
         if _references(change.before) != _references(change.after):
             rewired.add(key)
-    # Only the newest view may append; views of the past keep their length.
-    view._log.append(revision, _Touch(tuple((c.kind, c.key) for c in changes), frozenset(rewired)))
+        realiased |= _aliases(change.before) ^ _aliases(change.after)
+    touch = _Touch(tuple((c.kind, c.key) for c in changes), frozenset(rewired), frozenset(realiased))
+    # Views of the past keep their length; one whose successor was made, but never published, gets another log.
+    log = view._log.cut(view._length)
+    log.append(revision, touch)
     snapshot = state.projects[view.project].snapshot(view.environment, revision)
-    return View(view.project, view.environment, snapshot, tombstones, view._log, digest)
+    return View(view.project, view.environment, snapshot, tombstones, log, digest, size)
+
+
+def _size(item: Item | None) -> int:
+    return 0 if item is None else len(encode_item(item).encode())
+
+
+def _aliases(item: Item | None) -> set[str]:
+    return set(item.aliases) if isinstance(item, Setting) else set()
 
 
 def _references(item: object) -> tuple[frozenset[str], frozenset[str]]:
@@ -416,8 +479,9 @@ def _selected(filter_: Filter, name: str) -> bool:
     return name in filter_.names or name.startswith(filter_.prefixes)
 
 
-def _closure(snapshot: Snapshot, filter_: Filter) -> frozenset[str]:
-    """The selected names, and all settings that they refer to, directly or through segments."""
+def _closure(snapshot: Snapshot, filter_: Filter) -> tuple[frozenset[str], frozenset[str]]:
+    """The selected settings and all that they refer to, directly or through segments; the names used for that."""
+    used = set(filter_.names)
     wanted = [name for name in snapshot.settings if _selected(filter_, name)]
     for name in filter_.names:
         found = snapshot.setting(name)
@@ -433,6 +497,7 @@ def _closure(snapshot: Snapshot, filter_: Filter) -> frozenset[str]:
         closure.add(setting.name)
         settings, segments = _references(setting)
         wanted.extend(settings)
+        used |= settings
         pending = list(segments)
         while pending:
             segment_name = pending.pop()
@@ -442,8 +507,9 @@ def _closure(snapshot: Snapshot, filter_: Filter) -> frozenset[str]:
             seen_segments.add(segment_name)
             inner_settings, inner_segments = _references(segment)
             wanted.extend(inner_settings)
+            used |= inner_settings
             pending.extend(inner_segments)
-    return frozenset(closure)
+    return frozenset(closure), frozenset(used)
 
 
 K = TypeVar("K")

@@ -9,7 +9,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ from rheostat.errors import (
     BehindError,
     LimitExceededError,
     NotFoundError,
+    RevisionCompactedError,
     RheostatError,
     SettingNotFoundError,
     UnavailableError,
@@ -32,7 +34,7 @@ from rheostat.model.state import State
 from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
 from rheostat.service.limit import Limits
 from rheostat.service.plan import Plan, plan, plan_key, plan_revert
-from rheostat.service.publish import Head, Hub, View, head_of, next_head
+from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.store.base import Contents, Identity, Store, Transaction
 
@@ -40,11 +42,20 @@ __all__ = ["Outcome", "Service", "Writer"]
 
 log = logging.getLogger("rheostat.service")
 
+_COMPACTION_SECONDS: Final = 600.0
+"""How often the tail looks whether there is history to compact."""
+
+_STALE_ATTEMPTS: Final = 3
+"""How often a write that finds another history than this node's is planned anew."""
+
 _HINT_SECONDS: Final = 1.0
 """How long the tail waits for a hint at a time; it looks at the store at least this often."""
 
 _REVERT_REACH: Final = 1_000
 """How many change-sets a revert to a revision may undo."""
+
+
+_services: weakref.WeakSet[Service] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,10 @@ class Outcome:
     replayed: bool = False
 
 
+class _StaleError(Exception):
+    """Inside a writing transaction: the store's history is not the one that this node holds."""
+
+
 class Service:
     """A node over one store. All methods are safe from any thread; those that write or wait may block.
 
@@ -99,6 +114,8 @@ class Service:
         heartbeat: float = 15.0,
         max_stream_age: float = 30 * 60.0,
         drain_grace: float = 3.0,
+        keep_revisions: int = 10_000,
+        keep_seconds: float = 24 * 3600.0,
         clock: Callable[[], datetime.datetime] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
@@ -112,6 +129,8 @@ class Service:
             heartbeat: Seconds of silence after which a bookmark is sent.
             max_stream_age: Seconds, ± 20 %, after which a watcher is asked to reconnect.
             drain_grace: Seconds that a draining node leaves its watchers.
+            keep_revisions: How many revisions a watcher may be behind, at least, before it needs a snapshot.
+            keep_seconds: For how long, at least.
             clock: The wall clock, aware UTC.
             monotonic: Seconds for time-outs.
             randomness: Makes random bytes.
@@ -121,6 +140,8 @@ class Service:
         self.node = node or f"node-{randomness(4).hex()}"
         self.heartbeat = heartbeat
         self.drain_grace = drain_grace
+        self.keep_revisions = keep_revisions
+        self.keep_seconds = keep_seconds
         self.clock = clock or _utc_now
         self.monotonic = monotonic
         self.randomness = randomness
@@ -134,6 +155,7 @@ class Service:
         self._watchers = 0
         self._watchers_of: dict[str, int] = {}
         self._filters: set[Filter] = set()
+        _services.add(self)
 
     # Life.
 
@@ -165,7 +187,7 @@ class Service:
         hub = self._hub
         if hub is not None and self._pid == os.getpid():
             return hub
-        with self._fresh_lock():
+        with self._lock:
             if self._hub is not None and self._pid == os.getpid():
                 return self._hub
             if self._closed:
@@ -177,15 +199,14 @@ class Service:
             self._tail.start()
             return self._hub
 
-    def _fresh_lock(self) -> contextlib.AbstractContextManager[bool]:
-        if self._pid and self._pid != os.getpid():
-            # A fork may have copied the lock while another thread of the parent held it.
-            self._lock = threading.RLock()
-            self._hub = None
-            self._pid = 0
-            self._watchers = 0
-            self._watchers_of = {}
-        return self._lock
+    def after_fork_in_child(self) -> None:
+        """Forget what belongs to the parent's threads. Only for the hook below."""
+        # Another thread of the parent may have held it.
+        self._lock = threading.RLock()
+        self._hub = None
+        self._tail = None
+        self._watchers = 0
+        self._watchers_of = {}
 
     @property
     def head(self) -> Head:
@@ -242,15 +263,23 @@ class Service:
         return head_of(contents, _state_of(contents))
 
     def _follow(self) -> None:
+        compacted_at = self.monotonic()
         while not self._closed:
             try:
                 self.store.wait_hint(_HINT_SECONDS)
                 if not self._closed:
                     self.catch_up()
-            except RheostatError as exc:
+                if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
+                    compacted_at = self.monotonic()
+                    self.compact_old()
+            except Exception as exc:
                 if self._closed:
                     return
-                log.warning("cannot follow the store: %s; trying again", exc)
+                if isinstance(exc, RheostatError):
+                    log.warning("cannot follow the store: %s; trying again", exc)
+                else:
+                    # Whatever it is: a node whose tail has ended would serve its last state for good.
+                    log.exception("cannot follow the store; trying again")
                 # The store's own time-out has passed already; this only keeps a store that fails at once
                 # from being asked in a tight loop.
                 threading.Event().wait(_HINT_SECONDS)
@@ -261,13 +290,40 @@ class Service:
         with self._lock:
             identity = self.store.identity()
             head = hub.head
-            if not _same_history(identity, head.identity) or self.store.revision() < head.revision:
-                head = self._load()
-                hub.publish(head)
-                return head
-            while change_sets := self.store.read_since(head.revision):
-                head = self._advance(change_sets)
+            if self._has_lost(identity, head):
+                log.warning(
+                    "the store (generation %d) has lost history that this node has served (generation %d "
+                    "revision %d); raising the generation",
+                    identity.generation,
+                    head.identity.generation,
+                    head.revision,
+                )
+                self.store.raise_generation(head.identity.generation)
+                return self._reload()
+            if not _same_history(identity, head.identity):
+                return self._reload()
+            try:
+                while change_sets := self.store.read_since(head.revision):
+                    head = self._advance(change_sets)
+            except RevisionCompactedError:
+                # This process was stopped for longer than history is kept.
+                return self._reload()
             return head
+
+    def _has_lost(self, identity: Identity, head: Head) -> bool:
+        """Tell whether the store, whose identity was read afresh, is behind what this node has served."""
+        held = head.identity
+        if identity.store_id != held.store_id:
+            return False
+        if identity.generation != held.generation:
+            return identity.generation < held.generation
+        return identity.nonce != held.nonce or self.store.revision() < head.revision
+
+    def _reload(self) -> Head:
+        """Publish the store's contents, read from scratch. The lock is held."""
+        head = self._load()
+        self.hub.publish(head)
+        return head
 
     def _advance(self, change_sets: Sequence[ChangeSet]) -> Head:
         """Publish change-sets that follow the head. The lock is held."""
@@ -286,7 +342,42 @@ class Service:
         with self._lock:
             if self.store.identity().generation <= above:
                 self.store.raise_generation(above)
-            self.hub.publish(self._load())
+            self._reload()
+
+    def compact(self, floor: int) -> int:
+        """Let go of history at or below the revision *floor*, and return the floor that the store has now.
+
+        Watchers that stand below it need a snapshot when they come back. The audit history stays.
+        """
+        head = self.catch_up()
+        with self._lock:
+            raised = self.store.compact(min(floor, head.revision))
+            head = self.hub.head
+            if raised > head.revision:
+                # Another process has committed and compacted since.
+                self._reload()
+            elif raised > head.floor:
+                self.hub.publish(compacted_head(head, raised))
+        return raised
+
+    def compact_old(self) -> int:
+        """Compact what is older than both `keep_revisions` and `keep_seconds`; return the floor.
+
+        The tail does so from time to time.
+        """
+        head = self.catch_up()
+        kept_since = self.clock() - datetime.timedelta(seconds=self.keep_seconds)
+        # The newest revision that is old enough: low is, and those above high are not.
+        low, high = head.floor, head.revision - self.keep_revisions
+        while low < high:
+            middle = (low + high + 1) // 2
+            change_set = self.store.change_set(middle)
+            # Audit history may be pruned: what is gone is old.
+            if change_set is None or (change_set.created_at or kept_since) <= kept_since:
+                low = middle
+            else:
+                high = middle - 1
+        return self.compact(low) if low > head.floor else head.floor
 
     def wait_for(self, min_revision: int, timeout: float | None = None) -> Head:
         """Return a head that has reached *min_revision*, waiting up to 3 s, or *timeout* when that is less.
@@ -351,7 +442,7 @@ class Service:
                 limits=self.limits,
                 expected_revision=expected_revision,
             )
-            self._check_snapshots(state, made)
+            self._check_snapshots(made)
             if check is not None:
                 check(made)
             return made
@@ -389,6 +480,7 @@ class Service:
                 expected_revision=expected_revision,
                 strict=to_revision is None,
             )
+            self._check_snapshots(made)
             if check is not None:
                 check(made)
             return made
@@ -495,11 +587,14 @@ class Service:
         idle: list[Plan] = []
 
         def write(transaction: Transaction) -> ChangeSet | None:
-            if not _same_history(transaction.identity, self.hub.head.identity):
-                self.hub.publish(self._load())
             head = self.hub.head
+            if not _same_history(transaction.identity, head.identity) or transaction.revision < head.revision:
+                raise _StaleError
             if transaction.revision > head.revision:
-                head = self._advance(transaction.since(head.revision))
+                try:
+                    head = self._advance(transaction.since(head.revision))
+                except RevisionCompactedError:
+                    raise _StaleError from None
             if writer.request_id:
                 first = transaction.find_request(writer.principal.actor, writer.request_id)
                 if first is not None:
@@ -524,7 +619,7 @@ class Service:
 
         with self._lock:
             _ = self.hub
-            committed = self.store.commit(write)
+            committed = self._commit(write)
             if committed is not None:
                 self._advance([committed])
         head = self.head
@@ -534,6 +629,15 @@ class Service:
             return Outcome(replay[0], replay[0].revision, replay[0].generation, replayed=True)
         project, warnings = idle[0].project, idle[0].warnings
         return Outcome(ChangeSet(project, (), warnings=warnings), head.revision, head.identity.generation)
+
+    def _commit(self, write: Callable[[Transaction], ChangeSet | None]) -> ChangeSet | None:
+        for _ in range(_STALE_ATTEMPTS):
+            try:
+                return self.store.commit(write)
+            except _StaleError:
+                # Outside of the transaction, because it may have to raise the generation.
+                self.catch_up()
+        raise UnavailableError("the history of the store keeps changing", retry_after=1.0)
 
     @staticmethod
     def _checked_replay(first: ChangeSet, writer: Writer) -> ChangeSet:
@@ -546,26 +650,16 @@ class Service:
             )
         return first
 
-    def _check_snapshots(self, state: State, made: Plan) -> None:
-        """Refuse what would make an environment's snapshot too large to send."""
-        grown = sum(len(encode_item(change.after)) for change in made.changes if change.after is not None)
-        # Only a change-set of a noticeable size can be the one too many; small ones need no sum over all.
-        if grown * 64 < self.limits.max_snapshot_bytes:
-            return
+    def _check_snapshots(self, made: Plan) -> None:
+        """Refuse what would make an environment's snapshot too large to send. The head is what was planned on."""
+        head = self.hub.head
+        segments_grow = _growth(change for change in made.changes if change.kind == "segment")
         for environment in made.environments:
-            project = state.projects.get(made.project)
-            entry = None if project is None else project.environments.get(environment)
-            replaced = {c.key for c in made.changes if c.environment == environment}
-            size = sum(
-                len(encode_item(setting))
-                for name, setting in (entry.settings if entry is not None else {}).items()
-                if name not in replaced
-            )
-            size += sum(
-                len(encode_item(change.after))
-                for change in made.changes
-                if change.environment == environment and change.after is not None
-            )
+            view = head.views.get((made.project, environment))
+            growth = segments_grow + _growth(c for c in made.changes if c.environment == environment)
+            if growth <= 0:
+                continue
+            size = growth + (0 if view is None else view.size)
             if size > self.limits.max_snapshot_bytes:
                 raise LimitExceededError(
                     f"the snapshot of {environment!r} would take {size} bytes, more than "
@@ -696,6 +790,15 @@ def _state_of(contents: Contents) -> State:
     return State().apply(changes, contents.revision, contents.rule_number)
 
 
+def _growth(changes: Iterable[Change]) -> int:
+    """How many bytes more, or less, the items take after *changes*."""
+    return sum(
+        (0 if change.after is None else len(encode_item(change.after).encode()))
+        - (0 if change.before is None else len(encode_item(change.before).encode()))
+        for change in changes
+    )
+
+
 def _same_history(left: Identity, right: Identity) -> bool:
     return (left.store_id, left.generation, left.nonce) == (
         right.store_id,
@@ -706,3 +809,11 @@ def _same_history(left: Identity, right: Identity) -> bool:
 
 def _utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
+
+
+def _after_fork_in_child() -> None:
+    for service in _services:
+        service.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

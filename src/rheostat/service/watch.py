@@ -108,7 +108,7 @@ class WatchSession:
         """Return what to send at *now* (monotonic seconds) and how long to wait.
 
         Raises:
-            PermissionDeniedError: The environment is unknown.
+            PermissionDeniedError: The environment is unknown, or has been removed.
             BehindError: ``min_revision`` was not reached in time.
             UnavailableError: The node is draining and the watch had not begun.
         """
@@ -148,8 +148,11 @@ class WatchSession:
                     metadata={"revision": str(head.revision)},
                 )
             return Step((), self._asked_at + CATCH_UP_SECONDS)
-        head, scope = self._scoped(head)
         token = parse_token(options.resume, head.identity.token_key) if options.resume else None
+        if token is not None and _is_ahead(token, head):
+            # Perhaps this node has only not read it yet; what is sent must never be older than the token.
+            head = service.catch_up()
+        head, scope = self._scoped(head)
         reason = self._why_snapshot(head, scope, token)
         if reason is SnapshotReason.GENERATION:
             head, scope = self._scoped(service.hub.head)
@@ -172,10 +175,13 @@ class WatchSession:
             head = self._service.catch_up()
             view = head.views.get((self._options.project, self._options.environment))
         if view is None:
-            raise PermissionDeniedError(
-                f"the environment {self._options.environment!r} is unknown", reason="UNKNOWN_ENVIRONMENT"
-            )
+            raise self._unknown_environment()
         return head, view.scope(self._options.filter)
+
+    def _unknown_environment(self) -> PermissionDeniedError:
+        return PermissionDeniedError(
+            f"the environment {self._options.environment!r} is unknown", reason="UNKNOWN_ENVIRONMENT"
+        )
 
     def _why_snapshot(self, head: Head, scope: ScopedView, token: Position | None) -> SnapshotReason | None:
         """The table of the contract: the first row that fits wins. None means resuming works."""
@@ -186,12 +192,7 @@ class WatchSession:
             return SnapshotReason.STORE
         if token.generation < identity.generation:
             return SnapshotReason.GENERATION
-        ahead = (token.generation, token.revision) > (identity.generation, head.revision)
-        if ahead:
-            head = self._service.catch_up()
-            identity = head.identity
-            ahead = (token.generation, token.revision) > (identity.generation, head.revision)
-        if ahead or token.nonce != identity.nonce:
+        if _is_ahead(token, head) or token.nonce != identity.nonce:
             # A token that this store made, of a history that it no longer has: a file was restored by hand.
             log.warning(
                 "a watcher holds generation %d revision %d, which the store (generation %d revision %d) has "
@@ -207,7 +208,7 @@ class WatchSession:
             return SnapshotReason.REQUESTED
         if token.scope != scope.scope:
             return SnapshotReason.SCOPE
-        if token.revision < head.floor:
+        if token.revision < scope.view.floor:
             return SnapshotReason.COMPACTED
         if scope.rewired_since(token.revision):
             return SnapshotReason.SCOPE
@@ -253,8 +254,8 @@ class WatchSession:
         assert position is not None
         view = head.views.get((self._options.project, self._options.environment))
         if view is None:
-            # Environments are never removed while somebody watches; a store swapped by hand looks like this.
-            return ()
+            # A revert has undone the change-set that made it.
+            raise self._unknown_environment()
         if view is scope.view and head.identity.generation == position.generation:
             return self._passed_over(head, scope)
         new_scope = view.scope(self._options.filter)
@@ -262,9 +263,9 @@ class WatchSession:
         self._scope, self._position = new_scope, new_position
         if not new_position.same_history(position):
             return (Reset(ResetReason.GENERATION), new_scope.snapshot(new_position))
-        if position.revision < head.floor:
+        if position.revision < view.floor:
             return (Reset(ResetReason.COMPACTED), new_scope.snapshot(new_position))
-        if new_scope.closure != scope.closure and new_scope.rewired_since(position.revision):
+        if new_scope.drawn_in != scope.drawn_in:
             return (Reset(ResetReason.CLOSURE), new_scope.snapshot(new_position))
         delta = new_scope.delta(position.revision, new_position)
         return () if delta is None else (delta,)
@@ -292,3 +293,11 @@ class WatchSession:
         if go_away.grace <= 0:
             self._phase = _Phase.DONE
         return Step((*events, go_away), self._ends_at, done=self._phase is _Phase.DONE)
+
+
+def _is_ahead(token: Position, head: Head) -> bool:
+    identity = head.identity
+    return token.store_id == identity.store_id and (token.generation, token.revision) > (
+        identity.generation,
+        head.revision,
+    )
