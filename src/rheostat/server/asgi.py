@@ -85,7 +85,7 @@ class _Application:
             path=path,
             peer=client[0] if client else "",
             scheme=scope.get("scheme", "http"),
-            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            headers=_headers(scope["headers"]),
         )
         # Readiness may read the store the first time.
         answer = (
@@ -102,6 +102,15 @@ class _Application:
                 await application(scope, receive, _with_headers(send, extra) if extra else send)
                 return
         await _send(send, Answer(404, b"not found\n", (("content-type", "text/plain; charset=utf-8"),)))
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers by name; one that came twice is joined, so that neither value hides the other."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 async def _lifespan(receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

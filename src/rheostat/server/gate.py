@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,16 +19,8 @@ from rheostat.service import Service
 
 __all__ = ["Answer", "Gate", "Incoming"]
 
-_LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_FORWARDING: Final = (
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-real-ip",
-)
+_LOOPBACK_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_FORWARDING: Final = ("forwarded", "x-forwarded-", "x-real-ip")
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, connect-protocol-version, connect-timeout-ms, x-user-agent, "
     "connect-accept-encoding, connect-content-encoding, accept-encoding, content-encoding"
@@ -143,10 +136,9 @@ class Gate:
     def _why_refused(self, incoming: Incoming) -> str | None:
         if not _is_loopback(incoming.peer):
             return "the caller is on another machine"
-        host = incoming.headers.get("host", "")
-        if _host_name(host) not in _LOOPBACK_HOSTS:
+        if _LOOPBACK_HOST.fullmatch(incoming.headers.get("host", "")) is None:
             return "the Host header is not a loopback name"
-        forwarded = next((name for name in _FORWARDING if name in incoming.headers), None)
+        forwarded = next((name for name in incoming.headers if name.startswith(_FORWARDING)), None)
         if forwarded is not None:
             return f"the request came through a proxy ({forwarded})"
         origin = incoming.headers.get("origin")
@@ -165,12 +157,6 @@ def _is_loopback(peer: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
-
-
-def _host_name(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0].lower() + "]"
-    return host.partition(":")[0].lower()
 
 
 def _is_own(origin: str, incoming: Incoming) -> bool:
