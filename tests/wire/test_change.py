@@ -256,9 +256,9 @@ def test_an_empty_text_in_a_setting_clears_the_field() -> None:
             "operator",
         ),
         (
-            '{"putSegment": {"segment": {"name": "s", "description": "d"}}}',
+            '{"putSegment": {"segment": {"name": "s"}, "updateMask": "condition"}}',
             ".put_segment.segment.condition",
-            "whole condition",
+            "without a condition",
         ),
     ],
 )
@@ -371,3 +371,30 @@ def test_every_warning_comes_back_the_same(warning: PlanWarning) -> None:
     message = change_pb2.Warning.FromString(warning_to_proto(warning).SerializeToString())
     assert message.HasField("mutation_index") is (warning.mutation >= 0)
     assert warning_from_proto(message) == warning
+
+
+def test_a_segment_put_without_a_condition_keeps_the_stored_one():
+    message = json_format.Parse(
+        '{"putSegment": {"segment": {"name": "s", "description": "d"}}}', change_pb2.Mutation()
+    )
+    (read,) = mutations_from_request([message])
+    assert isinstance(read, PutSegment)
+    assert read.keep_condition
+    assert not read.keep_description
+    assert mutations_from_request([mutation_to_proto(read)]) == [read]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kept"), [("", True), (', "algorithm": "BUCKET_ALGORITHM_REPLANE"', False)]
+)
+def test_a_rule_that_names_no_algorithm_keeps_the_stored_one(algorithm: str, kept: bool):
+    percentage = '{"percentage": {"attribute": "user.id", "fromBucket": 0, "toBucket": 5000%s}}' % algorithm
+    message = json_format.Parse(
+        '{"putRule": {"setting": "n", "rule": {"id": "r", "value": {"intValue": 1}, "condition": {"negation": '
+        '{"condition": %s}}}}}' % percentage,
+        change_pb2.Mutation(),
+    )
+    (read,) = mutations_from_request([message])
+    assert isinstance(read, PutRule)
+    assert read.keep_algorithms is kept
+    assert mutations_from_request([mutation_to_proto(read)]) == [read]

@@ -182,6 +182,7 @@ class PutRule:
         before_id: Put it before this rule.
         after_id: Put it after this rule. With neither, a new rule goes to the end and an old one stays.
         keep_enabled: The writer did not say whether the rule is enabled: keep what is stored.
+        keep_algorithms: The writer named no bucket algorithm: keep those that are stored.
     """
 
     setting: str
@@ -189,6 +190,7 @@ class PutRule:
     before_id: str = ""
     after_id: str = ""
     keep_enabled: bool = False
+    keep_algorithms: bool = False
     environment: str = ""
 
 
@@ -218,10 +220,12 @@ class PutSegment:
 
     Attributes:
         keep_description: The writer did not give a description: keep what is stored.
+        keep_condition: The writer did not give a condition: keep what is stored.
     """
 
     segment: Segment
     keep_description: bool = False
+    keep_condition: bool = False
 
 
 @dataclass(frozen=True, slots=True)

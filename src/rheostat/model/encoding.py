@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from rheostat.model.key import Key, KeyKind, Role
 from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome, Variant
 from rheostat.model.setting import Lifecycle, Order, Segment, Setting, Version
 from rheostat.model.type import parse_type
-from rheostat.model.value import ABSENT, FrozenMapping, Value, canonical_json, freeze, parse_json, thaw
+from rheostat.model.value import ABSENT, FrozenMapping, Value, canonical_text, freeze, thaw
 
 __all__ = ["condition_key", "decode_item", "encode_condition", "encode_item", "outcome_key"]
 
@@ -68,7 +69,7 @@ def encode_item(item: Item) -> str:
             }
         case Key():
             encoded = _key(item)
-    return canonical_json(freeze(encoded))
+    return canonical_text(encoded)
 
 
 def decode_item(kind: str, text: str) -> Item:
@@ -78,8 +79,7 @@ def decode_item(kind: str, text: str) -> Item:
         StoreError: The text is damaged, or a newer version wrote it.
     """
     try:
-        raw = thaw(parse_json(text))
-        return _DECODERS[kind](raw)
+        return _DECODERS[kind](json.loads(text))
     except StoreError:
         raise
     except Exception as exc:
@@ -88,12 +88,12 @@ def decode_item(kind: str, text: str) -> Item:
 
 def condition_key(condition: Condition | None) -> str:
     """Return a text that is equal exactly for equal conditions; ``1``, ``1.0`` and ``true`` differ."""
-    return "" if condition is None else canonical_json(freeze(encode_condition(condition)))
+    return "" if condition is None else canonical_text(encode_condition(condition))
 
 
 def outcome_key(outcome: Outcome | None) -> str:
     """Return a text that is equal exactly for equal outcomes."""
-    return "" if outcome is None else canonical_json(freeze(_outcome(outcome)))
+    return "" if outcome is None else canonical_text(_outcome(outcome))
 
 
 def encode_condition(condition: Condition) -> dict[str, Any]:

@@ -18,10 +18,12 @@ __all__ = [
     "ABSENT",
     "INT64_MAX",
     "INT64_MIN",
+    "MAX_VALUE_DEPTH",
     "Absent",
     "FrozenMapping",
     "Value",
     "canonical_json",
+    "canonical_text",
     "freeze",
     "parse_json",
     "same",
@@ -30,6 +32,13 @@ __all__ = [
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
+
+MAX_VALUE_DEPTH: Final = 30
+"""The deepest nesting of lists and mappings in a value.
+
+Parsers of protobuf stop at 100 nested messages. A mapping costs three (value, map, entry), and a variant's value
+in the answer of GetRevision is the ninth: 9 + 3 * 30 = 99.
+"""
 
 
 class Absent(enum.Enum):
@@ -98,9 +107,13 @@ def freeze(raw: object) -> Value:
     Lists and tuples become tuples, mappings with str keys become `FrozenMapping`.
 
     Raises:
-        TypeMismatchError: NaN, an infinity, an integer outside 64 bits, a lone surrogate, a non-str key, or a
-            type that JSON does not know.
+        TypeMismatchError: NaN, an infinity, an integer outside 64 bits, a lone surrogate, a non-str key, nesting
+            deeper than `MAX_VALUE_DEPTH`, or a type that JSON does not know.
     """
+    return _freeze(raw, 0)
+
+
+def _freeze(raw: object, level: int) -> Value:
     if raw is None or isinstance(raw, bool):
         return raw
     if isinstance(raw, str):
@@ -117,15 +130,17 @@ def freeze(raw: object) -> Value:
         if not math.isfinite(raw):
             raise TypeMismatchError(f"{raw} is not a finite number")
         return float(raw)
+    if isinstance(raw, (list, tuple, Mapping)) and level >= MAX_VALUE_DEPTH:
+        raise TypeMismatchError(f"a value nests more than {MAX_VALUE_DEPTH} levels")
     if isinstance(raw, (list, tuple)):
-        return tuple(freeze(element) for element in raw)
+        return tuple(_freeze(element, level + 1) for element in raw)
     if isinstance(raw, Mapping):
         items: dict[str, Value] = {}
         for key, element in raw.items():
             if not isinstance(key, str):
                 raise TypeMismatchError(f"the key {key!r} of a mapping is not a string")
-            freeze(key)
-            items[key] = freeze(element)
+            _freeze(key, level)
+            items[key] = _freeze(element, level + 1)
         return FrozenMapping(items)
     raise TypeMismatchError(f"a value of type {type(raw).__name__} is not JSON")
 
@@ -169,7 +184,12 @@ def canonical_json(value: Value) -> str:
 
     Equal values (`same`) have equal texts and others different ones.
     """
-    return json.dumps(thaw(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return canonical_text(thaw(value))
+
+
+def canonical_text(data: object) -> str:
+    """Return the canonical JSON text of mutable JSON *data*, which may nest deeper than a value."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def parse_json(text: str | bytes) -> Value:

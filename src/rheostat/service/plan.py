@@ -754,7 +754,9 @@ class _Draft:
         if rule.condition is not None:
             self._check_condition(rule.condition, "put_rule.rule.condition")
         outcome = self._outcome(setting.type, rule.outcome, "put_rule.rule")
-        rule = _salted(replace(rule, outcome=outcome), old, setting.name)
+        rule = _completed_rule(
+            replace(rule, outcome=outcome), old, setting.name, keep_algorithms=mutation.keep_algorithms
+        )
         if old is not None:
             rule = replace(
                 rule, number=old.number, enabled=old.enabled if mutation.keep_enabled else rule.enabled
@@ -845,10 +847,18 @@ class _Draft:
                 "put_segment.segment.name",
                 f"the name {segment.name!r} is not of the form {SEGMENT_NAME.pattern}",
             )
-        self._check_condition(segment.condition, "put_segment.segment.condition")
         address = ("", "segment", segment.name)
         old = cast("Segment | None", self.item(address))
-        condition = _salted_condition(segment.condition, None if old is None else old.condition, segment.name)
+        if mutation.keep_condition:
+            if old is None:
+                raise _invalid(
+                    "put_segment.segment.condition",
+                    f"the segment {segment.name!r} does not exist; to create it, give its condition",
+                )
+            condition = old.condition
+        else:
+            self._check_condition(segment.condition, "put_segment.segment.condition")
+            condition = _completed(segment.condition, None if old is None else old.condition, segment.name)
         description = segment.description
         if mutation.keep_description:
             description = "" if old is None else old.description
@@ -1142,41 +1152,50 @@ def _repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def _salted(rule: Rule, old: Rule | None, name: str) -> Rule:
-    """Write out absent salts: what the replaced rule had, else the setting's name."""
+def _completed_rule(rule: Rule, old: Rule | None, name: str, *, keep_algorithms: bool) -> Rule:
+    """Write out what was left unsaid: absent salts, and algorithms that the replaced rule had."""
     outcome = rule.outcome
-    if isinstance(outcome, Distribution) and not outcome.salt:
-        kept = old.outcome.salt if old is not None and isinstance(old.outcome, Distribution) else name
-        outcome = replace(outcome, salt=kept)
+    if isinstance(outcome, Distribution):
+        stored = old.outcome if old is not None and isinstance(old.outcome, Distribution) else None
+        if not outcome.salt:
+            outcome = replace(outcome, salt=name if stored is None else stored.salt)
+        if keep_algorithms and stored is not None:
+            outcome = replace(outcome, algorithm=stored.algorithm)
     condition = rule.condition
     if condition is not None:
-        condition = _salted_condition(condition, None if old is None else old.condition, name)
+        stored_condition = None if old is None else old.condition
+        condition = _completed(condition, stored_condition, name, keep_algorithms=keep_algorithms)
     return replace(rule, outcome=outcome, condition=condition)
 
 
-def _salted_condition(condition: Condition, old: Condition | None, name: str) -> Condition:
-    salts: dict[str, str] = {}
-    if old is not None:
-        for part in walk(old):
-            if isinstance(part, Percentage):
-                salts.setdefault(part.attribute, part.salt)
+def _completed(
+    condition: Condition, old: Condition | None, name: str, *, keep_algorithms: bool = False
+) -> Condition:
+    """Write out absent salts: what a percentage of the same unit in *old* had, else *name*."""
+    stored: dict[str, Percentage] = {}
+    for part in () if old is None else walk(old):
+        if isinstance(part, Percentage):
+            stored.setdefault(part.attribute, part)
 
-    def fill(part: Condition) -> Condition:
+    def complete(part: Condition) -> Condition:
         match part:
-            case Percentage(attribute, ""):
-                return replace(part, salt=salts.get(attribute, name))
+            case Percentage(attribute, salt):
+                found = stored.get(attribute)
+                if not salt:
+                    part = replace(part, salt=name if found is None else found.salt)
+                if keep_algorithms and found is not None:
+                    part = replace(part, algorithm=found.algorithm)
+                return part
             case AllOf(conditions):
-                return AllOf(tuple(fill(inner) for inner in conditions))
+                return AllOf(tuple(complete(inner) for inner in conditions))
             case AnyOf(conditions):
-                return AnyOf(tuple(fill(inner) for inner in conditions))
+                return AnyOf(tuple(complete(inner) for inner in conditions))
             case Not(inner):
-                return Not(fill(inner))
+                return Not(complete(inner))
             case _:
                 return part
 
-    if any(isinstance(part, Percentage) and not part.salt for part in walk(condition)):
-        return fill(condition)
-    return condition
+    return complete(condition) if any(isinstance(part, Percentage) for part in walk(condition)) else condition
 
 
 def _renamed_references(setting: Setting, old: str, new: str) -> Setting:

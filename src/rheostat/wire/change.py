@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from rheo.v1 import change_pb2, setting_pb2
+from rheo.v1 import change_pb2, condition_pb2, setting_pb2
 from rheostat.errors import FieldViolation, InvalidArgumentError
 from rheostat.model.change import (
     SETTING_FIELDS,
@@ -32,6 +32,7 @@ from rheostat.model.change import (
     SetValue,
     UnsetValue,
 )
+from rheostat.model.condition import AllOf
 from rheostat.model.key import Key
 from rheostat.model.setting import Lifecycle, Order, Segment, Setting
 from rheostat.model.value import ABSENT, Value
@@ -153,13 +154,16 @@ def mutation_to_proto(mutation: Mutation) -> change_pb2.Mutation:
         case UnsetValue(name, environment):
             message.unset_value.environment = environment
             message.unset_value.name = name
-        case PutRule(setting, rule, before_id, after_id, keep_enabled, environment):
+        case PutRule(setting, rule, before_id, after_id, environment=environment):
             message.put_rule.environment = environment
             message.put_rule.setting = setting
             message.put_rule.rule.CopyFrom(rule_to_proto(rule))
             message.put_rule.rule.ClearField("number")
-            if keep_enabled:
+            if mutation.keep_enabled:
                 message.put_rule.rule.ClearField("enabled")
+            if mutation.keep_algorithms:
+                for part in _hashed_parts(message.put_rule.rule):
+                    part.ClearField("algorithm")
             _fill_place(message.put_rule, before_id, after_id)
         case MoveRule(setting, rule_id, before_id, after_id, environment):
             message.move_rule.environment = environment
@@ -170,11 +174,14 @@ def mutation_to_proto(mutation: Mutation) -> change_pb2.Mutation:
             message.delete_rule.environment = environment
             message.delete_rule.setting = setting
             message.delete_rule.rule_id = rule_id
-        case PutSegment(segment, keep_description):
+        case PutSegment(segment):
             message.put_segment.segment.CopyFrom(segment_to_proto(segment))
             message.put_segment.segment.ClearField("revision")
-            message.put_segment.update_mask.paths.append("condition")
-            if keep_description:
+            if mutation.keep_condition:
+                message.put_segment.segment.ClearField("condition")
+            else:
+                message.put_segment.update_mask.paths.append("condition")
+            if mutation.keep_description:
                 message.put_segment.segment.ClearField("description")
             else:
                 message.put_segment.update_mask.paths.append("description")
@@ -402,14 +409,38 @@ def _fill_named(message: Any, part: str, fields: Mapping[str, object]) -> None:
 
 
 def _read_put_rule(message: change_pb2.PutRule, field: str) -> PutRule:
+    algorithms = [part.algorithm for part in _hashed_parts(message.rule)]
     return PutRule(
         message.setting,
         rule_from_request(message.rule, f"{field}.rule"),
         before_id=message.before_id,
         after_id=message.after_id,
         keep_enabled=not message.rule.HasField("enabled"),
+        keep_algorithms=bool(algorithms) and not any(algorithms),
         environment=message.environment,
     )
+
+
+def _hashed_parts(
+    rule: setting_pb2.Rule,
+) -> Iterator[setting_pb2.Distribution | condition_pb2.Percentage]:
+    """Yield the parts of a rule that name an algorithm, or could."""
+    if rule.HasField("distribution"):
+        yield rule.distribution
+    pending = [rule.condition]
+    while pending:
+        condition = pending.pop()
+        match condition.WhichOneof("kind"):
+            case "percentage":
+                yield condition.percentage
+            case "all_of":
+                pending.extend(condition.all_of.conditions)
+            case "any_of":
+                pending.extend(condition.any_of.conditions)
+            case "negation":
+                pending.append(condition.negation.condition)
+            case _:
+                pass
 
 
 def _fill_place(message: change_pb2.PutRule | change_pb2.MoveRule, before_id: str, after_id: str) -> None:
@@ -428,12 +459,18 @@ def _read_put_segment(message: change_pb2.PutSegment, field: str) -> PutSegment:
     named, present = _named_fields(
         message.segment, message.update_mask, ("condition", "description"), field, {}
     )
-    if "condition" not in named or "condition" not in present:
-        raise _invalid(f"{field}.segment.condition", "a segment is put with its whole condition")
-    segment = segment_from_request(message.segment, f"{field}.segment")
-    if "description" not in named:
-        return PutSegment(Segment(segment.name, segment.condition), keep_description=True)
-    return PutSegment(segment)
+    keep_description = "description" not in named
+    description = "" if keep_description else message.segment.description
+    if "condition" not in named:
+        # The stored one is kept, so that what stands here is never looked at.
+        segment = Segment(message.segment.name, AllOf(()), description)
+        return PutSegment(segment, keep_description=keep_description, keep_condition=True)
+    if "condition" not in present:
+        raise _invalid(f"{field}.segment.condition", "a segment cannot be without a condition")
+    condition = segment_from_request(message.segment, f"{field}.segment").condition
+    return PutSegment(
+        Segment(message.segment.name, condition, description), keep_description=keep_description
+    )
 
 
 _READERS: Final[Mapping[str, Callable[[Any, str], Mutation]]] = {

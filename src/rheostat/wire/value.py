@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue as StructList
 from google.protobuf.struct_pb2 import Struct
@@ -12,10 +12,9 @@ from google.protobuf.struct_pb2 import Value as StructValue
 
 from rheo.v1 import value_pb2
 from rheostat.errors import FieldViolation, TypeMismatchError
-from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value
+from rheostat.model.value import ABSENT, MAX_VALUE_DEPTH, Absent, FrozenMapping, Value
 
 __all__ = [
-    "MAX_VALUE_DEPTH",
     "context_from_proto",
     "context_from_request",
     "context_to_proto",
@@ -28,13 +27,6 @@ __all__ = [
     "value_from_request",
     "value_to_proto",
 ]
-
-MAX_VALUE_DEPTH: Final = 30
-"""The deepest nesting of lists and mappings in a value.
-
-Parsers of protobuf stop at 100 nested messages. A mapping costs three (value, map, entry), and a variant's value
-in the answer of GetRevision is the ninth: 9 + 3 * 30 = 99.
-"""
 
 
 def value_to_proto(value: Value | Absent) -> value_pb2.Value:
