@@ -71,7 +71,7 @@ export type Evaluation = Message<"rheo.v1.Evaluation"> & {
   revision: bigint;
 
   /**
-   * The revision that last changed the setting, or anything that it depends on.
+   * The revision that last changed the setting itself.
    *
    * @generated from field: uint64 setting_revision = 8;
    */
