@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from rheostat.errors import (
     AlreadyExistsError,
@@ -35,7 +35,7 @@ from rheostat.evaluation.analysis import (
     find_cycle,
     find_segment_cycle,
 )
-from rheostat.evaluation.dependency import Dependencies
+from rheostat.evaluation.dependency import Dependencies, Node
 from rheostat.evaluation.specificity import order_by_specificity
 from rheostat.model.change import (
     SETTING_FIELDS,
@@ -67,6 +67,7 @@ from rheostat.model.condition import (
     Not,
     Operand,
     Percentage,
+    SegmentReference,
     SettingReference,
     segments_of,
     settings_of,
@@ -88,7 +89,7 @@ from rheostat.model.setting import (
 )
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState, State
-from rheostat.model.type import JsonType, SettingType, normalise, parse_type
+from rheostat.model.type import SettingType, normalise, parse_type
 from rheostat.model.value import ABSENT, Absent, Value, canonical_json
 from rheostat.service.credential import looks_like_credential
 from rheostat.service.limit import Limits
@@ -99,8 +100,15 @@ __all__ = ["Plan", "plan", "plan_key", "plan_revert"]
 ItemAddress = tuple[str, str, str]
 """Environment (empty for project-wide items), kind and key of an item in a project."""
 
-_COMPARED_FIELDS: Final = ("type", "default", "features", "metadata", "aliases")
+RemovedAt: TypeAlias = Callable[[ItemAddress], int]
+"""Returns the revision that removed an item which is not there; 0 when that is not known, or it never was."""
+
+_COMPARED_FIELDS: Final = ("name", "aliases", "type", "default", "features", "metadata")
 """What only a declaration, or a higher version, may change once code has declared a setting."""
+
+
+def _never(_: ItemAddress) -> int:
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,7 @@ def plan(
     new_id: Callable[[], str],
     limits: Limits | None = None,
     expected_revision: int | None = None,
+    removed_at: RemovedAt = _never,
 ) -> Plan:
     """Apply *mutations* to a draft of *state* and return what changes.
 
@@ -144,6 +153,7 @@ def plan(
         new_id: Makes ids of settings and rules; called again when an id is taken.
         limits: Of the node.
         expected_revision: Refuse when an item that is touched changed after it.
+        removed_at: Tells when an item that is not there was removed.
 
     Raises:
         RheostatError: One of the classes for bad arguments, missing or taken names, conflicts, limits. Its
@@ -154,7 +164,7 @@ def plan(
         raise LimitExceededError(
             f"{len(mutations)} mutations are more than {limits.max_mutations}", limit="max_mutations"
         )
-    draft = _Draft(state, project, environment, revision, new_id, limits)
+    draft = _Draft(state, project, environment, revision, new_id, limits, removed_at)
     for index, mutation in enumerate(mutations):
         draft.index = index
         with_place = functools.partial(_at, f"mutations[{index}]")
@@ -162,7 +172,7 @@ def plan(
             draft.apply(mutation)
         except RheostatError as exc:
             raise with_place(exc) from exc.__cause__
-    return draft.finish(expected_revision)
+    return draft.finish(expected_revision, by_operator=True)
 
 
 def plan_revert(
@@ -174,6 +184,7 @@ def plan_revert(
     new_id: Callable[[], str],
     limits: Limits | None = None,
     expected_revision: int | None = None,
+    removed_at: RemovedAt = _never,
     strict: bool = True,
 ) -> Plan:
     """Plan the way back from change-sets.
@@ -186,13 +197,14 @@ def plan_revert(
         new_id: As in `plan`.
         limits: As in `plan`.
         expected_revision: As in `plan`.
+        removed_at: As in `plan`.
         strict: Refuse when an item was changed again after the change-sets.
 
     Raises:
         RevisionConflictError: *strict*, and something changed again later; it lists those items.
         RheostatError: As `plan`.
     """
-    draft = _Draft(state, project, "", revision, new_id, limits or Limits())
+    draft = _Draft(state, project, "", revision, new_id, limits or Limits(), removed_at, placed=False)
     conflicts: list[Conflict] = []
     for changes in undone:
         for change in reversed(changes):
@@ -203,16 +215,13 @@ def plan_revert(
             address = (change.environment, change.kind, change.key)
             current = draft.item(address)
             if strict and not _equal(current, change.after):
-                conflicts.append(
-                    Conflict(
-                        change.kind, change.key, change.environment, current.revision if current else revision
-                    )
-                )
+                changed_at = removed_at(address) if current is None else current.revision
+                conflicts.append(Conflict(change.kind, change.key, change.environment, changed_at))
                 continue
             draft.put(address, change.before)
     if conflicts:
-        raise RevisionConflictError(max(c.revision for c in conflicts) - 1, conflicts)
-    return draft.finish(expected_revision)
+        raise RevisionConflictError(min(c.revision for c in conflicts) - 1, conflicts)
+    return draft.finish(expected_revision, by_operator=False)
 
 
 def plan_key(state: State, key: Key, *, revision: int) -> Plan:
@@ -270,6 +279,8 @@ class _Draft:
     revision: int
     new_id: Callable[[], str]
     limits: Limits
+    removed_at: RemovedAt
+    placed: bool = True
     index: int = 0
     items: dict[ItemAddress, Item | None] = field(default_factory=dict)
     touched_by: dict[ItemAddress, int] = field(default_factory=dict)
@@ -439,7 +450,7 @@ class _Draft:
                 self._rename_setting(mutation)
             case DeleteSetting(name, environment):
                 environment = self.its_environment(environment)
-                self.put(("" or environment, "setting", self.its_setting(environment, name).name), None)
+                self.put((environment, "setting", self.its_setting(environment, name).name), None)
             case SetValue(name, value, environment):
                 environment = self.its_environment(environment)
                 setting = self.its_setting(environment, name)
@@ -520,9 +531,7 @@ class _Draft:
         fields = dict(mutation.fields)
         if old is None:
             old = self._new_setting(environment, mutation.name, fields)
-        setting = self._with_fields(environment, old, fields)
-        self._check_declared(old, setting)
-        self._put(environment, setting)
+        self._put(environment, self._with_fields(environment, old, fields))
 
     def _new_setting(self, environment: str, name: str, fields: dict[str, object]) -> Setting:
         if not SETTING_NAME.fullmatch(name):
@@ -561,8 +570,7 @@ class _Draft:
     def _type(self, text: str) -> SettingType:
         try:
             type_ = parse_type(text)
-            if isinstance(type_, JsonType):
-                check_schema(type_)
+            check_schema(type_)
         except InvalidSettingError as exc:
             exc.violations = (FieldViolation("put_setting.setting.type", exc.message),)
             raise
@@ -690,30 +698,6 @@ class _Draft:
             return
         if repeated := _repeated(setting.features):
             raise _invalid("put_setting.setting.features", f"the feature {repeated!r} stands twice")
-        known = self.its_project().features
-        for feature in setting.features:
-            if feature not in known:
-                raise _invalid(
-                    "put_setting.setting.features",
-                    f"the feature {feature!r} is not registered in the project; known are "
-                    f"{', '.join(known) or 'none'}",
-                )
-
-    def _check_declared(self, old: Setting, new: Setting) -> None:
-        if not old.declared or new.version > old.version:
-            return
-        changed = [
-            name
-            for name in _COMPARED_FIELDS
-            if encode_item(replace(old, **{name: getattr(new, name)})) != encode_item(old)
-        ]
-        if changed:
-            raise FailedPreconditionError(
-                f"the setting {old.name!r} is declared by code in version {old.version}; its {changed[0]} "
-                "changes by a declaration, or with a higher version",
-                reason="DECLARED_BY_CODE",
-                metadata={"setting": old.name, "field": changed[0]},
-            )
 
     def _rename_setting(self, mutation: RenameSetting) -> None:
         environment = self.its_environment(mutation.environment)
@@ -866,11 +850,14 @@ class _Draft:
 
     # Finishing.
 
-    def finish(self, expected_revision: int | None) -> Plan:
+    def finish(self, expected_revision: int | None, *, by_operator: bool) -> Plan:
+        """Check the whole; *by_operator* unless what code has declared may go back to what it was."""
         self._reorder()
         changes = tuple(self._changes())
         if expected_revision is not None:
             self._check_expected(expected_revision)
+        if by_operator:
+            self._check_declared(changes)
         self._check_whole(changes)
         project_wide = any(change.kind == "segment" for change in changes) or any(
             change.kind == "project" and _features(change.before) != _features(change.after)
@@ -894,14 +881,15 @@ class _Draft:
                 address = (environment, "setting", setting.name)
                 if setting.order is not Order.SPECIFICITY or not (everywhere or address in self.items):
                     continue
-                self.index = self.touched_by.get(address, self.index)
+                cause = address if address in self.touched_by else ("", "project", self.project)
+                self.index = self.touched_by.get(cause, self.index)
                 hierarchy = features
                 if setting.features is not None:
                     hierarchy = tuple(f for f in features if f in setting.features)
                 try:
                     rules = order_by_specificity(setting.rules, hierarchy)
                 except RheostatError as exc:
-                    raise _at(f"mutations[{self.index}]", exc) from None
+                    raise self._placed_error(cause, exc) from None
                 if rules != setting.rules:
                     self._put(environment, replace(setting, rules=rules))
 
@@ -918,14 +906,79 @@ class _Draft:
             yield Change(self.project, environment, kind, key, before, after)
 
     def _check_expected(self, expected_revision: int) -> None:
-        conflicts = [
-            Conflict(kind, key, environment, before.revision)
-            for environment, kind, key in self.items
-            if (before := self.stored((environment, kind, key))) is not None
-            and before.revision > expected_revision
-        ]
+        conflicts = []
+        for address in self.items:
+            before = self.stored(address)
+            changed_at = self.removed_at(address) if before is None else before.revision
+            if changed_at > expected_revision:
+                environment, kind, key = address
+                conflicts.append(Conflict(kind, key, environment, changed_at))
         if conflicts:
             raise RevisionConflictError(expected_revision, conflicts)
+
+    def _check_declared(self, changes: Sequence[Change]) -> None:
+        """Refuse to change what code has declared, unless with a higher version."""
+        declared = {
+            (change.environment, change.before.id): change.before
+            for change in changes
+            if isinstance(change.before, Setting) and change.before.declared
+        }
+        for change in changes if declared else ():
+            new = change.after
+            old = declared.get((change.environment, new.id)) if isinstance(new, Setting) else None
+            if not isinstance(new, Setting) or old is None or new.version > old.version:
+                continue
+            for name in _COMPARED_FIELDS:
+                if encode_item(replace(old, **{name: getattr(new, name)})) != encode_item(old):
+                    raise self._placed_error(
+                        (change.environment, "setting", new.name),
+                        FailedPreconditionError(
+                            f"the setting {old.name!r} is declared by code in version {old.version}; its {name} "
+                            "changes by a declaration, or with a higher version",
+                            reason="DECLARED_BY_CODE",
+                            metadata={"setting": old.name, "field": name},
+                        ),
+                    )
+
+    def _check_removals(self, changes: Sequence[Change]) -> None:
+        """Refuse to leave settings without an environment, or anything without a project: a revert might."""
+        for change in changes:
+            if change.after is not None:
+                continue
+            match change.kind:
+                case "environment" if self.settings(change.key):
+                    left = f"the setting {min(self.settings(change.key))!r}"
+                case "project" if self.environments():
+                    left = f"the environment {min(self.environments())!r}"
+                case "project" if self.segments():
+                    left = f"the segment {min(self.segments())!r}"
+                case _:
+                    continue
+            raise FailedPreconditionError(
+                f"the {change.kind} {change.key!r} cannot be removed: it has {left}", reason="IN_USE"
+            )
+
+    def _check_unique(self, environment: str, changes: Sequence[Change]) -> None:
+        """Refuse two settings of one name, alias or identity: a revert might bring back one that was replaced."""
+        before = [change.before for change in changes if isinstance(change.before, Setting)]
+        after = [change.after for change in changes if isinstance(change.after, Setting)]
+        if {(s.id, name) for s in before for name in s.names} >= {
+            (s.id, name) for s in after for name in s.names
+        }:
+            return
+        owners: dict[str, str] = {}
+        for setting in self.settings(environment).values():
+            for taken in (f"id {setting.id}", *setting.names):
+                owner = owners.setdefault(taken, setting.name)
+                if owner != setting.name:
+                    raise self._placed_error(
+                        (environment, "setting", setting.name),
+                        AlreadyExistsError(
+                            f"{taken!r} would belong to the settings {owner!r} and {setting.name!r} in "
+                            f"{environment!r}",
+                            metadata={"name": taken, "environment": environment},
+                        ),
+                    )
 
     def _check_whole(self, changes: Sequence[Change]) -> None:
         segments = self.segments()
@@ -937,19 +990,13 @@ class _Draft:
         features_changed = any(
             c.kind == "project" and _features(c.before) != _features(c.after) for c in changes
         )
-        removed_names = {
-            environment: {
-                c.key
-                for c in changes
-                if c.kind == "setting" and c.environment == environment and c.after is None
-            }
-            for environment in self.environments()
-        }
+        self._check_removals(changes)
         for name in changed_segments & segments.keys():
             self._check_item_size("segment", name, segments[name])
         self._check_segment_references(segments, changed_segments)
         for environment in self.environments():
-            touched = {c.key for c in changes if c.kind == "setting" and c.environment == environment}
+            its_changes = [c for c in changes if c.kind == "setting" and c.environment == environment]
+            touched = {c.key for c in its_changes}
             if not (touched or changed_segments or features_changed):
                 continue
             settings = self.settings(environment)
@@ -958,10 +1005,16 @@ class _Draft:
                     f"the environment {environment!r} would have more than {self.limits.max_settings} settings",
                     limit="max_settings",
                 )
+            self._check_unique(environment, its_changes)
             whole = _Whole(self, environment, settings, segments)
-            # A removal or a segment can break any setting; anything else only what it touches.
-            everything = bool(changed_segments or features_changed or removed_names.get(environment))
-            for name in settings if everything else sorted(touched & settings.keys()):
+            # A name that is gone or a segment can break any setting; rules those that refer to them; anything
+            # else only what it touches.
+            if changed_segments or features_changed or _lost_names(its_changes):
+                names = list(settings)
+            else:
+                rewired = {c.key for c in its_changes if _has_other_rules(c)}
+                names = sorted((touched | whole.dependents(rewired)) & settings.keys())
+            for name in names:
                 whole.check(settings[name], touched=name in touched)
 
     def _check_segment_references(self, segments: Mapping[str, Segment], changed: set[str]) -> None:
@@ -998,7 +1051,7 @@ class _Draft:
 
     def _placed_error(self, address: ItemAddress, exc: RheostatError) -> RheostatError:
         index = self.touched_by.get(address)
-        return exc if index is None else _at(f"mutations[{index}]", exc)
+        return exc if index is None or not self.placed else _at(f"mutations[{index}]", exc)
 
     def _check_item_size(self, kind: str, key: str, item: Item) -> None:
         size = len(encode_item(item).encode())
@@ -1029,12 +1082,21 @@ class _Whole:
 
     def check(self, setting: Setting, *, touched: bool) -> None:
         draft, environment = self._draft, self._environment
-        address = (environment, "setting", setting.name)
+        address = self._cause(setting)
         if touched:
             draft._check_item_size("setting", setting.name, setting)
         known = draft.its_project().features
         for feature in setting.features or ():
             if feature not in known:
+                if draft.base is None or feature not in draft.base.project.features:
+                    raise draft._placed_error(
+                        address,
+                        _invalid(
+                            "put_setting.setting.features",
+                            f"the feature {feature!r} is not registered in the project; known are "
+                            f"{', '.join(known) or 'none'}",
+                        ),
+                    )
                 raise draft._placed_error(
                     ("", "project", draft.project),
                     FailedPreconditionError(
@@ -1051,7 +1113,7 @@ class _Whole:
             if setting.features is not None:
                 self._check_read(setting, rule, user, address)
             elif touched:
-                self._warn_undeclared(rule, known)
+                self._warn_undeclared(rule, known, address)
         cycle = find_cycle(self._dependencies, setting.name)
         if cycle is not None:
             raise draft._placed_error(
@@ -1060,6 +1122,37 @@ class _Whole:
                     f"in {environment!r} the references form a cycle: {' → '.join(cycle)}", reason="CYCLE"
                 ),
             )
+
+    def dependents(self, names: Iterable[str]) -> set[str]:
+        """Return the settings whose rules lead to those called *names*, through settings and segments."""
+        found: set[Node] = {("setting", name) for name in names}
+        if not found:
+            return set()
+        users: dict[Node, list[Node]] = {}
+        nodes: list[Node] = [("segment", name) for name in self._segments]
+        nodes += [("setting", setting.name) for setting in self._settings.values() if _refers(setting)]
+        for node in nodes:
+            for target in self._dependencies.direct(node):
+                users.setdefault(target, []).append(node)
+        stack = list(found)
+        while stack:
+            for user in users.get(stack.pop(), ()):
+                if user not in found:
+                    found.add(user)
+                    stack.append(user)
+        return {name for kind, name in found if kind == "setting"}
+
+    def _cause(self, setting: Setting) -> ItemAddress:
+        """What was touched so that *setting* may be wrong now: itself, or else something that it leads to."""
+        draft, own = self._draft, (self._environment, "setting", setting.name)
+        if own in draft.touched_by:
+            return own
+        reached = self._dependencies.reachable([("setting", setting.name)])
+        causes: list[ItemAddress] = [
+            (self._environment if kind == "setting" else "", kind, name) for kind, name in reached
+        ]
+        causes.append(("", "project", draft.project))
+        return max(causes, key=lambda cause: draft.touched_by.get(cause, -1))
 
     def _check_references(self, condition: Condition, user: str, address: ItemAddress) -> None:
         for name in sorted(segments_of(condition)):
@@ -1071,10 +1164,12 @@ class _Whole:
         for name in sorted(names):
             if name in self._settings or name in self._aliases:
                 continue
-            gone = (self._environment, "setting", name)
-            if self._draft.stored(gone) is not None:
+            base = self._draft.base
+            entry = None if base is None else base.environments.get(self._environment)
+            gone = None if entry is None else entry.setting(name)
+            if gone is not None:
                 raise self._draft._placed_error(
-                    gone,
+                    (self._environment, "setting", gone.name),
                     FailedPreconditionError(
                         f"the setting {name!r} is in use by {user}",
                         reason="IN_USE",
@@ -1118,17 +1213,44 @@ class _Whole:
                     ),
                 )
 
-    def _warn_undeclared(self, rule: Rule, known: tuple[str, ...]) -> None:
+    def _warn_undeclared(self, rule: Rule, known: tuple[str, ...], address: ItemAddress) -> None:
         if not known:
             return
         for attribute in sorted(attributes_read(self._dependencies, rule)):
             warning = PlanWarning(
                 "UNDECLARED_ATTRIBUTE",
                 f"the attribute {attribute!r} is not among the project's features",
-                self._draft.index,
+                self._draft.touched_by.get(address, -1) if self._draft.placed else -1,
             )
             if attribute not in known and warning not in self._draft.warnings:
                 self._draft.warnings.append(warning)
+
+
+def _lost_names(changes: Iterable[Change]) -> set[str]:
+    """The names and aliases that no setting of *changes* has any more."""
+    before = {name for c in changes if isinstance(c.before, Setting) for name in c.before.names}
+    return before - {name for c in changes if isinstance(c.after, Setting) for name in c.after.names}
+
+
+def _has_other_rules(change: Change) -> bool:
+    """Tell whether a setting that was there, under this name or an alias, has other rules now."""
+    before, after = change.before, change.after
+    if not isinstance(after, Setting):
+        return False
+    return before.rules is not after.rules if isinstance(before, Setting) else bool(after.aliases)
+
+
+def _refers(setting: Setting) -> bool:
+    return any(
+        isinstance(part, SegmentReference)
+        or (
+            isinstance(part, Comparison)
+            and (isinstance(part.left, SettingReference) or isinstance(part.right, SettingReference))
+        )
+        for rule in setting.rules
+        if rule.condition is not None
+        for part in walk(rule.condition)
+    )
 
 
 def _features(item: Item | None) -> tuple[str, ...]:

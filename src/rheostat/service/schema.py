@@ -15,14 +15,19 @@ from rheostat.model.value import FrozenMapping, Value, thaw
 __all__ = ["check_schema", "validate_schema"]
 
 
-def check_schema(type_: JsonType) -> None:
-    """Check that the schema of a Json type is one.
+def check_schema(type_: SettingType) -> None:
+    """Check that the schemas inside a type are such.
 
     Raises:
-        InvalidTypeError: It is no JSON Schema, or refers to another document, which is never fetched.
+        InvalidTypeError: One is no JSON Schema, or refers to another document, which is never fetched.
     """
-    if type_.schema is not None:
-        _validator(type_.schema)
+    match type_:
+        case JsonType(schema) if schema is not None:
+            _validator(schema)
+        case SequenceType(element) | MappingType(element):
+            check_schema(element)
+        case _:
+            pass
 
 
 def validate_schema(type_: SettingType, value: Value) -> None:
@@ -52,7 +57,12 @@ def validate_schema(type_: SettingType, value: Value) -> None:
 @functools.lru_cache(maxsize=1024)
 def _validator(schema: str) -> Any:
     try:
-        return jsonschema_rs.validator_for(json.loads(schema), retriever=_refuse)
+        return jsonschema_rs.validator_for(
+            json.loads(schema),
+            retriever=_refuse,
+            # The engine that takes linear time; it knows no look-around and no back-references.
+            pattern_options=jsonschema_rs.RegexOptions(),
+        )
     except ValueError as exc:
         message = f"not a JSON Schema: {exc}"
         raise InvalidTypeError(message, violations=[FieldViolation("type", message)]) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import logging
 import os
 import secrets
@@ -33,7 +34,7 @@ from rheostat.model.position import Filter
 from rheostat.model.state import State
 from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
 from rheostat.service.limit import Limits
-from rheostat.service.plan import Plan, plan, plan_key, plan_revert
+from rheostat.service.plan import ItemAddress, Plan, plan, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.store.base import Contents, Identity, Store, Transaction
@@ -441,6 +442,7 @@ class Service:
                 new_id=self._new_id,
                 limits=self.limits,
                 expected_revision=expected_revision,
+                removed_at=functools.partial(self._removed_at, project),
             )
             self._check_snapshots(made)
             if check is not None:
@@ -478,6 +480,7 @@ class Service:
                 new_id=self._new_id,
                 limits=self.limits,
                 expected_revision=expected_revision,
+                removed_at=functools.partial(self._removed_at, project),
                 strict=to_revision is None,
             )
             self._check_snapshots(made)
@@ -666,6 +669,19 @@ class Service:
                     f"{self.limits.max_snapshot_bytes}",
                     limit="max_snapshot_bytes",
                 )
+
+    def _removed_at(self, project: str, address: ItemAddress) -> int:
+        """Return the revision that removed an item; 0 when it is there, never was, or that is compacted."""
+        environment, kind, key = address
+        views = self.hub.head.views
+        return max(
+            (
+                view.removed_at((kind, key))
+                for (its_project, slug), view in views.items()
+                if its_project == project and environment in (slug, "")
+            ),
+            default=0,
+        )
 
     def _new_id(self) -> str:
         return self.randomness(5).hex()
