@@ -20,9 +20,8 @@ from rheostat.cli.root import root
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
-CLEAN = {
-    name: None
-    for name in (
+CLEAN = dict.fromkeys(
+    (
         "RHEOSTAT_URL",
         "RHEOSTAT_KEY",
         "RHEOSTAT_PROJECT",
@@ -31,7 +30,7 @@ CLEAN = {
         "RHEOSTAT_STORE",
         "FORCE_COLOR",
     )
-}
+)
 
 
 class Process:

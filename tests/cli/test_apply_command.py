@@ -34,7 +34,7 @@ def test_the_diff_names_rules_that_are_added_removed_moved_and_changed(cli, docu
     moved = cli.apply(yaml.safe_dump(wanted), "--dry-run").stdout
     assert "moved from place" in moved
     assert "outcome: 4.0 → 4.5" in moved
-    assert '+ rule 3' in moved and 'user.plan == "pro"' in moved
+    assert "+ rule 3" in moved and 'user.plan == "pro"' in moved
     del rules[0]
     removed = cli.apply(yaml.safe_dump(wanted), "--dry-run").stdout
     assert "- rule 2 (second)" in removed

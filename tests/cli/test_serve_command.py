@@ -8,8 +8,6 @@ import signal
 import socket
 import time
 
-import pytest
-
 from rheostat.store import migrate
 
 
@@ -61,7 +59,9 @@ def test_a_taken_port_is_one_clear_line(empty, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = empty.run("serve", "--port", port, "--store", "memory:", code=1)
-    assert re.fullmatch(rf"Error: cannot listen on 127.0.0.1 port {port}: .+\n", result.stderr.splitlines(True)[-1])
+    assert re.fullmatch(
+        rf"Error: cannot listen on 127.0.0.1 port {port}: .+\n", result.stderr.splitlines(True)[-1]
+    )
 
 
 def test_a_store_that_cannot_be_opened_is_an_error(empty, tmp_path):
@@ -118,9 +118,12 @@ def test_the_first_key_can_be_made_without_a_server(empty, tmp_path):
 def test_a_user_key_needs_a_role_and_others_have_none(empty):
     empty.run("keys", "create", "--kind", "user", code=2)
     empty.run("keys", "create", "--kind", "server", "--role", "admin", code=2)
-    assert "90d" in empty.run(
-        "keys", "create", "--kind", "user", "--role", "admin", "--expires", "soon", code=2
-    ).stderr
+    assert (
+        "90d"
+        in empty.run(
+            "keys", "create", "--kind", "user", "--role", "admin", "--expires", "soon", code=2
+        ).stderr
+    )
 
 
 def test_a_key_is_never_quoted_back(empty):

@@ -70,9 +70,10 @@ def test_a_dry_run_writes_nothing(cli):
 
 
 def test_a_setting_ordered_by_specificity_places_rules_itself(cli):
-    assert "specificity" in cli.run(
-        "set", "by-feature", "2", "--where", 'region == "eu"', "--last", code=2
-    ).stderr
+    assert (
+        "specificity"
+        in cli.run("set", "by-feature", "2", "--where", 'region == "eu"', "--last", code=2).stderr
+    )
     cli.run("set", "by-feature", "2", "--where", 'region == "eu"')
     cli.run("set", "by-feature", "3", "--where", 'region == "eu" and user.plan == "pro"')
     assert [rule["value"] for rule in rules_of(cli, "by-feature")] == [3, 2]

@@ -263,7 +263,7 @@ def _server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             )
     log = folder / "server.log"
     with log.open("w", encoding="utf-8") as stderr:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  # this very program, with arguments of its own
             [
                 sys.executable,
                 *("-m", "rheostat.cli", "serve", "--port", "0", "--open"),

@@ -113,8 +113,6 @@ def _difference(before: Item, after: Item) -> Iterator[Text]:
         yield from _rule_lines(before, after)
 
 
-
-
 _UNSAID: Final[dict[str, Any]] = {"enabled": True, "declared": False, "protected": False}
 
 

@@ -79,8 +79,13 @@ def _key(_: click.Context, __: click.Parameter, value: str | None) -> str:
 
 
 _URL = click.option(
-    "--url", envvar="RHEOSTAT_URL",
-    show_envvar=True, default=DEFAULT_URL, show_default=True, callback=_url, help="The server."
+    "--url",
+    envvar="RHEOSTAT_URL",
+    show_envvar=True,
+    default=DEFAULT_URL,
+    show_default=True,
+    callback=_url,
+    help="The server.",
 )
 _KEY = click.option(
     "--key",

@@ -1,6 +1,6 @@
 """docs/reference/cli.md, from the commands themselves.
 
-    python -m rheostat.cli.reference > docs/reference/cli.md
+python -m rheostat.cli.reference > docs/reference/cli.md
 """
 
 from __future__ import annotations
