@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rheo.v1.admin_service_connect import AdminServiceASGIApplication
 from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
-from rheostat.server.call import PERMISSIONS, Entrance, refusal
+from rheostat.server.call import COMMIT, PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
@@ -61,12 +61,18 @@ class _Application:
             "compressions": compressions(),
             "codecs": codecs(),
         }
+        committing = AdminServiceASGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
+        shared["read_max_bytes"] = limits.max_request_bytes
         applications = (
-            ConfigServiceASGIApplication(adapter, read_max_bytes=limits.max_request_bytes, **shared),
-            AdminServiceASGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared),
-            EventServiceASGIApplication(adapter, read_max_bytes=limits.max_request_bytes, **shared),
+            ConfigServiceASGIApplication(adapter, **shared),
+            AdminServiceASGIApplication(adapter, **shared),
+            EventServiceASGIApplication(adapter, **shared),
         )
-        self._applications = {f"{application.path}/": application for application in applications}
+        # The first that fits: only commits may be large.
+        self._applications = {
+            f"/{COMMIT}": committing,
+            **{f"{application.path}/": application for application in applications},
+        }
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         match scope["type"]:
@@ -86,6 +92,8 @@ class _Application:
             peer=client[0] if client else "",
             scheme=scope.get("scheme", "http"),
             headers=_headers(scope["headers"]),
+            query=scope.get("query_string", b""),
+            trailers="http.response.trailers" in (scope.get("extensions") or {}),
         )
         # Readiness may read the store the first time.
         answer = (
@@ -98,6 +106,10 @@ class _Application:
             return
         for prefix, application in self._applications.items():
             if path.startswith(prefix):
+                answer = self._gate.screened(incoming)
+                if answer is not None:
+                    await _send(send, answer)
+                    return
                 extra = self._gate.cors(incoming)
                 await application(scope, receive, _with_headers(send, extra) if extra else send)
                 return
@@ -231,11 +243,13 @@ class _Adapter:
         try:
             # The first step may read the store: a token or min_revision can be ahead of this node.
             session = await asyncio.to_thread(self._handlers.watch_session, request, call)
-            with service.watching(call.principal):
-                waiters = self._its_waiters(service.hub)
+            with service.admission.watch(call.principal.actor, call.address):
+                # Taken once: asking the service for it costs a system call, to notice a fork.
+                hub = service.hub
+                waiting = _Waiting(self._its_waiters(hub))
                 opening = True
                 while True:
-                    bell = service.hub.bell
+                    bell = hub.bell
                     now = service.monotonic()
                     if opening:
                         step = await asyncio.to_thread(session.step, now)
@@ -247,7 +261,7 @@ class _Adapter:
                             yield message
                     if step.done:
                         return
-                    await waiters.wait(bell, step.wake_at - service.monotonic())
+                    await waiting.wait(bell, step.wake_at - service.monotonic())
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 

@@ -16,15 +16,24 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from google.protobuf.message import Message
 
-from rheostat.errors import InvalidArgumentError, LimitExceededError, PermissionDeniedError
+from rheostat.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    LimitExceededError,
+    PermissionDeniedError,
+)
+from rheostat.server.throttle import Throttle
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Permission, Principal, authenticate
 from rheostat.wire.error import to_connect
 from rheostat.wire.validation import violations
 
-__all__ = ["PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
+__all__ = ["COMMIT", "PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
 
 log = logging.getLogger("rheostat.server")
+
+COMMIT: Final = "rheo.v1.AdminService/Commit"
+"""The one method that takes requests of more than `Limits.max_request_bytes`."""
 
 PERMISSIONS: Final[Mapping[str, Permission]] = {
     "rheo.v1.ConfigService/Watch": Permission.WATCH,
@@ -64,8 +73,7 @@ _RUNTIME_MESSAGES: Final = {
     Code.INVALID_ARGUMENT: "the request cannot be read: it is not a message of this method in the content type "
     "that it names",
     Code.INTERNAL: "the request cannot be read",
-    Code.UNIMPLEMENTED: "the request does not fit the method",
-    Code.RESOURCE_EXHAUSTED: "the request is larger than this method takes",
+    Code.UNIMPLEMENTED: "the request has no message, several, or a compression other than gzip",
 }
 
 
@@ -77,11 +85,16 @@ class Call:
         principal: Who calls.
         request_id: Sent back as ``x-request-id``, and in the log.
         method: Full name, such as ``rheo.v1.ConfigService/Watch``.
+        deadline: Instant of the service's monotonic clock; None when the caller waits for ever. The runtime
+            enforces it on ASGI only.
+        address: The caller's IP address; empty when the application server gives none.
     """
 
     principal: Principal
     request_id: str
     method: str
+    deadline: float | None = None
+    address: str = ""
 
 
 class Entrance:
@@ -91,6 +104,7 @@ class Entrance:
         """Make an interceptor; *open_* lets everybody in who has come past the gate."""
         self._service = service
         self._open = open_
+        self._throttle = Throttle(service.limits.max_writes_per_second)
         self._calls: weakref.WeakKeyDictionary[RequestContext[Any, Any], Call] = weakref.WeakKeyDictionary()
 
     def call(self, ctx: RequestContext[Any, Any]) -> Call:
@@ -116,24 +130,33 @@ class Entrance:
             if permission is None:
                 raise PermissionDeniedError(f"the method {method} is open to nobody")
             principal.require(permission)
+            self._throttle.check(method, principal.actor)
         except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
             raise refusal(exc, request_id, method) from None
-        self._calls[ctx] = Call(principal, request_id, method)
+        left = ctx.timeout_ms
+        deadline = None if left is None else self._service.monotonic() + left / 1000
+        address = (ctx.client_address or "").rpartition(":")[0]
+        self._calls[ctx] = Call(principal, request_id, method, deadline, address)
 
     def on_end_sync(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
         """Replace an error that the runtime made itself, with its details and without its internals."""
-        if error is None or (isinstance(error, ConnectError) and (error.details or _ours(error))):
+        if error is None or (isinstance(error, ConnectError) and error.details):
             return
         method = f"{ctx.method.service_name}/{ctx.method.name}"
         request_id = ctx.response_headers.get("x-request-id") or ""
         if not isinstance(error, ConnectError):
             raise refusal(error, request_id, method)
-        message = _RUNTIME_MESSAGES.get(error.code)
-        if message is None:
-            return
+        if error.code is Code.DEADLINE_EXCEEDED:
+            raise to_connect(DeadlineExceededError("the deadline has passed"))
         if error.code is Code.RESOURCE_EXHAUSTED:
-            raise to_connect(LimitExceededError(message, limit=_size_limit(method)))
-        raise to_connect(InvalidArgumentError(message, reason="MALFORMED_REQUEST"))
+            limit = "max_commit_bytes" if method == COMMIT else "max_request_bytes"
+            size = getattr(self._service.limits, limit)
+            raise to_connect(
+                LimitExceededError(f"the request is larger than {size} bytes ({limit})", limit=limit)
+            )
+        message = _RUNTIME_MESSAGES.get(error.code)
+        if message is not None:
+            raise to_connect(InvalidArgumentError(message, reason="MALFORMED_REQUEST"))
 
     async def on_start(self, ctx: RequestContext[Any, Any], /) -> None:
         """As `on_start_sync`; it never waits."""
@@ -142,14 +165,6 @@ class Entrance:
     async def on_end(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
         """As `on_end_sync`."""
         self.on_end_sync(token, ctx, error)
-
-
-def _ours(error: ConnectError) -> bool:
-    return error.code in (Code.CANCELED, Code.DEADLINE_EXCEEDED)
-
-
-def _size_limit(method: str) -> str:
-    return "max_commit_bytes" if method.startswith("rheo.v1.AdminService/") else "max_request_bytes"
 
 
 def refusal(exc: BaseException, request_id: str, method: str) -> ConnectError:
@@ -169,11 +184,12 @@ def check_request(service: Service, request: Message, method: str) -> None:
         InvalidArgumentError: It breaks a rule; all broken ones are listed.
         LimitExceededError: It is too large.
     """
-    if method != "rheo.v1.AdminService/Commit":
+    if method != COMMIT:
         size, limit = request.ByteSize(), service.limits.max_request_bytes
         if size > limit:
             raise LimitExceededError(
-                f"the request has {size} bytes, more than {limit}", limit="max_request_bytes"
+                f"the request has {size} bytes, more than {limit} (max_request_bytes)",
+                limit="max_request_bytes",
             )
     found = violations(request)
     if found:

@@ -103,10 +103,10 @@ class Handlers:
         check_request(self.service, request, call.method)
         service = self.service
         # A project or environment that another process has just made is found by the wait for min_revision.
-        head = service.wait_for(request.min_revision) if request.min_revision else service.head
+        head = self._wait_for(request.min_revision, call) if request.min_revision else service.head
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        served = service.filter_allowed(filter_)
+        served = service.admission.serves(filter_)
         asked_for_more = request.HasField("filter") and bool(request.filter.tracked)
         return service.watch(
             WatchOptions(
@@ -148,10 +148,10 @@ class Handlers:
     def get_snapshot(self, request: config.GetSnapshotRequest, call: Call) -> config.GetSnapshotResponse:
         """Answer a page of an environment's state, all pages at one position."""
         service = self.service
-        head = service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        if not service.filter_allowed(filter_):
+        if not service.admission.serves(filter_):
             filter_ = Filter()
         scope = service.view(project, environment, head).scope(filter_)
         key = head.identity.token_key
@@ -209,7 +209,7 @@ class Handlers:
 
     def evaluate(self, request: config.EvaluateRequest, call: Call) -> config.EvaluateResponse:
         """Evaluate one setting."""
-        head = self.service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         context = self._context(request, call)
         snapshot = self.service.view(project, environment, head).snapshot
@@ -221,7 +221,7 @@ class Handlers:
 
     def evaluate_all(self, request: config.EvaluateAllRequest, call: Call) -> config.EvaluateAllResponse:
         """Evaluate several settings at one revision."""
-        head = self.service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         context = self._context(request, call)
         snapshot = self.service.view(project, environment, head).snapshot
@@ -406,7 +406,7 @@ class Handlers:
 
     def export(self, request: admin.ExportRequest, call: Call) -> admin.ExportResponse:
         """Answer all that a project holds, at one revision."""
-        head = self.service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         state = resolve_project(head.state, call.principal, request.project)
         slug = state.project.slug
         wanted = list(request.environments) or ([request.environment] if request.environment else [])
@@ -438,7 +438,7 @@ class Handlers:
 
     def list_projects(self, request: admin.ListProjectsRequest, call: Call) -> admin.ListProjectsResponse:
         """Answer the projects that the key knows."""
-        head = self.service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         projects = {
             slug: state.project for slug, state in head.state.projects.items() if call.principal.sees(slug)
         }
@@ -451,7 +451,7 @@ class Handlers:
         self, request: admin.GetEnvironmentRequest, call: Call
     ) -> admin.GetEnvironmentResponse:
         """Answer one environment."""
-        head = self.service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         found = head.state.projects[project].environments[environment].environment
         return admin.GetEnvironmentResponse(environment=environment_to_proto(found), revision=head.revision)
@@ -602,15 +602,19 @@ class Handlers:
 
     # Shared.
 
+    def _wait_for(self, min_revision: int, call: Call) -> Head:
+        left = None if call.deadline is None else call.deadline - self.service.monotonic()
+        return self.service.wait_for(min_revision, left)
+
     def _resolve(self, head: Head, call: Call, project: str, environment: str) -> tuple[str, str]:
         return resolve(head.state, call.principal, project, environment)
 
     def _project(self, request: Any, call: Call) -> tuple[Head, ProjectState]:
-        head = self.service.wait_for(getattr(request, "min_revision", 0))
+        head = self._wait_for(getattr(request, "min_revision", 0), call)
         return head, resolve_project(head.state, call.principal, request.project)
 
     def _snapshot(self, request: Any, call: Call) -> tuple[Head, Snapshot, str]:
-        head = self.service.wait_for(request.min_revision)
+        head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         return head, self.service.view(project, environment, head).snapshot, environment
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from connectrpc.code import Code
@@ -12,9 +13,9 @@ from connectrpc.errors import ConnectError
 from rheo.v1.admin_service_connect import AdminServiceWSGIApplication
 from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
-from rheostat.server.call import PERMISSIONS, Entrance, refusal
+from rheostat.server.call import COMMIT, PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
-from rheostat.server.gate import Gate, Incoming
+from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
 from rheostat.server.method import python_name
 from rheostat.service import Service
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["wsgi_app"]
 
 _WATCH: Final = "/rheo.v1.ConfigService/Watch"
-
-_STATUS = {200: "200 OK", 204: "204 No Content", 403: "403 Forbidden", 503: "503 Service Unavailable"}
 
 
 def wsgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[str] = ()) -> WSGIApplication:
@@ -59,12 +58,18 @@ class _Application:
             "compressions": compressions(),
             "codecs": codecs(),
         }
+        committing = AdminServiceWSGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
+        shared["read_max_bytes"] = limits.max_request_bytes
         applications = (
-            ConfigServiceWSGIApplication(adapter, read_max_bytes=limits.max_request_bytes, **shared),
-            AdminServiceWSGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared),
-            EventServiceWSGIApplication(adapter, read_max_bytes=limits.max_request_bytes, **shared),
+            ConfigServiceWSGIApplication(adapter, **shared),
+            AdminServiceWSGIApplication(adapter, **shared),
+            EventServiceWSGIApplication(adapter, **shared),
         )
-        self._applications = {f"{application.path}/": application for application in applications}
+        # The first that fits: only commits may be large.
+        self._applications = {
+            f"/{COMMIT}": committing,
+            **{f"{application.path}/": application for application in applications},
+        }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         incoming = Incoming(
@@ -73,13 +78,17 @@ class _Application:
             peer=environ.get("REMOTE_ADDR", "") or "",
             scheme=environ.get("wsgi.url_scheme", "http"),
             headers=_headers(environ),
+            query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+            trailers="wsgi.ext.http.send_trailers" in environ,
         )
         answer = self._gate.answer(incoming)
         if answer is not None:
-            start_response(_STATUS[answer.status], list(answer.headers))
-            return [answer.body]
+            return _answered(answer, start_response)
         for prefix, application in self._applications.items():
             if incoming.path.startswith(prefix):
+                answer = self._gate.screened(incoming)
+                if answer is not None:
+                    return _answered(answer, start_response)
                 start = _with_headers(start_response, self._gate.cors(incoming))
                 messages = application(environ, start)
                 return _until_left(messages, environ) if incoming.path == _WATCH else messages
@@ -87,12 +96,20 @@ class _Application:
         return [b"not found\n"]
 
 
+def _answered(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
+    status = HTTPStatus(answer.status)
+    start_response(f"{status.value} {status.phrase}", list(answer.headers))
+    return [answer.body]
+
+
 def _headers(environ: WSGIEnvironment) -> dict[str, str]:
-    return {
+    headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()
         if name.startswith("HTTP_")
     }
+    headers["content-type"] = environ.get("CONTENT_TYPE", "")
+    return headers
 
 
 def _with_headers(start_response: StartResponse, extra: tuple[tuple[str, str], ...]) -> StartResponse:
@@ -171,7 +188,7 @@ class _Adapter:
         service = self._handlers.service
         try:
             session = self._handlers.watch_session(request, call)
-            with service.watching(call.principal):
+            with service.admission.watch(call.principal.actor, call.address):
                 yield from self._drive(session, ctx, service)
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import functools
 import logging
@@ -11,7 +10,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -30,9 +29,9 @@ from rheostat.evaluation.explain import Explanation, explain
 from rheostat.model.change import Change, ChangeSet, Mutation, PutEnvironment, PutProject
 from rheostat.model.encoding import encode_item
 from rheostat.model.key import Key, KeyKind, Role, make_secret
-from rheostat.model.position import Filter
 from rheostat.model.state import State
 from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
+from rheostat.service.admission import Admission
 from rheostat.service.limit import Limits
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
@@ -153,9 +152,7 @@ class Service:
         self._tail: threading.Thread | None = None
         self._closed = False
         self._draining = False
-        self._watchers = 0
-        self._watchers_of: dict[str, int] = {}
-        self._filters: set[Filter] = set()
+        self.admission = Admission(self.limits)
         _services.add(self)
 
     # Life.
@@ -206,8 +203,7 @@ class Service:
         self._lock = threading.RLock()
         self._hub = None
         self._tail = None
-        self._watchers = 0
-        self._watchers_of = {}
+        self.admission = Admission(self.limits)
 
     @property
     def head(self) -> Head:
@@ -227,7 +223,7 @@ class Service:
     @property
     def drain_spread(self) -> float:
         """Seconds over which a draining node's clients are asked to spread their reconnects."""
-        return max(5.0, self._watchers / 400)
+        return max(5.0, self.admission.open / 400)
 
     def drain(self) -> None:
         """Refuse new watches and ask the open ones to leave. Idempotent; returns at once."""
@@ -737,53 +733,10 @@ class Service:
 
     # Watching.
 
-    def filter_allowed(self, filter_: Filter) -> bool:
-        """Tell whether a filter is served: this node serves a limited number of distinct ones."""
-        if not filter_:
-            return True
-        with self._lock:
-            if filter_ not in self._filters and len(self._filters) >= self.limits.max_filters:
-                return False
-            self._filters.add(filter_)
-            return True
-
-    @contextlib.contextmanager
-    def watching(self, principal: Principal) -> Iterator[None]:
-        """Count an open watch while the context lasts.
-
-        Raises:
-            UnavailableError: The process, or the key, has as many open watches as it may have.
-        """
-        actor = principal.actor
-        with self._lock:
-            if self._watchers >= self.limits.max_streams:
-                raise self._too_many("max_streams", self.limits.max_streams)
-            if self._watchers_of.get(actor, 0) >= self.limits.max_streams_per_key:
-                raise self._too_many("max_streams_per_key", self.limits.max_streams_per_key)
-            self._watchers += 1
-            self._watchers_of[actor] = self._watchers_of.get(actor, 0) + 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._watchers -= 1
-                self._watchers_of[actor] -= 1
-                if not self._watchers_of[actor]:
-                    del self._watchers_of[actor]
-
     @property
     def watchers(self) -> int:
         """How many watches are open in this process."""
-        return self._watchers
-
-    @staticmethod
-    def _too_many(limit: str, count: int) -> UnavailableError:
-        return UnavailableError(
-            f"{count} watches are open already",
-            reason="TOO_MANY_STREAMS",
-            metadata={"limit": limit},
-            retry_after=5.0,
-        )
+        return self.admission.open
 
     def watch(self, options: WatchOptions) -> WatchSession:
         """Begin a watch; the driver steps the session."""
