@@ -141,6 +141,7 @@ def plan(
     limits: Limits | None = None,
     expected_revision: int | None = None,
     removed_at: RemovedAt = _never,
+    sees: Callable[[str], bool] = bool,
 ) -> Plan:
     """Apply *mutations* to a draft of *state* and return what changes.
 
@@ -154,6 +155,7 @@ def plan(
         limits: Of the node.
         expected_revision: Refuse when an item that is touched changed after it.
         removed_at: Tells when an item that is not there was removed.
+        sees: Tells whether the writer may know of an environment, so that an error may name it.
 
     Raises:
         RheostatError: One of the classes for bad arguments, missing or taken names, conflicts, limits. Its
@@ -164,7 +166,7 @@ def plan(
         raise LimitExceededError(
             f"{len(mutations)} mutations are more than {limits.max_mutations}", limit="max_mutations"
         )
-    draft = _Draft(state, project, environment, revision, new_id, limits, removed_at)
+    draft = _Draft(state, project, environment, revision, new_id, limits, removed_at, sees)
     for index, mutation in enumerate(mutations):
         draft.index = index
         with_place = functools.partial(_at, f"mutations[{index}]")
@@ -280,6 +282,7 @@ class _Draft:
     new_id: Callable[[], str]
     limits: Limits
     removed_at: RemovedAt
+    sees: Callable[[str], bool] = bool
     placed: bool = True
     index: int = 0
     items: dict[ItemAddress, Item | None] = field(default_factory=dict)
@@ -395,8 +398,9 @@ class _Draft:
         environment = named or self.environment
         known = self.environments()
         if not environment:
+            choices = ", ".join(slug for slug in known if self.sees(slug))
             raise InvalidArgumentError(
-                f"no environment is named; choose one of {', '.join(known) or 'none'}",
+                f"no environment is named; choose one of {choices or 'none'}",
                 violations=[FieldViolation("environment", "is empty")],
                 reason="ENVIRONMENT_REQUIRED",
             )
