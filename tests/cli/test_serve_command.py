@@ -131,6 +131,12 @@ def test_a_key_is_never_quoted_back(empty):
     assert "secret" not in text
 
 
+def test_a_key_that_others_could_read_is_warned_about(empty):
+    options = ("--key", "rst_user_x", "--timeout", "0.1")
+    assert "not https" in empty.run("list", "--url", "http://rheostat.invalid:1", *options, code=3).stderr
+    assert "not https" not in empty.run("list", *options, "--url", "http://127.0.0.1:1", code=3).stderr
+
+
 def test_version_needs_no_server(empty):
     assert empty.json("version", "--url", "http://127.0.0.1:1")["server"] is None
     assert empty.json("version")["server"]["url"] == empty.url

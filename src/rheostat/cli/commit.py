@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,7 +110,9 @@ def print_written(
         return
     output.place(project, environment)
     for change in changes:
-        for line in change_lines(change):
+        # What is new is spelled out before it is written; afterwards its name will do.
+        brief = change.before is None and not dry_run
+        for line in itertools.islice(change_lines(change), 1 if brief else None):
             output.print(line)
     output.warn(warnings)
     if not changes:

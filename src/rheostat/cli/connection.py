@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
-from urllib.parse import urlsplit
 
 import urllib3
 from connectrpc.code import Code
@@ -20,7 +19,7 @@ from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheo.v1.setting_pb2 import Setting as SettingMessage
 from rheostat.cli.failure import UnreachableError
 from rheostat.cli.option import Target
-from rheostat.errors import RheostatError, UnavailableError
+from rheostat.errors import RheostatError
 from rheostat.model.setting import Setting
 from rheostat.sdk.transport import sync_http_client
 from rheostat.wire.error import from_connect
@@ -34,8 +33,6 @@ _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """Above the 64 MiB that a server lets one environment grow to, times a few environments in an export."""
 
 _PAGE_SIZE: Final = 1000
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class _Paged(Protocol):
@@ -73,7 +70,6 @@ class Connection:
         self.headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
         self._project = target.project
         self._environment = target.environment
-        self._project_known = False
 
     def __enter__(self) -> Self:
         return self
@@ -188,7 +184,7 @@ class Connection:
         inner = causes[-1]
         detail = (inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)).lower()
         message = f"no server answers at {self.target.url}: {detail}"
-        if urlsplit(self.target.url).hostname in _LOOPBACK:
+        if self.target.is_loopback:
             message += "\n  start one with: rheostat serve"
         return message
 
@@ -205,8 +201,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             with contextlib.suppress(StopIteration):
                 inner = next(arg for arg in current.args if isinstance(arg, BaseException))
         current = inner
-
-
-def is_transient(error: RheostatError) -> bool:
-    """Tell whether trying again may help."""
-    return isinstance(error, UnavailableError)

@@ -20,6 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_URL: Final = "http://127.0.0.1:7420"
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -40,6 +42,16 @@ class Target:
     project: str = ""
     environment: str = ""
     timeout: float = 10.0
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine."""
+        return urlsplit(self.url).hostname in _LOOPBACK
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody else can read what is sent."""
+        return self.is_loopback or self.url.startswith("https:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,11 @@ def target_options(*, environment: bool = True) -> Callable[[F], F]:
                 environment=kwargs.pop("environment") if environment else "",
                 timeout=kwargs.pop("timeout"),
             )
+            if target.key and not target.is_private:
+                kwargs["output"].note(
+                    f"warning: {target.url} is not https, so that others can read the key on its way",
+                    style="yellow",
+                )
             return function(target=target, **kwargs)
 
         decorated: Any = json_option(run)
