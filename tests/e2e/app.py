@@ -1,7 +1,8 @@
 """The applications that the tests serve. Run as a program, it is what ``rheostat serve`` runs.
 
 They are told by environment variables: ``RHEOSTAT_TEST_STORE`` (a URL), ``RHEOSTAT_TEST_HEARTBEAT`` (seconds) and
-``RHEOSTAT_TEST_OPEN`` (``0`` demands keys).
+``RHEOSTAT_TEST_OPEN`` (``0`` demands keys); with ``RHEOSTAT_TEST_FAULTY`` reading the history and watching raise
+what nobody expects.
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ service = Service(
 )
 OPEN = os.environ.get("RHEOSTAT_TEST_OPEN", "1") == "1"
 
+if "RHEOSTAT_TEST_FAULTY" in os.environ:
+
+    def _fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("cannot read /srv/secret/rheostat.db with the password hunter2")
+
+    service.store.history = _fail  # type: ignore[method-assign]
+    service.watch = _fail  # type: ignore[method-assign]
+
 _wsgi = wsgi_app(service, open=OPEN)
 _asgi: Any = asgi_app(service, open=OPEN)
 
@@ -28,7 +37,7 @@ def wsgi(environ: Any, start_response: Any) -> Any:
     """The WSGI application, and beside it the number of open watches."""
     if environ["PATH_INFO"] == "/test/watchers":
         start_response("200 OK", [("content-type", "text/plain")])
-        return [str(service.watchers).encode()]
+        return [str(service.admission.open).encode()]
     return _wsgi(environ, start_response)
 
 
@@ -42,7 +51,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
                 "headers": [(b"content-type", b"text/plain")],
             }
         )
-        await send({"type": "http.response.body", "body": str(service.watchers).encode()})
+        await send({"type": "http.response.body", "body": str(service.admission.open).encode()})
         return
     await _asgi(scope, receive, send)
 

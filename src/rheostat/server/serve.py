@@ -210,7 +210,7 @@ class _Server(uvicorn.Server):
         await super().main_loop()
         service = self._service
         asked = service.monotonic()
-        while service.watchers and not self.force_exit:
+        while service.admission.open and not self.force_exit:
             if service.monotonic() > asked + service.drain_grace + _LAST_MESSAGES_SECONDS:
                 break
             await asyncio.sleep(_LAST_MESSAGES_SECONDS / 4)
