@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -128,18 +129,22 @@ class Program:
                 return
 
     def stop(self, timeout: float = 10.0) -> int:
-        """Ask the program to end, and its whole group where it does not; return its exit code."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(timeout)
+        """Ask the program and its children to end, and end them where they do not; return its exit code."""
+        # The children too: a shell dies of the signal and leaves its command behind, with the pipe.
+        self._signal(signal.SIGTERM)
         self._reader.join(timeout)
+        self._signal(signal.SIGKILL)
+        self._process.wait(timeout)
+        self._reader.join(timeout)
+        assert not self._reader.is_alive(), f"{self.arguments} has left a child outside of its group"
         assert self._process.stdout is not None
         self._process.stdout.close()
         return self._process.returncode
+
+    def _signal(self, number: signal.Signals) -> None:
+        # The group lasts as long as any of its processes, and its id is not given again while it does.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     _ended = False
 

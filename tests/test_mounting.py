@@ -165,3 +165,19 @@ def test_watch_ts_prints_each_change(rheostat: str) -> None:
         program.wait_for("setting search.engine has changed")
         revision = commit(rheostat, "search.page-size", Value(int_value=48))
         program.wait_for(f"{revision} setting search.page-size has changed")
+
+
+def test_evaluate_sh_evaluates_changes_and_reads_with_curl(rheostat: str) -> None:
+    for _ in range(2):
+        # The second time the commit is a replay, and answers the same.
+        printed = subprocess.run(
+            [EXAMPLES / "evaluate.sh", rheostat],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        evaluated, committed, read = printed.split("\n}\n")[:3]
+        assert json.loads(evaluated + "}")["evaluation"]["ruleId"] == "eu-paying"
+        assert json.loads(committed + "}")["revision"] == "3"
+        assert json.loads(read + "}")["setting"]["value"] == {"doubleValue": 3.5}
