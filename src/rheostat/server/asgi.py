@@ -246,7 +246,7 @@ class _Adapter:
             with service.admission.watch(call.principal.actor, call.address):
                 # Taken once: asking the service for it costs a system call, to notice a fork.
                 hub = service.hub
-                waiting = _Waiting(self._its_waiters(hub))
+                waiters = self._its_waiters(hub)
                 opening = True
                 while True:
                     bell = hub.bell
@@ -261,7 +261,7 @@ class _Adapter:
                             yield message
                     if step.done:
                         return
-                    await waiting.wait(bell, step.wake_at - service.monotonic())
+                    await waiters.wait(bell, step.wake_at - service.monotonic())
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
