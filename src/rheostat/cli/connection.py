@@ -172,7 +172,8 @@ class Connection:
         causes = list(_causes(error))
         if any(isinstance(cause, (OSError, urllib3.exceptions.HTTPError)) for cause in causes):
             return UnreachableError(self._unreachable(causes), metadata={"url": self.target.url})
-        if error.code in (Code.UNIMPLEMENTED, Code.UNKNOWN) and not error.details:
+        strange = error.code is Code.UNIMPLEMENTED or "content-type" in error.message
+        if strange and not error.details:
             return UnreachableError(
                 f"what answers at {self.target.url} is no rheostat server: {error.message}",
                 metadata={"url": self.target.url},
