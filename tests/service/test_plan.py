@@ -669,7 +669,7 @@ def test_a_mutation_without_an_environment_is_refused_where_several_are_possible
     assert caught.value.reason == "ENVIRONMENT_REQUIRED"
     assert violated(caught.value) == ["mutations[0].environment"]
     assert "production, staging" in caught.value.message
-    with pytest.raises(InvalidArgumentError, match="choose one of staging$"):
+    with pytest.raises(InvalidArgumentError, match=r"choose one of staging$"):
         plan(
             shop.state,
             "shop",
