@@ -6,6 +6,7 @@ gets the bytes that the codec returned.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from connectrpc.compat import google_protobuf_binary_codec, google_protobuf_json
 from connectrpc.compression.gzip import GzipCompression
 from google.protobuf.message import Message
 
+from rheostat.wire.error import to_connect
+
 __all__ = ["Shared", "codecs", "compressions"]
+
+log = logging.getLogger("rheostat.server")
 
 _REMEMBERED: Final = 256
 """Compressed messages that are kept: enough for every scope's newest deltas and a snapshot's chunks."""
@@ -49,7 +54,14 @@ class _SharingCodec(Codec[Any, Any]):
         return self._inner.name()
 
     def encode(self, message: Any) -> bytes:
-        return message.encoded(self._inner) if isinstance(message, Shared) else self._inner.encode(message)
+        try:
+            return (
+                message.encoded(self._inner) if isinstance(message, Shared) else self._inner.encode(message)
+            )
+        except Exception as exc:
+            # The runtime would tell the caller its text.
+            log.exception("an answer cannot be encoded")
+            raise to_connect(exc) from None
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
         return self._inner.decode(data, message_class)

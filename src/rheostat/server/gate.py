@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from rheostat.errors import PermissionDeniedError
+from rheostat.server.screen import Refusal, screen
 from rheostat.service import Service
+from rheostat.wire.error import error_json, to_connect
 
 __all__ = ["Answer", "Gate", "Incoming"]
 
@@ -37,6 +40,8 @@ class Incoming:
         peer: The peer's address; empty when the application server gives none (a unix socket).
         scheme: ``http`` or ``https``.
         headers: Lower-case names.
+        query: As it came.
+        trailers: The application server can send trailers.
     """
 
     method: str
@@ -44,6 +49,8 @@ class Incoming:
     peer: str
     scheme: str
     headers: Mapping[str, str]
+    query: bytes = b""
+    trailers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +89,8 @@ class Gate:
     def answer(self, incoming: Incoming) -> Answer | None:
         """Return the gate's own answer, or None to let the request on to the services."""
         if self._open and (reason := self._why_refused(incoming)) is not None:
-            return Answer.json(
-                403,
-                {
-                    "code": "permission_denied",
-                    "message": f"this server runs open, without keys, for this machine only: {reason}",
-                },
-            )
+            message = f"this server runs open, without keys, for this machine only: {reason}"
+            return self._refusal(Refusal(403, PermissionDeniedError(message, reason="NOT_LOCAL")))
         origin = incoming.headers.get("origin")
         if origin in self._allow_origins and incoming.method == "OPTIONS":
             return Answer(
@@ -108,6 +110,26 @@ class Gate:
                 return self._readiness()
             case _:
                 return None
+
+    def screened(self, incoming: Incoming) -> Answer | None:
+        """Return the answer to a call that the services cannot take as HTTP, or None when they can."""
+        refusal = screen(
+            incoming.method, incoming.path, incoming.query, incoming.headers, trailers=incoming.trailers
+        )
+        return None if refusal is None else self._refusal(refusal, *self.cors(incoming))
+
+    def _refusal(self, refusal: Refusal, *headers: tuple[str, str]) -> Answer:
+        return Answer(
+            refusal.status,
+            error_json(to_connect(refusal.error)),
+            (
+                ("content-type", "application/json"),
+                ("cache-control", "private, no-store"),
+                ("x-request-id", self._service.randomness(8).hex()),
+                *refusal.headers,
+                *headers,
+            ),
+        )
 
     def cors(self, incoming: Incoming) -> tuple[tuple[str, str], ...]:
         """Return the headers that let an allowed origin read the answer."""

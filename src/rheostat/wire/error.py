@@ -7,6 +7,8 @@ and the details ``google.rpc.ErrorInfo`` (reason and metadata), ``google.rpc.Bad
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -49,7 +51,7 @@ from rheostat.errors import (
 )
 from rheostat.wire.instant import duration_from_proto, duration_to_proto
 
-__all__ = ["CODES", "DOMAIN", "INTERNAL_MESSAGE", "REASONS", "from_connect", "to_connect"]
+__all__ = ["CODES", "DOMAIN", "INTERNAL_MESSAGE", "REASONS", "error_json", "from_connect", "to_connect"]
 
 M = TypeVar("M", bound=Message)
 
@@ -160,6 +162,23 @@ def to_connect(exc: BaseException) -> ConnectError:
             )
         )
     return ConnectError(code, _carried(exc.message), [_wrapped(detail) for detail in details])
+
+
+def error_json(error: ConnectError) -> bytes:
+    """Return *error* as the body of an answer that the runtime does not write itself."""
+    content = {
+        "code": error.code.value,
+        "message": error.message,
+        "details": [
+            {
+                "type": detail.type_name,
+                # Connect wants it without padding.
+                "value": base64.b64encode(detail.message_bytes).decode().rstrip("="),
+            }
+            for detail in error.details
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def from_connect(exc: ConnectError) -> RheostatError:
