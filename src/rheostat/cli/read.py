@@ -95,7 +95,7 @@ def list_(prefix: str, target: Target, output: Output) -> None:
             (
                 setting.name,
                 cut(str(setting.type), 40),
-                show_value(setting.base_value),
+                cut(show_value(setting.base_value), 60),
                 str(len(setting.rules)) if setting.rules else "",
                 ", ".join(_states(setting)),
             )
