@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvloop
 from rich.console import Console
@@ -551,7 +550,9 @@ def facts() -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--watchers", default="1,100,1000", help="counts, separated by commas")
     parser.add_argument("--changes", type=int, default=100, help="measured changes for each count")
     parser.add_argument("--servers", default="asgi", help="asgi, wsgi-gevent, or both separated by a comma")
@@ -562,7 +563,9 @@ def main() -> int:
     # The load client holds the streams of the server and of the floor; the children inherit the limit.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    table = Table("server", "watchers", "acknowledged", "first", "median", "last", "floor's last", "of the floor")
+    table = Table(
+        "server", "watchers", "acknowledged", "first", "median", "last", "floor's last", "of the floor"
+    )
     table.add_column("CPU µs a frame")
     table.add_column("KiB a stream")
     table.caption = "ms after the call of the commit, p50 / p99"
@@ -594,7 +597,10 @@ def main() -> int:
             table.add_row(
                 kind,
                 str(watchers),
-                *(pair(v) for v in (series.acknowledged, series.first, series.median, series.last, floor.last)),
+                *(
+                    pair(v)
+                    for v in (series.acknowledged, series.first, series.median, series.last, floor.last)
+                ),
                 f"{ratios['p50']:.1f} / {ratios['p99']:.1f}",
                 f"{series.processor_us_per_frame:.0f} (floor {floor.processor_us_per_frame:.0f})",
                 f"{series.kib_per_stream:.0f} (floor {floor.kib_per_stream:.1f})" if watchers >= 100 else "",

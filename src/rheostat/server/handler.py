@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import hashlib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -39,7 +40,7 @@ from rheostat.model.key import Key, KeyKind
 from rheostat.model.position import Filter, parse_token
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState
-from rheostat.model.watch import SnapshotEvent
+from rheostat.model.watch import Delta, SnapshotEvent, WatchEvent
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.service import Service, Writer
@@ -80,7 +81,10 @@ class Handlers:
         """Make handlers; the service is not closed by them."""
         self.service = service
         self._encoders: dict[bytes, EventEncoder] = {}
-        self._shared: OrderedDict[int, tuple[Message, Shared]] = OrderedDict()
+        # By event, and gone with it: the service keeps the newest ones for all streams.
+        self._shared: weakref.WeakKeyDictionary[SnapshotEvent | Delta, tuple[Shared, ...]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._paged: OrderedDict[bytes, SnapshotEvent] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -121,20 +125,16 @@ class Handlers:
             )
         )
 
-    def encode(self, event_: Any) -> Sequence[Shared]:
+    def encode(self, event_: WatchEvent) -> Sequence[Shared]:
         """Return the messages of an event, each encoded once for all streams that send it."""
-        return [self._share(message) for message in self._encoder().encode(event_)]
-
-    def _share(self, message: Message) -> Shared:
-        with self._lock:
-            found = self._shared.get(id(message))
-            if found is not None and found[0] is message:
-                return found[1]
-            shared = Shared(message)
-            self._shared[id(message)] = (message, shared)
-            while len(self._shared) > 1_024:
-                self._shared.popitem(last=False)
-            return shared
+        if not isinstance(event_, SnapshotEvent | Delta):
+            return tuple(map(Shared, self._encoder().encode(event_)))
+        found = self._shared.get(event_)
+        if found is None:
+            made = tuple(map(Shared, self._encoder().encode(event_)))
+            # Two threads may both have made them; all go on with the first.
+            found = self._shared.setdefault(event_, made)
+        return found
 
     def _encoder(self) -> EventEncoder:
         key = self.service.head.identity.token_key

@@ -130,6 +130,9 @@ class View:
 
     def scope(self, filter_: Filter) -> ScopedView:
         """Return the part of this view that a filter lets through; the same object for equal filters."""
+        found = self._scopes.get(filter_)
+        if found is not None:
+            return found
         with self._lock:
             scoped = self._scopes.get(filter_)
             if scoped is None:
@@ -175,7 +178,11 @@ class ScopedView:
             self.closure, self._used = _closure(view.snapshot, filter_)
         self._entries: tuple[Entry, ...] | None = None
         self._digest: int | None = None
+        self._drawn_in: frozenset[str] | None = None
         self._deltas: OrderedDict[tuple[int, Position], Delta] = OrderedDict()
+        # The newest answers: watchers that keep up all ask the same.
+        self._newest: tuple[Identity, Position] | None = None
+        self._step: tuple[int, Position, Delta | None] | None = None
         self._snapshots: OrderedDict[Position, SnapshotEvent] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -192,7 +199,11 @@ class ScopedView:
 
         What a filter names enters and leaves the scope as it is made and removed; of these, that is not so.
         """
-        return frozenset(name for name in self.closure or () if not _selected(self.filter, name))
+        if self._drawn_in is None:
+            self._drawn_in = frozenset(
+                name for name in self.closure or () if not _selected(self.filter, name)
+            )
+        return self._drawn_in
 
     @property
     def digest(self) -> int:
@@ -236,8 +247,21 @@ class ScopedView:
 
         return any(map(may_rewire, touches))
 
+    def position(self, head: Head) -> Position:
+        """Return the position of *head* in this scope; the same object for as long as the head is the newest."""
+        newest = self._newest
+        if newest is None or newest[0] is not head.identity or newest[1].revision != head.revision:
+            newest = self._newest = (head.identity, head.position(self.scope))
+        return newest[1]
+
     def delta(self, held: int, position: Position) -> Delta | None:
         """Return what leads from revision *held* to *position*; None when the scope did not change."""
+        step = self._step
+        if step is None or step[0] != held or step[1] is not position:
+            step = self._step = (held, position, self._delta(held, position))
+        return step[2]
+
+    def _delta(self, held: int, position: Position) -> Delta | None:
         _, revisions, touches = self.view.touches_since(held)
         merged: dict[ItemKey, None] = {}
         count = 0

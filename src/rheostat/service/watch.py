@@ -25,7 +25,7 @@ from rheostat.model.watch import (
     SnapshotReason,
     WatchEvent,
 )
-from rheostat.service.publish import Head, ScopedView
+from rheostat.service.publish import Head, Hub, ScopedView
 
 if TYPE_CHECKING:
     from rheostat.service.service import Service
@@ -92,6 +92,8 @@ class WatchSession:
         self._service = service
         self._options = options
         self._phase = _Phase.OPENING
+        # Taken once: asking the service for it costs a system call, to notice a fork.
+        self._hub: Hub | None = None
         self._asked_at: float | None = None
         self._scope: ScopedView | None = None
         self._position: Position | None = None
@@ -119,7 +121,7 @@ class WatchSession:
                 return self._go_on(now)
             case _Phase.LEAVING:
                 # A client that has been asked to leave still gets every change until the grace is over.
-                events = self._changes(self._service.hub.head)
+                events = self._changes(self._head())
                 done = now >= self._ends_at
                 if done:
                     self._phase = _Phase.DONE
@@ -137,7 +139,8 @@ class WatchSession:
             raise UnavailableError(
                 "the node is draining", reason="DRAINING", retry_after=service.drain_spread / 2
             )
-        head = service.hub.head
+        self._hub = service.hub
+        head = self._hub.head
         if head.revision < options.min_revision:
             head = service.catch_up()
         if head.revision < options.min_revision:
@@ -155,8 +158,8 @@ class WatchSession:
         head, scope = self._scoped(head)
         reason = self._why_snapshot(head, scope, token)
         if reason is SnapshotReason.GENERATION:
-            head, scope = self._scoped(service.hub.head)
-        position = head.position(scope.scope)
+            head, scope = self._scoped(self._hub.head)
+        position = scope.position(head)
         self._phase = _Phase.LIVE
         self._scope, self._position = scope, position
         self._last_sent = now
@@ -234,7 +237,7 @@ class WatchSession:
         service = self._service
         if not self._options.may_go_on():
             return self._leave(now, GoAway(GoAwayReason.KEY_REVOKED, spread=0.0, grace=0.0))
-        events = self._changes(service.hub.head)
+        events = self._changes(self._head())
         if service.draining:
             return self._leave(
                 now, GoAway(GoAwayReason.DRAIN, service.drain_spread, service.drain_grace), events
@@ -246,6 +249,10 @@ class WatchSession:
         if now >= self._last_sent + service.heartbeat:
             return self._sent(now, (self._bookmark(),))
         return Step((), self._wake_at())
+
+    def _head(self) -> Head:
+        assert self._hub is not None
+        return self._hub.head
 
     def _changes(self, head: Head) -> tuple[WatchEvent, ...]:
         """What leads from what was sent to *head*, and take the new position."""
@@ -259,7 +266,7 @@ class WatchSession:
         if view is scope.view and head.identity.generation == position.generation:
             return self._passed_over(head, scope)
         new_scope = view.scope(self._options.filter)
-        new_position = head.position(new_scope.scope)
+        new_position = new_scope.position(head)
         self._scope, self._position = new_scope, new_position
         if not new_position.same_history(position):
             return (Reset(ResetReason.GENERATION), new_scope.snapshot(new_position))
@@ -272,7 +279,7 @@ class WatchSession:
 
     def _passed_over(self, head: Head, scope: ScopedView) -> tuple[WatchEvent, ...]:
         # Revisions of other environments: nothing is sent, the next bookmark passes over them.
-        self._position = head.position(scope.scope)
+        self._position = scope.position(head)
         return ()
 
     def _bookmark(self) -> Bookmark:
