@@ -99,11 +99,19 @@ def history(name: str, limit: int, patch: bool, target: Target, output: Output) 
 @click.argument("revision", type=click.IntRange(1), required=False)
 @click.option("--to", "to_revision", type=click.IntRange(0), help="Undo everything after this revision.")
 @click.option("--force", is_flag=True, help="Also when a connected client could not decode a value.")
+@click.option(
+    "-e",
+    "--environment",
+    default="",
+    metavar="SLUG",
+    help="Undo only what was changed in this environment. RHEOSTAT_ENVIRONMENT has no say here.",
+)
 @write_options()
-@target_options()
+@target_options(environment=False)
 def revert(
     revision: int | None,
     to_revision: int | None,
+    environment: str,
     force: bool,
     how: WriteOptions,
     target: Target,
@@ -119,7 +127,7 @@ def revert(
     with Connection(target) as connection:
         request = admin.RevertRequest(
             project=connection.project,
-            environment=target.environment,
+            environment=environment,
             revision=revision,
             to_revision=to_revision,
             message=how.message,
@@ -133,7 +141,7 @@ def revert(
             output,
             answer,
             project=connection.project,
-            environment=target.environment,
+            environment=environment,
             dry_run=how.dry_run,
         )
 

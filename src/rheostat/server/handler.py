@@ -47,7 +47,7 @@ from rheostat.service import Service, Writer
 from rheostat.service.access import Permission, Principal, resolve, resolve_project
 from rheostat.service.plan import Plan
 from rheostat.service.publish import Head
-from rheostat.service.service import Outcome
+from rheostat.service.service import MAX_REVISION, Outcome
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.change import (
     change_set_to_proto,
@@ -313,11 +313,15 @@ class Handlers:
 
     def revert(self, request: admin.RevertRequest, call: Call) -> admin.RevertResponse:
         """Undo a change-set, or everything after one."""
-        project = resolve_project(self.service.head.state, call.principal, request.project).project.slug
+        state = self.service.head.state
+        project = resolve_project(state, call.principal, request.project).project.slug
+        if request.environment:
+            resolve(state, call.principal, project, request.environment)
         target = request.WhichOneof("target")
         outcome = self.service.revert(
             self._writer(request, call),
             project,
+            environment=request.environment,
             revision=request.revision if target == "revision" else None,
             to_revision=request.to_revision if target == "to_revision" else None,
             expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
@@ -535,6 +539,8 @@ class Handlers:
         before = None
         if request.page_token:
             before = int.from_bytes(_read_page_token(request.page_token), "big")
+            if before > MAX_REVISION:
+                raise _bad_page_token()
         change_sets = self.service.store.history(
             project=project,
             environment=request.environment or None,

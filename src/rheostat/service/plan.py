@@ -210,10 +210,6 @@ def plan_revert(
     conflicts: list[Conflict] = []
     for changes in undone:
         for change in reversed(changes):
-            if change.kind == "key":
-                raise FailedPreconditionError(
-                    "a change-set that made or revoked a key cannot be reverted; revoke or create keys instead"
-                )
             address = (change.environment, change.kind, change.key)
             current = draft.item(address)
             if strict and not _equal(current, change.after):

@@ -51,6 +51,9 @@ _STALE_ATTEMPTS: Final = 3
 _HINT_SECONDS: Final = 1.0
 """How long the tail waits for a hint at a time; it looks at the store at least this often."""
 
+MAX_REVISION: Final = 2**63 - 1
+"""Revisions are 64 bits without a sign on the wire, and with one in a store."""
+
 _REVERT_REACH: Final = 1_000
 """How many change-sets a revert to a revision may undo."""
 
@@ -453,6 +456,7 @@ class Service:
         writer: Writer,
         project: str,
         *,
+        environment: str = "",
         revision: int | None = None,
         to_revision: int | None = None,
         expected_revision: int | None = None,
@@ -460,6 +464,9 @@ class Service:
         check: Callable[[Plan], None] | None = None,
     ) -> Outcome:
         """Undo one change-set (*revision*) or everything after one (*to_revision*), as a new change-set.
+
+        With an *environment* only what was changed in it is undone, and nothing project-wide. Keys stay as they
+        are, and so do projects and environments that were made: those are never removed.
 
         Raises:
             NotFoundError: The project has no such revision.
@@ -472,7 +479,10 @@ class Service:
             made = plan_revert(
                 state,
                 project,
-                [change_set.changes for change_set in undone],
+                [
+                    [change for change in change_set.changes if _undoable(change, environment)]
+                    for change_set in undone
+                ],
                 revision=next_revision,
                 new_id=self._new_id,
                 limits=self.limits,
@@ -502,8 +512,7 @@ class Service:
             for change_set in page:
                 if change_set.revision <= to_revision:
                     return undone
-                kept = tuple(change for change in change_set.changes if change.kind != "key")
-                undone.append(replace(change_set, changes=kept))
+                undone.append(change_set)
                 if len(undone) > _REVERT_REACH:
                     raise LimitExceededError(
                         f"more than {_REVERT_REACH} change-sets lie after revision {to_revision}",
@@ -695,7 +704,7 @@ class Service:
         Raises:
             NotFoundError: The project has no such revision.
         """
-        found = self.store.change_set(revision)
+        found = self.store.change_set(revision) if revision <= MAX_REVISION else None
         if found is None or found.project not in (project, ""):
             raise NotFoundError(
                 f"the project {project!r} has no revision {revision}",
@@ -748,6 +757,13 @@ class Service:
         if principal.key is None:
             return True
         return in_force(self.head.state.keys.get(principal.key.selector), self.clock())
+
+
+def _undoable(change: Change, environment: str) -> bool:
+    if environment and change.environment != environment:
+        return False
+    made = change.kind in ("project", "environment") and change.before is None
+    return not made and change.kind != "key"
 
 
 def _state_of(contents: Contents) -> State:

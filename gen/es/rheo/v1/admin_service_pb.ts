@@ -172,7 +172,8 @@ export type RevertRequest = Message<"rheo.v1.RevertRequest"> & {
   project: string;
 
   /**
-   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   * The environment's slug: only what was changed in it is undone, and nothing project-wide. Empty means all
+   * that was changed.
    *
    * @generated from field: string environment = 2;
    */
@@ -194,7 +195,8 @@ export type RevertRequest = Message<"rheo.v1.RevertRequest"> & {
     case: "revision";
   } | {
     /**
-     * Everything after this revision: the environment gets the state that it had then. 0 is the empty store.
+     * Everything after this revision. Keys stay as they are, and projects and environments that were made since
+     * are not removed.
      *
      * @generated from field: uint64 to_revision = 4;
      */
