@@ -1,8 +1,8 @@
 """The applications that the tests serve. Run as a program, it is what ``rheostat serve`` runs.
 
 They are told by environment variables: ``RHEOSTAT_TEST_STORE`` (a URL), ``RHEOSTAT_TEST_HEARTBEAT`` (seconds) and
-``RHEOSTAT_TEST_OPEN`` (``0`` demands keys); with ``RHEOSTAT_TEST_FAULTY`` reading the history and watching raise
-what nobody expects.
+``RHEOSTAT_TEST_OPEN`` (``0`` demands keys). The history of the setting ``faulty``, and a watch that is filtered to it,
+raise what nobody expects.
 """
 
 from __future__ import annotations
@@ -19,15 +19,26 @@ service = Service(
     open_store(os.environ["RHEOSTAT_TEST_STORE"]),
     heartbeat=float(os.environ.get("RHEOSTAT_TEST_HEARTBEAT", "15")),
 )
+_UNEXPECTED = "cannot read /srv/secret/rheostat.db with the password hunter2"
 OPEN = os.environ.get("RHEOSTAT_TEST_OPEN", "1") == "1"
 
-if "RHEOSTAT_TEST_FAULTY" in os.environ:
+_history, _watch = service.store.history, service.watch
 
-    def _fail(*_: object, **__: object) -> Any:
-        raise RuntimeError("cannot read /srv/secret/rheostat.db with the password hunter2")
 
-    service.store.history = _fail  # type: ignore[method-assign]
-    service.watch = _fail  # type: ignore[method-assign]
+def _faulty_history(*, key: str | None = None, **others: Any) -> Any:
+    if key == "faulty":
+        raise RuntimeError(_UNEXPECTED)
+    return _history(key=key, **others)
+
+
+def _faulty_watch(options: Any) -> Any:
+    if "faulty" in options.filter.names:
+        raise RuntimeError(_UNEXPECTED)
+    return _watch(options)
+
+
+service.store.history = _faulty_history  # type: ignore[method-assign]
+service.watch = _faulty_watch  # type: ignore[method-assign]
 
 _wsgi = wsgi_app(service, open=OPEN)
 _asgi: Any = asgi_app(service, open=OPEN)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import ROOT, ClientProgram, ServerProgram
+from tests.e2e.process import HEARTBEAT, ROOT, ClientProgram, ServerProgram
 
 TYPESCRIPT = ROOT / "tests/e2e/typescript"
 
@@ -43,13 +43,13 @@ def typescript() -> None:
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ServerProgram]]:
-    """Servers that the session's tests share, by kind: those that neither end them nor mind other settings."""
+    """Servers that the session's tests share, by kind; they send a bookmark every `HEARTBEAT` seconds."""
     servers: dict[str, ServerProgram] = {}
 
     def get(kind: str) -> ServerProgram:
         if kind not in servers:
             store = tmp_path_factory.mktemp(kind) / "store.db"
-            servers[kind] = ServerProgram(kind, f"sqlite:{store}", heartbeat="0.5")
+            servers[kind] = ServerProgram(kind, f"sqlite:{store}", heartbeat=str(HEARTBEAT))
         return servers[kind]
 
     with contextlib.ExitStack() as stack:

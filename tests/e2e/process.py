@@ -20,9 +20,12 @@ from urllib.parse import urlsplit
 
 from rheo.v1.watch_pb2 import WatchResponse
 
-__all__ = ["PATIENCE", "ROOT", "ClientProgram", "Program", "ServerProgram", "wait_until"]
+__all__ = ["HEARTBEAT", "PATIENCE", "ROOT", "ClientProgram", "Program", "ServerProgram", "wait_until"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+
+HEARTBEAT: Final = 1.5
+"""Seconds between the bookmarks of the servers that tests share."""
 
 PATIENCE: Final = 20.0
 """Seconds after which a test gives up on what has to happen; only a failing test waits so long."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from connectrpc.code import Code
@@ -13,9 +14,11 @@ from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheo.v1.config_service_pb2 import PingRequest
 from rheo.v1.watch_pb2 import GO_AWAY_REASON_DRAIN, WatchRequest
 from rheostat.errors import UnavailableError
+from rheostat.service import Service
+from rheostat.store import open_store
 from rheostat.wire.error import from_connect
-from tests.e2e.process import ClientProgram, ServerProgram, wait_until
-from tests.e2e.writing import commit_by_another_process, make_setting, set_value
+from tests.e2e.process import HEARTBEAT, ClientProgram, ServerProgram, wait_until
+from tests.e2e.writing import commit_by, make_setting, set_value
 
 CLIENTS = ("sync", "async", "typescript")
 
@@ -49,9 +52,12 @@ def test_the_servers_stream_ends_within_a_second_of_the_client_on_asgi(
 
 
 @pytest.mark.parametrize("server_kind", ["gunicorn-gthread", "gunicorn-gevent", "waitress"])
-def test_the_servers_streams_end_with_the_next_bookmark_on_wsgi(start: Start, watch: Watch, server_kind: str):
-    heartbeat = 1.5
-    server = start(server_kind, heartbeat=str(heartbeat))
+def test_the_servers_streams_end_with_the_next_bookmark_on_wsgi(
+    shared_server: Callable[[str], ServerProgram], watch: Watch, server_kind: str
+):
+    server = shared_server(server_kind)
+    # Those of earlier tests.
+    wait_until(lambda: server.watchers == 0)
     clients = [watch(kind, server.url) for kind in CLIENTS]
     for client in clients:
         client.snapshot()
@@ -59,12 +65,22 @@ def test_the_servers_streams_end_with_the_next_bookmark_on_wsgi(start: Start, wa
     for client in clients:
         client.next("bookmark")
         leave(client)
-    wait_until(lambda: server.watchers == 0, patience=heartbeat + 0.7)
+    wait_until(lambda: server.watchers == 0, patience=HEARTBEAT + 0.7)
 
 
-def test_a_server_that_is_asked_to_end_drains_its_streams_first(start: Start, watch: Watch):
+@pytest.fixture
+def other_process() -> Iterator[Callable[[str], Service]]:
+    """Open the store of a server beside it."""
+    with contextlib.ExitStack() as stack:
+        yield lambda store: stack.enter_context(Service(open_store(store)))
+
+
+def test_a_server_that_is_asked_to_end_drains_its_streams_first(
+    start: Start, watch: Watch, other_process: Callable[[str], Service]
+):
     server = start("serve")
     make_setting(server.url)
+    other = other_process(server.store)
     clients = [watch(kind, server.url) for kind in CLIENTS]
     for client in clients:
         client.snapshot()
@@ -77,7 +93,12 @@ def test_a_server_that_is_asked_to_end_drains_its_streams_first(start: Start, wa
         assert go_away.spread.ToTimedelta().total_seconds() >= 5.0
         assert go_away.grace.ToTimedelta().total_seconds() == 3.0
 
-    # Until the streams have ended it goes on answering, but takes neither writes nor watches.
+    # Who has been asked to leave still misses nothing.
+    revision = commit_by(other, 5)
+    for client in clients:
+        assert client.next("delta").delta.position.revision == revision
+
+    # Until the streams have ended the server goes on answering, but takes neither writes nor watches.
     assert server.status("/healthz") == 200
     assert server.status("/readyz") == 503
     plain = ConfigServiceClientSync(server.url)
@@ -91,10 +112,7 @@ def test_a_server_that_is_asked_to_end_drains_its_streams_first(start: Start, wa
         assert error.reason == "DRAINING"
         assert error.retry_after
 
-    # Who has been asked to leave still misses nothing.
-    revision = commit_by_another_process(server.store, 5)
     for client in clients:
-        assert client.next("delta").delta.position.revision == revision
         assert client.line()[1] == "end"
     assert server.wait() == 0
     assert 2.9 < time.monotonic() - asked < 5.0

@@ -74,9 +74,9 @@ def test_gets_hello_the_snapshot_and_then_changes_in_under_100_ms(
 
 @pytest.mark.parametrize("server_kind", OTHER_SERVERS)
 def test_each_change_is_flushed_at_once_by(
-    start: Callable[..., ServerProgram], watch: Watch, server_kind: str
+    shared_server: Callable[[str], ServerProgram], watch: Watch, server_kind: str
 ):
-    server = start(server_kind)
+    server = shared_server(server_kind)
     make_setting(server.url)
     client = watch("sync", server.url)
     client.snapshot()

@@ -12,7 +12,7 @@ from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.store import open_store
 
-__all__ = ["SETTING", "commit_by_another_process", "make_setting", "put_setting", "set_value"]
+__all__ = ["SETTING", "commit_by", "commit_by_another_process", "make_setting", "put_setting", "set_value"]
 
 SETTING = "checkout.attempts"
 
@@ -39,7 +39,10 @@ def set_value(url: str, value: int, name: str = SETTING) -> int:
 def commit_by_another_process(store: str, value: int, name: str = SETTING) -> int:
     """Set the setting's value in the same file, but not through the server under test."""
     with Service(open_store(store)) as service:
-        outcome = service.commit(
-            Writer(OPEN), "default", "production", [model.SetValue(name, value, environment="production")]
-        )
-        return outcome.revision
+        return commit_by(service, value, name)
+
+
+def commit_by(service: Service, value: int, name: str = SETTING) -> int:
+    """Set the setting's value through a service that is open already."""
+    mutation = model.SetValue(name, value, environment="production")
+    return service.commit(Writer(OPEN), "default", "production", [mutation]).revision

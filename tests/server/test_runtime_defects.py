@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ from rheo.v1.config_service_connect import ConfigServiceClient, ConfigServiceCli
 from rheo.v1.config_service_pb2 import PingRequest
 from rheo.v1.setting_pb2 import Setting
 from rheo.v1.value_pb2 import Value
-from rheo.v1.watch_pb2 import WatchRequest, WatchResponse
+from rheo.v1.watch_pb2 import Filter, WatchRequest, WatchResponse
 from rheostat.errors import InvalidArgumentError, RevisionConflictError
 from rheostat.wire.error import INTERNAL_MESSAGE, from_connect
 from tests.e2e.process import PATIENCE, ROOT, ServerProgram
@@ -39,22 +38,14 @@ from tests.e2e.writing import SETTING, make_setting, put_setting, set_value
 from tests.server.exchange import enveloped, envelopes
 
 SERVERS = ("uvicorn", "gunicorn-gthread")
+FAULTY = b'{"setting": "faulty"}'
+"""Asks the tests' application for what fails in a way that nobody expects."""
+
 SECRETS = ("hunter2", "/srv", "RuntimeError", "Traceback")
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProgram]:
-    """A server whose history and watch fail in a way that nobody expects."""
-    store = tmp_path_factory.mktemp("store") / "store.db"
-    with ServerProgram(request.param, f"sqlite:{store}", faulty="1") as program:
-        make_setting(program.url)
-        yield program
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def healthy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProgram]:
     store = tmp_path_factory.mktemp("store") / "store.db"
@@ -97,7 +88,7 @@ def ask(
 
 
 def test_an_unexpected_error_is_internal_and_tells_nothing(server: ServerProgram):
-    answer = ask(server, "AdminService/ListRevisions", b"{}")
+    answer = ask(server, "AdminService/ListRevisions", FAULTY)
     assert answer.status == 500
     assert json.loads(answer.body)["code"] == "internal"
     assert json.loads(answer.body)["message"] == INTERNAL_MESSAGE
@@ -110,7 +101,9 @@ def test_an_unexpected_error_is_internal_and_tells_nothing(server: ServerProgram
 
 
 def test_an_unexpected_error_of_a_stream_is_internal_and_tells_nothing(server: ServerProgram):
-    stream = ConfigServiceClientSync(server.url).watch(WatchRequest(environment="production"))
+    stream = ConfigServiceClientSync(server.url).watch(
+        WatchRequest(environment="production", filter=Filter(names=["faulty"]))
+    )
     with pytest.raises(ConnectError) as caught:
         list(stream)
     assert caught.value.code is Code.INTERNAL
@@ -124,7 +117,7 @@ def test_an_unexpected_error_leaves_the_connection_usable(server: ServerProgram)
         connection.connect()
         connected = connection.sock
         for _ in range(20):
-            assert ask(server, "AdminService/ListRevisions", b"{}", connection).status == 500
+            assert ask(server, "AdminService/ListRevisions", FAULTY, connection).status == 500
             assert ask(server, "ConfigService/Ping", b"{}", connection).status == 200
             assert connection.sock is connected, "the server has closed the connection"
     finally:
@@ -136,26 +129,25 @@ def test_300_pooled_calls_succeed_between_unexpected_errors(server: ServerProgra
     succeeded = 0
     for _ in range(300):
         with pytest.raises(ConnectError) as caught:
-            admin.list_revisions(ListRevisionsRequest())
+            admin.list_revisions(ListRevisionsRequest(setting="faulty"))
         assert caught.value.code is Code.INTERNAL
         succeeded += config.ping(PingRequest()).revision > 0
     assert succeeded == 300
 
 
-def test_the_log_has_the_unexpected_error_under_the_requests_id(tmp_path: Path):
-    with ServerProgram("uvicorn", f"sqlite:{tmp_path / 'store.db'}", faulty="1") as server:
-        request_id = ask(server, "AdminService/ListRevisions", b"{}").headers["x-request-id"]
-        server.line_like(f"rheo.v1.AdminService/ListRevisions.*{request_id}")
-        server.line_like("RuntimeError: cannot read /srv/secret")
+def test_the_log_has_the_unexpected_error_under_the_requests_id(server: ServerProgram):
+    request_id = ask(server, "AdminService/ListRevisions", FAULTY).headers["x-request-id"]
+    server.line_like(f"rheo.v1.AdminService/ListRevisions.*{request_id}")
+    server.line_like("RuntimeError: cannot read /srv/secret")
 
 
 # 3. Clients gzip what they send: a server without gzip refuses them all.
 
 
-def test_a_default_clients_large_requests_are_taken(healthy: ServerProgram):
+def test_a_default_clients_large_requests_are_taken(server: ServerProgram):
     name = "shop.texts"
     text = "the same again and again " * 2_000
-    admin = AdminServiceClientSync(healthy.url)
+    admin = AdminServiceClientSync(server.url)
     setting = Setting(name=name, type="str", default=Value(string_value=text))
     admin.commit(
         CommitRequest(environment="production", mutations=[Mutation(put_setting=PutSetting(setting=setting))])
@@ -164,24 +156,24 @@ def test_a_default_clients_large_requests_are_taken(healthy: ServerProgram):
     assert stored.default.string_value == text
 
 
-def test_compressed_requests_are_taken_and_answers_compressed_on_demand(healthy: ServerProgram):
+def test_compressed_requests_are_taken_and_answers_compressed_on_demand(server: ServerProgram):
     body = gzip.compress(json.dumps({"environment": "production"}).encode())
-    answer = ask(healthy, "AdminService/ListSettings", body, content_encoding="gzip", accept_encoding="gzip")
+    answer = ask(server, "AdminService/ListSettings", body, content_encoding="gzip", accept_encoding="gzip")
     assert (answer.status, answer.headers["content-encoding"]) == (200, "gzip")
     assert SETTING in gzip.decompress(answer.body).decode()
 
 
-def test_an_unknown_compression_is_the_callers_fault(healthy: ServerProgram):
-    answer = ask(healthy, "ConfigService/Ping", b"\x0b\x02\x80{}\x03", content_encoding="br")
+def test_an_unknown_compression_is_the_callers_fault(server: ServerProgram):
+    answer = ask(server, "ConfigService/Ping", b"\x0b\x02\x80{}\x03", content_encoding="br")
     assert json.loads(answer.body)["code"] in ("invalid_argument", "unimplemented")
-    assert ask(healthy, "ConfigService/Ping", b"{}").status == 200
+    assert ask(server, "ConfigService/Ping", b"{}").status == 200
 
 
 @pytest.mark.parametrize("method", ["ConfigService/Ping", "AdminService/Commit"])
-def test_a_bomb_is_refused_before_it_is_unpacked(healthy: ServerProgram, method: str):
+def test_a_bomb_is_refused_before_it_is_unpacked(server: ServerProgram, method: str):
     bomb = gzip.compress(bytes(64 * 1024 * 1024), compresslevel=9)
     assert len(bomb) < 100_000
-    answer = ask(healthy, method, bomb, content_encoding="gzip")
+    answer = ask(server, method, bomb, content_encoding="gzip")
     assert answer.status == 429
     assert json.loads(answer.body)["code"] == "resource_exhausted"
     assert answer.seconds < 5.0
@@ -190,25 +182,25 @@ def test_a_bomb_is_refused_before_it_is_unpacked(healthy: ServerProgram, method:
 # 5. The WSGI side does not enforce deadlines.
 
 
-def test_a_read_waits_for_a_revision_no_longer_than_its_deadline(healthy: ServerProgram):
+def test_a_read_waits_for_a_revision_no_longer_than_its_deadline(server: ServerProgram):
     request = json.dumps({"environment": "production", "name": SETTING, "minRevision": 1_000_000}).encode()
     for method in ("AdminService/GetSetting", "ConfigService/Evaluate"):
-        answer = ask(healthy, method, request, connect_timeout_ms="300")
+        answer = ask(server, method, request, connect_timeout_ms="300")
         assert json.loads(answer.body)["code"] in ("unavailable", "deadline_exceeded")
         assert 0.25 < answer.seconds < 1.5
 
 
-def test_a_deadline_that_has_passed_does_nothing(healthy: ServerProgram):
-    before = ConfigServiceClientSync(healthy.url).ping(PingRequest()).revision
+def test_a_deadline_that_has_passed_does_nothing(server: ServerProgram):
+    before = ConfigServiceClientSync(server.url).ping(PingRequest()).revision
     body = json.dumps(
         {
             "environment": "production",
             "mutations": [{"setValue": {"name": SETTING, "value": {"intValue": "9"}}}],
         }
     ).encode()
-    answer = ask(healthy, "AdminService/Commit", body, connect_timeout_ms="0")
+    answer = ask(server, "AdminService/Commit", body, connect_timeout_ms="0")
     assert json.loads(answer.body)["code"] == "deadline_exceeded"
-    assert ConfigServiceClientSync(healthy.url).ping(PingRequest()).revision == before
+    assert ConfigServiceClientSync(server.url).ping(PingRequest()).revision == before
 
 
 def watched(answer: Answer) -> tuple[list[WatchResponse], dict[str, Any]]:
@@ -223,10 +215,10 @@ def watched(answer: Answer) -> tuple[list[WatchResponse], dict[str, Any]]:
     return events, ends[0]
 
 
-def test_a_watch_ends_with_its_deadline(healthy: ServerProgram):
+def test_a_watch_ends_with_its_deadline(server: ServerProgram):
     body = enveloped(WatchRequest(environment="production").SerializeToString())
     answer = ask(
-        healthy,
+        server,
         "ConfigService/Watch",
         body,
         content_type="application/connect+proto",
@@ -238,13 +230,13 @@ def test_a_watch_ends_with_its_deadline(healthy: ServerProgram):
     assert end["error"]["code"] == "deadline_exceeded"
     assert 0.4 < answer.seconds < 1.5
     # Its thread is free again, and its place too.
-    assert healthy.watchers == 0
+    assert server.watchers == 0
 
 
-def test_a_watch_waits_for_a_revision_no_longer_than_its_deadline(healthy: ServerProgram):
+def test_a_watch_waits_for_a_revision_no_longer_than_its_deadline(server: ServerProgram):
     body = enveloped(WatchRequest(environment="production", min_revision=1_000_000).SerializeToString())
     answer = ask(
-        healthy,
+        server,
         "ConfigService/Watch",
         body,
         content_type="application/connect+proto",
@@ -259,8 +251,8 @@ def test_a_watch_waits_for_a_revision_no_longer_than_its_deadline(healthy: Serve
 # 6. The runtime packs only its own library's messages as details.
 
 
-def test_a_client_reads_the_details_of_an_error(healthy: ServerProgram):
-    admin = AdminServiceClientSync(healthy.url)
+def test_a_client_reads_the_details_of_an_error(server: ServerProgram):
+    admin = AdminServiceClientSync(server.url)
     bad = Mutation(set_value=SetValue(name="not a name", value=Value(int_value=1)))
     with pytest.raises(ConnectError) as caught:
         admin.commit(CommitRequest(environment="production", mutations=[put_setting("fine"), bad]))
@@ -278,12 +270,12 @@ def test_a_client_reads_the_details_of_an_error(healthy: ServerProgram):
     assert [violation.field for violation in error.violations] == ["mutations[1].set_value.name"]
 
 
-def test_a_client_reads_details_of_the_contract_too(healthy: ServerProgram):
-    set_value(healthy.url, 1)
-    revision = set_value(healthy.url, 2)
+def test_a_client_reads_details_of_the_contract_too(server: ServerProgram):
+    set_value(server.url, 1)
+    revision = set_value(server.url, 2)
     mutation = Mutation(set_value=SetValue(name=SETTING, value=Value(int_value=3)))
     with pytest.raises(ConnectError) as caught:
-        AdminServiceClientSync(healthy.url).commit(
+        AdminServiceClientSync(server.url).commit(
             CommitRequest(environment="production", mutations=[mutation], expected_revision=revision - 1)
         )
     error = from_connect(caught.value)
@@ -291,9 +283,9 @@ def test_a_client_reads_details_of_the_contract_too(healthy: ServerProgram):
     assert [(item.key, item.revision) for item in error.conflicts] == [(SETTING, revision)]
 
 
-def test_an_asynchronous_client_reads_them_as_well(healthy: ServerProgram):
+def test_an_asynchronous_client_reads_them_as_well(server: ServerProgram):
     async def watch() -> None:
-        async for _ in ConfigServiceClient(healthy.url).watch(WatchRequest(environment="nowhere")):
+        async for _ in ConfigServiceClient(server.url).watch(WatchRequest(environment="nowhere")):
             pass
 
     with pytest.raises(ConnectError) as caught:
