@@ -68,6 +68,9 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
 }
 """What each method needs. A method that is not here is refused."""
 
+_TOLD_VIOLATIONS: Final = 100
+"""A short request can break a rule in each of thousands of elements; the answer shall stay short as well."""
+
 # The runtime's own refusals quote its internals; callers get these instead.
 _RUNTIME_MESSAGES: Final = {
     Code.INVALID_ARGUMENT: "the request cannot be read: it is not a message of this method in the content type "
@@ -181,7 +184,7 @@ def check_request(service: Service, request: Message, method: str) -> None:
     """Check a request against the rules of the contract and the size limit of its method.
 
     Raises:
-        InvalidArgumentError: It breaks a rule; all broken ones are listed.
+        InvalidArgumentError: It breaks a rule; all broken ones are listed, up to `_TOLD_VIOLATIONS`.
         LimitExceededError: It is too large.
     """
     if method != COMMIT:
@@ -197,5 +200,7 @@ def check_request(service: Service, request: Message, method: str) -> None:
         place = f"{first.field}: " if first.field else ""
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InvalidArgumentError(
-            f"{place}{first.description}{more}", violations=found, reason="INVALID_FIELD"
+            f"{place}{first.description}{more}",
+            violations=found[:_TOLD_VIOLATIONS],
+            reason="INVALID_FIELD",
         )

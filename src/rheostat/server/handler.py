@@ -363,7 +363,7 @@ class Handlers:
             declare=request.declare if request.HasField("declare") else True,
             subjects=request.subjects,
             description=request.description,
-            expires_at=_instant(request.expires_at) if request.HasField("expires_at") else None,
+            expires_at=_instant(request.expires_at, "expires_at") if request.HasField("expires_at") else None,
         )
         return admin.CreateKeyResponse(
             key=key_to_proto(key),
@@ -693,8 +693,12 @@ def _not_served(call: Call) -> FailedPreconditionError:
     )
 
 
-def _instant(message: Timestamp) -> datetime.datetime:
-    return message.ToDatetime(tzinfo=datetime.UTC)
+def _instant(message: Timestamp, field: str) -> datetime.datetime:
+    try:
+        return message.ToDatetime(tzinfo=datetime.UTC)
+    except (OverflowError, ValueError):
+        text = "is not an instant from the year 1 to the year 9999"
+        raise InvalidArgumentError(f"{field}: {text}", violations=[FieldViolation(field, text)]) from None
 
 
 def _page(items: Mapping[str, T], request: Any) -> tuple[list[T], str]:

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import protovalidate
+from google.protobuf.message import EncodeError
 from protobuf import Registry
 from protobuf.wkt import FileDescriptorSet
 
@@ -41,10 +42,11 @@ def violations(message: Message) -> list[FieldViolation]:
     try:
         # Only the other runtime's descriptors have the annotations, so that the bytes are parsed again.
         annotated = described.type.from_binary(message.SerializeToString())
-    except RecursionError:
-        # A message from JSON can nest deeper than one from bytes.
+        found = validator.collect_violations(annotated)
+    except (EncodeError, RecursionError, ValueError):
+        # A message from JSON can nest deeper than one from bytes; each of the three libraries has its own limit.
         return [FieldViolation("", "the message nests too deeply")]
-    return [_violation(found.proto) for found in validator.collect_violations(annotated)]
+    return [_violation(violation.proto) for violation in found]
 
 
 @functools.cache
