@@ -3,7 +3,8 @@
 The blocks of a page run in order, in a directory of the page's own, against a real server on the example project:
 
 - ``python`` in the interpreter, ``sh`` in bash (exported variables last for the page), ``ts`` in node;
-- ``text`` right after one of them is its output: these lines, in this order, perhaps among others; ``…`` is anything;
+- ``text`` right after one of them is its output: these lines, in this order, perhaps among others and with other spaces;
+  ``…`` is anything;
 - other languages are only shown.
 
 A comment right before a block changes that:
@@ -102,8 +103,9 @@ def matches(expected: str, printed: str) -> bool:
 
 
 def _line_matches(wanted: str, line: str) -> bool:
-    pattern = ".*".join(re.escape(part) for part in wanted.strip().split("…"))
-    return re.fullmatch(pattern, line.strip()) is not None
+    wanted, line = " ".join(wanted.split()), " ".join(line.split())
+    pattern = ".*".join(re.escape(part) for part in wanted.split("…"))
+    return re.fullmatch(pattern, line) is not None
 
 
 class Page:
