@@ -26,6 +26,7 @@ from rheo.v1 import event_service_pb2 as event
 from rheo.v1 import watch_pb2
 from rheostat._version import __version__
 from rheostat.errors import (
+    DeadlineExceededError,
     FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
@@ -97,6 +98,9 @@ class Handlers:
 
     def handle(self, name: str, request: Any, call: Call) -> Any:
         """Check *request* and answer it. Raises only errors of `rheostat.errors`, or unexpected ones."""
+        if call.deadline is not None and self.service.monotonic() >= call.deadline:
+            # Nobody waits for the answer, and a write that the caller takes for refused must not happen.
+            raise DeadlineExceededError("the deadline has passed")
         check_request(self.service, request, call.method)
         return getattr(self, name)(request, call)
 

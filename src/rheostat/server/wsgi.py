@@ -172,9 +172,6 @@ class _Adapter:
     def _unary(self, name: str) -> Callable[[Any, RequestContext[Any, Any]], Any]:
         def handle(request: Any, ctx: RequestContext[Any, Any], /) -> Any:
             call = self._entrance.call(ctx)
-            left = ctx.timeout_ms
-            if left is not None and left <= 0:
-                raise ConnectError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
             try:
                 return self._handlers.handle(name, request, call)
             except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
