@@ -145,7 +145,9 @@ class Page:
         return self._ports.setdefault(written, str(free_port()))
 
     def _on_free_ports(self, text: str) -> str:
-        text = re.sub(r"^rheostat serve\b(?!.*--port)", "rheostat serve --port 7420", text, flags=re.MULTILINE)
+        text = re.sub(
+            r"^rheostat serve\b(?!.*--port)", "rheostat serve --port 7420", text, flags=re.MULTILINE
+        )
         return _PORT.sub(lambda match: self._port(match[0]), text)
 
     def run(self, block: Block) -> None:
