@@ -125,11 +125,11 @@ class Fuzzer:
 
     def message(self, descriptor: Descriptor) -> Message:
         """Return a message, more or less like one that the server would take."""
-        self._wildness = self._random.choice([0.0, 0.01, 0.05, 0.3])
+        self._wildness = self._random.choice([0.0, 0.02, 0.1, 0.4])
         samples = self._samples.get(descriptor.full_name)
         if samples and self._random.random() < 0.7:
             message = copy.deepcopy(self._random.choice(samples))
-            for _ in range(self._random.choice([0, 1, 1, 2, 5])):
+            for _ in range(self._random.choice([0, 1, 1, 2, 3])):
                 self._mutate(message)
             return message
         message = GetMessageClass(descriptor)()
@@ -244,13 +244,15 @@ class Fuzzer:
                     else [content]
                 )
             ]
-            if not parts or self._random.random() < 0.3:
+            if not parts or self._random.random() < 0.15:
                 break
             message = self._random.choice(parts)
         if not message.DESCRIPTOR.fields:
             return
-        field = self._random.choice(message.DESCRIPTOR.fields)
-        if self._random.random() < 0.3:
+        fields = list(message.DESCRIPTOR.fields)
+        scalars = [field for field in fields if field.message_type is None]
+        field = self._random.choice(scalars if scalars and self._random.random() < 0.6 else fields)
+        if self._random.random() < 0.2:
             message.ClearField(field.name)
         else:
             self._set(message, field, 4)
@@ -301,14 +303,14 @@ class Fuzzer:
         kind = self._random.random()
         try:
             if codec == "json":
-                body = self._json_text(message, spoil=kind > 0.55)
+                body = self._json_text(message, spoil=kind > 0.75)
             else:
                 body = message.SerializeToString()
-                if kind > 0.55:
+                if kind > 0.75:
                     body = self._spoiled(body)
         except Exception:  # noqa: BLE001 - too deep, or without a form in JSON: send what nobody expects
             body = self._deep(codec)
-        if kind > 0.95:
+        if kind > 0.97:
             body = self._deep(codec)
         return self._transported(method, codec, body, odd=self._random.random() < 0.1)
 

@@ -431,10 +431,10 @@ def shop() -> Book:
 
 
 ERRORS: list[tuple[Mutation, type[RheostatError], str, str]] = [
-    (PutProject("other"), InvalidArgumentError, "INVALID_ARGUMENT", "put_project.slug"),
-    (PutEnvironment("Prod!"), InvalidArgumentError, "INVALID_SLUG", "put_environment.slug"),
-    (PutEnvironment("-a"), InvalidArgumentError, "INVALID_SLUG", "put_environment.slug"),
-    (PutEnvironment("a" * 64), InvalidArgumentError, "INVALID_SLUG", "put_environment.slug"),
+    (PutProject("other"), InvalidArgumentError, "INVALID_ARGUMENT", "put_project.project.name"),
+    (PutEnvironment("Prod!"), InvalidArgumentError, "INVALID_SLUG", "put_environment.environment.name"),
+    (PutEnvironment("-a"), InvalidArgumentError, "INVALID_SLUG", "put_environment.environment.name"),
+    (PutEnvironment("a" * 64), InvalidArgumentError, "INVALID_SLUG", "put_environment.environment.name"),
     (SetFeatures(("a", "b", "a")), InvalidSettingError, "INVALID_SETTING", "set_features.features"),
     (SetFeatures(("a", "no space")), InvalidSettingError, "INVALID_SETTING", "set_features.features[1]"),
     (SetFeatures(("a" * 65,)), InvalidSettingError, "INVALID_SETTING", "set_features.features[0]"),

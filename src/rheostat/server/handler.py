@@ -45,7 +45,7 @@ from rheostat.model.watch import Delta, SnapshotEvent, WatchEvent
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.service import Service, Writer
-from rheostat.service.access import Permission, Principal, resolve, resolve_project
+from rheostat.service.access import DEFAULT_PROJECT, Permission, Principal, resolve, resolve_project
 from rheostat.service.plan import Plan
 from rheostat.service.publish import Head
 from rheostat.service.service import MAX_REVISION, Outcome
@@ -270,11 +270,15 @@ class Handlers:
 
     def commit(self, request: admin.CommitRequest, call: Call) -> admin.CommitResponse:
         """Commit a change-set."""
-        mutations = mutations_from_request(request.mutations)
+        own = call.principal.key.project if call.principal.key is not None else ""
+        mutations = mutations_from_request(
+            request.mutations, project=request.project or own or DEFAULT_PROJECT
+        )
         head = self.service.head
         creates = [mutation for mutation in mutations if isinstance(mutation, PutProject)]
         named = request.project or (creates[0].slug if creates else "")
-        if creates and named not in head.state.projects:
+        # To a key that does not see it, a project that exists and one that does not are the same.
+        if creates and named not in head.state.projects and call.principal.sees(named):
             self._require_store_wide(call)
             project = named
         else:

@@ -16,7 +16,15 @@ from rheostat.errors import (
 from rheostat.model.key import Key, KeyKind, Role, key_selector, verify_secret
 from rheostat.model.state import ProjectState, State
 
-__all__ = ["OPEN", "Permission", "Principal", "authenticate", "resolve", "resolve_project"]
+__all__ = [
+    "DEFAULT_PROJECT",
+    "OPEN",
+    "Permission",
+    "Principal",
+    "authenticate",
+    "resolve",
+    "resolve_project",
+]
 
 DEFAULT_PROJECT: Final = "default"
 

@@ -482,9 +482,9 @@ class _Draft:
         if mutation.slug != self.project:
             raise InvalidArgumentError(
                 f"a change-set is about one project: {self.project!r}, not {mutation.slug!r}",
-                violations=[FieldViolation("put_project.slug", f"is not {self.project!r}")],
+                violations=[FieldViolation("put_project.project.name", f"is not {self.project!r}")],
             )
-        _check_slug(mutation.slug, "put_project.slug")
+        _check_slug(mutation.slug, "put_project.project.name")
         address = ("", "project", self.project)
         old = cast("Project | None", self.item(address)) or Project(self.project)
         self.put(
@@ -498,7 +498,7 @@ class _Draft:
 
     def _put_environment(self, mutation: PutEnvironment) -> None:
         self.its_project()
-        _check_slug(mutation.slug, "put_environment.slug")
+        _check_slug(mutation.slug, "put_environment.environment.name")
         address = ("", "environment", mutation.slug)
         old = cast("Environment | None", self.item(address)) or Environment(mutation.slug)
         self.put(
