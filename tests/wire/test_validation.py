@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -189,3 +191,32 @@ def test_is_safe_from_many_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(_fields, [good, bad] * 400))
     assert found == [[], ["project"]] * 400
+
+
+_FIRST_CALLS = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from rheo.v1 import admin_service_pb2, config_service_pb2
+from rheostat.wire.validation import violations
+types = [
+    made
+    for module in (admin_service_pb2, config_service_pb2)
+    for name, made in vars(module).items()
+    if name.endswith("Request")
+]
+assert len(types) > 20
+sys.setswitchinterval(1e-6)
+start = threading.Barrier(32)
+def check(_):
+    start.wait()
+    for made in types:
+        violations(made())
+with ThreadPoolExecutor(32) as pool:
+    list(pool.map(check, range(32)))
+"""
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_the_first_calls_of_a_process_may_come_all_at_once(attempt: int) -> None:
+    # As after a restart, when all clients come back. What it guards against broke half of the attempts.
+    subprocess.run([sys.executable, "-c", _FIRST_CALLS], check=True, timeout=60)

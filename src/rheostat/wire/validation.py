@@ -7,6 +7,7 @@ Generated clients carry no annotations, so that they need no validator. The serv
 from __future__ import annotations
 
 import functools
+import threading
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = ["violations"]
+
+_loading = threading.Lock()
 
 
 def violations(message: Message) -> list[FieldViolation]:
@@ -49,10 +52,18 @@ def violations(message: Message) -> list[FieldViolation]:
     return [_violation(violation.proto) for violation in found]
 
 
-@functools.cache
 def _rules() -> tuple[Registry, protovalidate.Validator]:
+    with _loading:
+        return _load()
+
+
+@functools.cache
+def _load() -> tuple[Registry, protovalidate.Validator]:
     content = resources.files("rheo.v1").joinpath("rules.binpb").read_bytes()
     registry = FileDescriptorSet.from_binary(content).to_registry()
+    for described in registry:
+        # The first access makes the class, and shows it to other threads before it can parse anything.
+        getattr(described, "type", None)
     return registry, protovalidate.Validator(registry)
 
 
