@@ -7,6 +7,7 @@ gets the bytes that the codec returned.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ from typing import Any, Final
 from connectrpc.codec import Codec
 from connectrpc.compat import google_protobuf_binary_codec, google_protobuf_json_codec
 from connectrpc.compression.gzip import GzipCompression
+from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
 
+from rheostat.errors import FieldViolation, InvalidArgumentError
 from rheostat.wire.error import to_connect
 
 __all__ = ["Shared", "codecs", "compressions"]
@@ -67,6 +70,53 @@ class _SharingCodec(Codec[Any, Any]):
         return self._inner.decode(data, message_class)
 
 
+class _JsonCodec(_SharingCodec):
+    """Tells what is wrong with a request in JSON, as people write those by hand."""
+
+    def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
+        if not data.lstrip().startswith(b"{"):
+            raise to_connect(_malformed("", "is not an object in JSON"))
+        try:
+            return super().decode(data, message_class)
+        except ParseError as exc:
+            raise to_connect(_explained(str(exc))) from None
+
+
+_UNKNOWN_FIELD: Final = re.compile(r'has no field named "([^"]*)" at "\w+\.?([^"]*)"')
+_SEVERAL_KINDS: Final = re.compile(r'multiple "(\w+)" oneof fields at "\w+\.?([^"]*)"')
+_DUPLICATE: Final = re.compile(r"duplicate key (.*?)\.*$", re.DOTALL)
+_PLACE: Final = re.compile(r" at \w+Request\.(\S+?)\.*$")
+_PARENTS: Final = re.compile(r"Failed to parse (\w+) field: ")
+_NOT_JSON: Final = re.compile(r"Failed to load JSON: .*?(?:: line (\d+) column (\d+) .*)?$", re.DOTALL)
+
+
+def _explained(text: str) -> InvalidArgumentError:
+    """Return what the library says of a request, without its words for its own types."""
+    if found := _UNKNOWN_FIELD.search(text):
+        name, place = found.groups()
+        return _malformed(f"{place}.{name}" if place else name, "is no field of the request")
+    if found := _SEVERAL_KINDS.search(text):
+        return _malformed(found[2], f"has several fields of the oneof {found[1]}")
+    if found := _DUPLICATE.search(text):
+        return _malformed(found[1], "stands twice in one object")
+    if found := _PLACE.search(text):
+        return _malformed(found[1], "cannot be read as what the field holds")
+    if parents := _PARENTS.findall(text):
+        return _malformed(".".join(parents), "cannot be read as what the field holds")
+    if (found := _NOT_JSON.match(text)) and found[1]:
+        return _malformed("", f"is not JSON: see line {found[1]}, column {found[2]}")
+    return _malformed("", "is not JSON, or not of the method's form")
+
+
+def _malformed(field: str, why: str) -> InvalidArgumentError:
+    field = field if len(field) <= 200 else f"{field[:200]}…"
+    return InvalidArgumentError(
+        f"{field}: {why}" if field else f"the request {why}",
+        violations=[FieldViolation(field, why)],
+        reason="MALFORMED_REQUEST",
+    )
+
+
 class _RememberingGzip(GzipCompression):
     """Gzip that compresses the same bytes object once, however many streams send it."""
 
@@ -96,7 +146,7 @@ def codecs() -> Sequence[Codec[Any, Any]]:
     return (
         _SharingCodec(google_protobuf_binary_codec()),
         # Unknown JSON fields are a mistake of the caller, and silence would hide it.
-        _SharingCodec(google_protobuf_json_codec(ignore_unknown_fields=False)),
+        _JsonCodec(google_protobuf_json_codec(ignore_unknown_fields=False)),
     )
 
 

@@ -30,6 +30,7 @@ from rheostat.errors import (
     FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
+    LimitExceededError,
     NotFoundError,
     PermissionDeniedError,
     SettingNotFoundError,
@@ -41,7 +42,7 @@ from rheostat.model.key import Key, KeyKind
 from rheostat.model.position import Filter, parse_token
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState
-from rheostat.model.watch import Delta, SnapshotEvent, WatchEvent
+from rheostat.model.watch import Delta, Entry, SnapshotEvent, WatchEvent
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.service import Service, Writer
@@ -70,7 +71,9 @@ T = TypeVar("T")
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
-SNAPSHOT_PAGE_SIZE: Final = 1_000
+SNAPSHOT_PAGE_BYTES: Final = 256 * 1024
+"""A page of a snapshot ends before the item that would make it larger, unless that is its only one."""
+
 _KEPT_SNAPSHOTS: Final = 16
 """Snapshots kept for callers who are between two pages of one."""
 
@@ -110,6 +113,12 @@ class Handlers:
         """Return the session that a Watch request asks for."""
         check_request(self.service, request, call.method)
         service = self.service
+        if service.node in request.via:
+            raise FailedPreconditionError(
+                f"the stream has passed through {service.node!r} already: relays watch each other in a circle",
+                reason="WATCH_LOOP",
+                metadata={"node": service.node},
+            )
         # A project or environment that another process has just made is found by the wait for min_revision.
         head = self._wait_for(request.min_revision, call) if request.min_revision else service.head
         project, environment = self._resolve(head, call, request.project, request.environment)
@@ -178,12 +187,12 @@ class Handlers:
                     up_to_date=True,
                 )
             event_ = scope.snapshot(position)
-        size = request.page_size or SNAPSHOT_PAGE_SIZE
-        end = start + size
+        items = _page_of_items(event_.entries[start : start + (request.page_size or PAGE_SIZE)])
+        end = start + len(items)
         token = event_.position.token(key)
         response = config.GetSnapshotResponse(
             position=position_to_proto(event_.position, key),
-            items=[item_to_proto(entry) for entry in event_.entries[start:end]],
+            items=items,
             item_count=len(event_.entries),
             digest=event_.digest,
         )
@@ -230,12 +239,19 @@ class Handlers:
         context = self._context(request, call)
         snapshot = self.service.view(project, environment, head).snapshot
         names = list(request.names) or sorted(snapshot.settings)
-        return config.EvaluateAllResponse(
-            evaluations=[
-                self._evaluation(snapshot, head, name, context, request.explain, call) for name in names
-            ],
-            revision=head.revision,
-        )
+        response = config.EvaluateAllResponse(revision=head.revision)
+        size, limit = 0, self.service.limits.max_snapshot_bytes
+        for name in names:
+            evaluation = self._evaluation(snapshot, head, name, context, request.explain, call)
+            # One large setting can be named ten thousand times.
+            size += evaluation.ByteSize()
+            if size > limit:
+                raise LimitExceededError(
+                    f"the values together take more than {limit} bytes (max_snapshot_bytes); name fewer settings",
+                    limit="max_snapshot_bytes",
+                )
+            response.evaluations.append(evaluation)
+        return response
 
     def _evaluation(
         self, snapshot: Snapshot, head: Head, name: str, context: Context, explained: bool, call: Call
@@ -642,10 +658,21 @@ _NEVER_BLOCK: Final = frozenset(
     for name in (
         "ConfigService/GetSnapshot",
         "ConfigService/Evaluate",
-        "ConfigService/EvaluateAll",
         "ConfigService/Ping",
     )
 )
+
+
+def _page_of_items(entries: Sequence[Entry]) -> list[watch_pb2.Item]:
+    items: list[watch_pb2.Item] = []
+    size = 0
+    for entry in entries:
+        item = item_to_proto(entry)
+        size += item.ByteSize()
+        if items and size > SNAPSHOT_PAGE_BYTES:
+            break
+        items.append(item)
+    return items
 
 
 def _filter(request: Any) -> Filter:
