@@ -1290,19 +1290,6 @@ def test_a_revert_never_leaves_two_settings_of_one_name_or_identity() -> None:
     book.revert(gone)
 
 
-def test_a_revert_never_takes_an_environment_away_from_under_its_settings() -> None:
-    book = Book()
-    made = book.do(PutEnvironment("staging"))
-    filled = book.do(put("a", environment="staging"))
-    with pytest.raises(FailedPreconditionError) as caught:
-        book.revert(made)
-    assert caught.value.reason == "IN_USE"
-    assert "field" not in caught.value.metadata, "there is no mutation to name"
-    book.revert(filled)
-    book.revert(made)
-    assert set(book.state.projects["shop"].environments) == {"production"}
-
-
 def test_a_revert_that_would_break_a_reference_is_refused() -> None:
     book = Book()
     made = book.do(put("a"))

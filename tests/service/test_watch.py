@@ -23,7 +23,6 @@ from rheostat.service.access import OPEN, Principal
 from rheostat.wire.event import CHUNK_BYTES, LARGE_DELTA_BYTES
 from tests.service.book import equals, in_segment, on, put, put_rule, put_segment, rule
 from tests.service.node import NOBODY, PROJECT, Node, Watch, World
-from tests.service.replica import Replica
 
 
 @pytest.fixture
@@ -475,34 +474,6 @@ def test_an_environment_that_another_node_has_just_made_is_found(world: World, n
     node.watch(environment="new").opened()
 
 
-def test_a_stream_of_an_environment_whose_making_was_reverted_ends_and_its_tokens_do_not_revive(
-    world: World, node: Node
-) -> None:
-    made = node.commit(put_segment("s", equals("x", 1)))
-    node.add_environment("short")
-    created = node.revision
-    node.commit(put("x"), environment="short")
-    watch = node.watch(environment="short").opened()
-    node.service.revert(NOBODY, PROJECT, to_revision=made.revision)
-    with pytest.raises(PermissionDeniedError):
-        watch.step()
-    with pytest.raises(PermissionDeniedError):
-        node.watch(environment="short").step()
-    assert created < node.revision
-    node.add_environment("short")
-    # Known to this node as new; another one reads both of its lives from the history.
-    again = node.watch(Replica(), resume=watch.replica.token, environment="short").opened()
-    assert (again.mode, again.reason) == ("SNAPSHOT", "COMPACTED")
-    again.check()
-    other = world.node().watch(watch.replica, environment="short").opened()
-    assert other.mode == "DELTA"
-    other.check()
-    for mutation in (put("y"), SetValue("y", 1)):
-        node.commit(mutation, environment="short")
-        again.step()
-        again.check()
-
-
 # Losing history.
 
 
@@ -547,6 +518,23 @@ def test_an_older_file_with_a_lower_generation_gets_a_generation_above_all_that_
     watch.step()
     assert watch.replica.at[0] == 8
     watch.check()
+
+
+def test_a_stream_of_an_environment_that_was_lost_ends(world: World, node: Node) -> None:
+    backup = world.store.backup()
+    node.add_environment("short")
+    watch = node.watch(environment="short").opened()
+    world.store.restore(backup)
+    node.service.catch_up()
+    with pytest.raises(PermissionDeniedError):
+        watch.step()
+    with pytest.raises(PermissionDeniedError):
+        node.watch(watch.replica, environment="short").step()
+    node.add_environment("short")
+    node.commit(put("x"), environment="short")
+    again = node.watch(watch.replica, environment="short").opened()
+    assert (again.mode, again.reason) == ("SNAPSHOT", "GENERATION")
+    again.check()
 
 
 # Compaction.

@@ -103,9 +103,7 @@ def _applied(state: ProjectState | None, changes: Iterable[Change]) -> ProjectSt
                 _put(segments, change.key, _typed(change, Segment))
             case "setting":
                 if change.environment not in settings:
-                    # A revert may remove the environment in the same change-set, and before its settings.
-                    entry = environments.get(change.environment)
-                    settings[change.environment] = {} if entry is None else dict(entry.settings)
+                    settings[change.environment] = dict(environments[change.environment].settings)
                 _put(settings[change.environment], change.key, _typed(change, Setting))
             case kind:
                 raise StoreError(f"the history holds a change of the unknown kind {kind!r}")

@@ -194,7 +194,8 @@ def plan_revert(
     Args:
         state: What there is.
         project: The slug of the project.
-        undone: The changes of each change-set to undo, newest change-set first.
+        undone: The changes of each change-set to undo, newest change-set first; none that made a project or an
+            environment, because those are never removed.
         revision: What the changed items will carry.
         new_id: As in `plan`.
         limits: As in `plan`.
@@ -940,24 +941,6 @@ class _Draft:
                         ),
                     )
 
-    def _check_removals(self, changes: Sequence[Change]) -> None:
-        """Refuse to leave settings without an environment, or anything without a project: a revert might."""
-        for change in changes:
-            if change.after is not None:
-                continue
-            match change.kind:
-                case "environment" if self.settings(change.key):
-                    left = f"the setting {min(self.settings(change.key))!r}"
-                case "project" if self.environments():
-                    left = f"the environment {min(self.environments())!r}"
-                case "project" if self.segments():
-                    left = f"the segment {min(self.segments())!r}"
-                case _:
-                    continue
-            raise FailedPreconditionError(
-                f"the {change.kind} {change.key!r} cannot be removed: it has {left}", reason="IN_USE"
-            )
-
     def _check_unique(self, environment: str, changes: Sequence[Change]) -> None:
         """Refuse two settings of one name, alias or identity: a revert might bring back one that was replaced."""
         before = [change.before for change in changes if isinstance(change.before, Setting)]
@@ -990,7 +973,6 @@ class _Draft:
         features_changed = any(
             c.kind == "project" and _features(c.before) != _features(c.after) for c in changes
         )
-        self._check_removals(changes)
         for name in changed_segments & segments.keys():
             self._check_item_size("segment", name, segments[name])
         self._check_segment_references(segments, changed_segments)

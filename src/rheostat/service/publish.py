@@ -114,7 +114,7 @@ class View:
 
     @property
     def floor(self) -> int:
-        """Positions below it need a snapshot; that of a new environment is the revision that made it."""
+        """Positions below it need a snapshot."""
         return self._log.floor
 
     @property
@@ -393,12 +393,9 @@ def next_head(head: Head, change_set: ChangeSet, *, rule_number: int | None = No
             and change.after is not None
             and (change.project, change.key) not in views
         ):
-            # Its own floor: an environment of the same name may have been there, and been removed.
             views[change.project, change.key] = _fresh_view(
-                state, change.project, change.key, {}, _Log(change_set.revision, change_set.revision)
+                state, change.project, change.key, {}, _Log(head.floor, change_set.revision)
             )
-        if change.kind == "environment" and change.after is None:
-            views.pop((change.project, change.key), None)
         for slug in _environments(change.kind, change.environment, slugs):
             touched.setdefault((change.project, slug), []).append(change)
     for address, changes in touched.items():
