@@ -26,7 +26,7 @@ types:
 
 # The whole test suite; arguments go to pytest, such as: just test tests/store -k gapless
 test *arguments:
-    {{ run }} pytest {{ arguments }}
+    {{ run }} pytest -n 2 --dist loadfile {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
 bench: bench-store bench-delivery
