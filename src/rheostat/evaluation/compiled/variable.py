@@ -1,0 +1,145 @@
+"""Variables of generated code: what conditions read, each fetched at most once on every way through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rheostat.evaluation.bucket import bucket
+from rheostat.model.condition import BUCKETS, BucketAlgorithm
+
+from rheostat.evaluation.compiled.operand import hash_bound
+
+if TYPE_CHECKING:
+    from rheostat.evaluation.compiled.logic import Node
+
+__all__ = ["AttributeVariable", "SettingVariable", "SharedVariable", "UnitVariable", "Variable"]
+
+Bind: TypeAlias = Callable[[object], str]
+"""Takes a constant and returns the name that it is bound to. Nothing else of a rule gets into the source."""
+
+
+class Variable:
+    """Something that is computed into a local variable. Compared by identity; a graph has one for each key."""
+
+    __slots__ = ("needs",)
+
+    def __init__(self, *needs: Variable) -> None:
+        """Make a variable that is computed from *needs*."""
+        self.needs = needs
+
+    def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Return the statements that compute it into *name*, given the *names* of what it needs."""
+        raise NotImplementedError
+
+
+class AttributeVariable(Variable):
+    """The term of an attribute of the context."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        """Read *path*."""
+        super().__init__()
+        self.path = path
+
+    def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Look the flat key up, then walk; whatever is no plain string goes through a function."""
+        path = bind(self.path)
+        found = [f"{name} = c.get({path}, NOT_FOUND)"]
+        first, *rest = self.path.split(".")
+        if len(rest) == 1:
+            last = bind(rest[0])
+            found += [
+                f"if {name} is NOT_FOUND:",
+                f"    {name} = c.get({bind(first)})",
+                f"    {name} = {name}.get({last}, NOT_FOUND) if type({name}) is dict else walk({name}, ({last},))",
+            ]
+        elif rest:
+            found += [f"if {name} is NOT_FOUND:", f"    {name} = walk(c, {bind((first, *rest))})"]
+        return [*found, f"if type({name}) is not str:", f"    {name} = attribute({name}, b, {path})"]
+
+
+class UnitVariable(Variable):
+    """The place of a unit: its hash, or its bucket where buckets do not follow the order of hashes."""
+
+    __slots__ = ("algorithm", "salt", "unit")
+
+    def __init__(self, algorithm: BucketAlgorithm, salt: str, unit: AttributeVariable) -> None:
+        """Hash *unit*.
+
+        Raises:
+            UnicodeEncodeError: The salt holds a lone surrogate.
+        """
+        super().__init__(unit)
+        bucket(algorithm, salt, "")
+        self.algorithm = algorithm
+        self.salt = salt
+        self.unit = unit
+
+    def bound(self, bound: int) -> int:
+        """Return the place at which the buckets from *bound* on begin."""
+        if self.algorithm is BucketAlgorithm.MURMUR3:
+            return hash_bound(bound)
+        return min(max(bound, 0), BUCKETS)
+
+    def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Hash a plain string at once, and anything else in a function."""
+        unit = names[self.unit]
+        if self.algorithm is BucketAlgorithm.MURMUR3:
+            prefix = bind(f"{self.salt}:")
+            return [
+                f"{name} = murmur3(({prefix} + {unit}).encode()) if type({unit}) is str and {unit} "
+                f"else unit_hash({prefix}, {unit})"
+            ]
+        return [f"{name} = bucket({bind(self.algorithm)}, {bind(self.salt)}, {unit})"]
+
+
+class SettingVariable(Variable):
+    """The term of another setting's value."""
+
+    __slots__ = ("decide", "memo", "name")
+
+    def __init__(self, name: str, decide: Any, *, memo: bool) -> None:
+        """Ask *decide*, the function of the setting *name*.
+
+        Args:
+            name: The current name.
+            decide: Takes the arguments of generated functions, and returns an outcome.
+            memo: Other settings may refer to this one too, so its outcome is remembered for the evaluation.
+        """
+        super().__init__()
+        self.name = name
+        self.decide = decide
+        self.memo = memo
+
+    def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Call the function of the other setting, unless its outcome is known already."""
+        decide = bind(self.decide)
+        if self.memo:
+            key = bind(self.name)
+            found = [
+                f"{name} = m.get({key})",
+                f"if {name} is None:",
+                f"    {name} = m[{key}] = {decide}(c, b, m)",
+                f"{name} = {name}.value",
+            ]
+        else:
+            found = [f"{name} = {decide}(c, b, m).value"]
+        return [*found, f"if type({name}) is not str:", f"    {name} = term({name})"]
+
+
+class SharedVariable(Variable):
+    """Whether a condition holds that stands in several places."""
+
+    __slots__ = ("node", "write")
+
+    def __init__(self, node: Node, write: Callable[..., str]) -> None:
+        """Take *node* and the function that writes its expression; what it needs is set afterwards."""
+        super().__init__()
+        self.node = node
+        self.write = write
+
+    def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Evaluate the condition."""
+        return [f"{name} = {self.write(self.node, names, bind)}"]
