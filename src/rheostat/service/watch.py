@@ -10,7 +10,7 @@ import enum
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rheostat.errors import BehindError, PermissionDeniedError, UnavailableError
 from rheostat.model.position import Filter, Position, parse_token
@@ -62,8 +62,7 @@ class WatchOptions:
     may_go_on: Callable[[], bool] = lambda: True
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What to do next.
 
     Attributes:
@@ -110,7 +109,7 @@ class WatchSession:
         """Return what to send at *now* (monotonic seconds) and how long to wait.
 
         Raises:
-            PermissionDeniedError: The environment is unknown, or has been removed.
+            PermissionDeniedError: The environment is unknown, or was lost with the history that made it.
             BehindError: ``min_revision`` was not reached in time.
             UnavailableError: The node is draining and the watch had not begun.
         """
@@ -261,7 +260,7 @@ class WatchSession:
         assert position is not None
         view = head.views.get((self._options.project, self._options.environment))
         if view is None:
-            # A revert has undone the change-set that made it.
+            # The store was restored by hand to a time before the environment was made.
             raise self._unknown_environment()
         if view is scope.view and head.identity.generation == position.generation:
             return self._passed_over(head, scope)

@@ -9,8 +9,8 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from rheo.v1 import watch_pb2
 
+from rheo.v1 import watch_pb2
 from rheostat.model.watch import (
     Bookmark,
     Delta,
