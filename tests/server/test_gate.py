@@ -21,7 +21,7 @@ from rheostat.server.serve import check_first_start
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.store import open_store
-from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi, asked
+from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi, asked, asked_by_get
 
 METHODS = tuple(
     f"{service.full_name}/{method.name}"
@@ -160,6 +160,44 @@ def test_open_mode_refuses_web_pages_of_other_origins(mount: Mount, origin: str)
 
 def test_open_mode_serves_its_own_web_pages(mount: Mount):
     assert mount(open=True)(asked(PING, b"", "proto", ("origin", "http://localhost"))).status == 200
+
+
+def fetched(site: str, *headers: tuple[str, str]) -> list[Asked]:
+    """A page's requests: a GET of a page carries no Origin, only Sec-Fetch-Site."""
+    sent = (("sec-fetch-site", site), *headers)
+    return [
+        asked(PING, "{}", "json", *sent),
+        replace(asked_by_get(PING, b"{}", "json"), headers=get("", *sent).headers),
+        get("/healthz", *sent),
+    ]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "none, cross-site"])
+def test_open_mode_refuses_what_a_browser_says_comes_from_another_site(mount: Mount, site: str):
+    for request in fetched(site):
+        answer = mount(open=True)(request)
+        assert answer.status == 403
+        assert b"another site" in answer.body
+        assert (answer.code, answer.reason) == ("permission_denied", "NOT_LOCAL")
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_open_mode_serves_a_browser_on_its_own_pages(mount: Mount, site: str):
+    for request in fetched(site)[::2]:
+        assert mount(open=True)(request).status == 200
+
+
+def test_open_mode_serves_an_allowed_origin_of_another_site(mount: Mount):
+    for request in fetched("cross-site", ("origin", ORIGIN))[::2]:
+        assert mount(open=True, allow_origins=[ORIGIN])(request).status == 200
+
+
+@pytest.mark.parametrize("request_", EVERYTHING, ids=lambda request: request.path)
+def test_open_mode_refuses_a_caller_without_an_address(mount: Mount, request_: Asked):
+    # A unix socket behind a proxy: whoever reaches the proxy would be on this machine.
+    answer = mount(open=True, peer="")(request_)
+    assert answer.status == 403
+    assert b"no address" in answer.body
 
 
 @pytest.mark.parametrize(

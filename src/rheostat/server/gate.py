@@ -2,7 +2,7 @@
 
 In open mode whoever reaches the port may do everything, so it must be unreachable for web pages and other
 machines: the peer is loopback, the Host is a loopback name (DNS rebinding), nothing was forwarded, and a browser's
-Origin is the server's own.
+Origin is the server's own, or it says that the request comes from no other site.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ __all__ = ["Answer", "Gate", "Incoming"]
 
 _LOOPBACK_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _FORWARDING: Final = ("forwarded", "x-forwarded-", "x-real-ip")
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
+"""The values of Sec-Fetch-Site that are not another page's: ``none`` is the user's own doing."""
+
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, connect-protocol-version, connect-timeout-ms, x-user-agent, "
     "connect-accept-encoding, connect-content-encoding, accept-encoding, content-encoding"
@@ -156,6 +159,9 @@ class Gate:
         )
 
     def _why_refused(self, incoming: Incoming) -> str | None:
+        if not incoming.peer:
+            # A unix socket: most often a proxy is behind it, and lets in the whole network.
+            return "the caller has no address, as on a unix socket"
         if not _is_loopback(incoming.peer):
             return "the caller is on another machine"
         if _LOOPBACK_HOST.fullmatch(incoming.headers.get("host", "")) is None:
@@ -164,15 +170,17 @@ class Gate:
         if forwarded is not None:
             return f"the request came through a proxy ({forwarded})"
         origin = incoming.headers.get("origin")
-        if origin is not None and origin not in self._allow_origins and not _is_own(origin, incoming):
+        if origin in self._allow_origins:
+            return None
+        if origin is not None and not _is_own(origin, incoming):
             return "the Origin is another site"
+        # The GET of an image or a script carries no Origin.
+        if incoming.headers.get("sec-fetch-site", "none").lower() not in _OWN_SITES:
+            return "the browser says that it comes from another site"
         return None
 
 
 def _is_loopback(peer: str) -> bool:
-    if not peer:
-        # A unix socket: the file's permissions guard it.
-        return True
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
