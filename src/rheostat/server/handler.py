@@ -14,7 +14,7 @@ import hashlib
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -37,7 +37,7 @@ from rheostat.errors import (
 )
 from rheostat.evaluation import Context, evaluate
 from rheostat.evaluation.explain import explain
-from rheostat.model.change import PutProject
+from rheostat.model.change import PutEnvironment, PutProject
 from rheostat.model.key import Key, KeyKind
 from rheostat.model.position import Filter, parse_token
 from rheostat.model.snapshot import Snapshot
@@ -299,7 +299,8 @@ class Handlers:
             project = named
         else:
             project = resolve_project(head.state, call.principal, request.project).project.slug
-        environment = self._environment_of_write(head, call, project, request)
+        made = {mutation.slug for mutation in mutations if isinstance(mutation, PutEnvironment)}
+        environment = self._environment_of_write(head, call, project, request.environment, made)
         outcome = self.service.commit(
             self._writer(request, call),
             project,
@@ -312,16 +313,14 @@ class Handlers:
         return admin.CommitResponse(**self._outcome(outcome))
 
     def _environment_of_write(
-        self, head: Head, call: Call, project: str, request: admin.CommitRequest
+        self, head: Head, call: Call, project: str, named: str, made: Collection[str]
     ) -> str:
         """The environment for mutations that name none; empty when there is no single one."""
-        if request.environment:
-            state = head.state.projects.get(project)
-            if state is None or request.environment in state.environments:
-                return _checked_environment(call, project, request.environment)
-            # The change-set itself may make it; otherwise planning refuses it.
-            return _checked_environment(call, project, request.environment)
         state = head.state.projects.get(project)
+        if named:
+            if state is None or named in made:
+                return _checked_environment(call, project, named)
+            return self._resolve(head, call, project, named)[1]
         visible = [
             slug
             for slug in (state.environments if state is not None else ())
@@ -399,6 +398,8 @@ class Handlers:
 
     def revoke_key(self, request: admin.RevokeKeyRequest, call: Call) -> admin.RevokeKeyResponse:
         """Revoke a key."""
+        if request.project or request.environment:
+            self._project(request, call)
         key, outcome = self.service.revoke_key(self._writer(request, call), request.selector)
         return admin.RevokeKeyResponse(
             key=key_to_proto(key),
@@ -555,15 +556,14 @@ class Handlers:
 
     def list_revisions(self, request: admin.ListRevisionsRequest, call: Call) -> admin.ListRevisionsResponse:
         """Answer the history, newest first."""
-        head, state = self._project(request, call)
+        _, state = self._project(request, call)
         project = state.project.slug
-        if request.environment:
-            resolve(head.state, call.principal, project, request.environment)
         size = request.page_size or PAGE_SIZE
         before = None
         if request.page_token:
-            before = int.from_bytes(_read_page_token(request.page_token), "big")
-            if before > MAX_REVISION:
+            raw = _read_page_token(request.page_token)
+            before = int.from_bytes(raw, "big")
+            if len(raw) != 8 or before > MAX_REVISION:
                 raise _bad_page_token()
         change_sets = self.service.store.history(
             project=project,
@@ -641,7 +641,11 @@ class Handlers:
 
     def _project(self, request: Any, call: Call) -> tuple[Head, ProjectState]:
         head = self._wait_for(getattr(request, "min_revision", 0), call)
-        return head, resolve_project(head.state, call.principal, request.project)
+        state = resolve_project(head.state, call.principal, request.project)
+        # Project-wide requests need no environment; one that is given has to exist all the same.
+        if request.environment:
+            self._resolve(head, call, state.project.slug, request.environment)
+        return head, state
 
     def _snapshot(self, request: Any, call: Call) -> tuple[Head, Snapshot, str]:
         head = self._wait_for(request.min_revision, call)

@@ -20,6 +20,7 @@ from rheostat.errors import InvalidArgumentError, NotFoundError, RheostatError
 __all__ = ["Refusal", "screen"]
 
 _CODECS: Final = ("proto", "json")
+_BASE64: Final = re.compile(r"[A-Za-z0-9_+/-]*={0,2}")
 _TIMEOUT: Final = re.compile(r"[0-9]{0,10}")
 _GRPC_TIMEOUT: Final = re.compile(r"[0-9]{1,8}[HMSmun]")
 
@@ -87,7 +88,11 @@ def screen(
     if content_type.startswith("application/grpc"):
         return _screen_grpc(method, content_type, headers, trailers=trailers)
     if method == "GET":
-        codec = parse_qs(query_text, keep_blank_values=True).get("encoding", [""])[0]
+        parameters = parse_qs(query_text, keep_blank_values=True)
+        codec = parameters.get("encoding", [""])[0]
+        if parameters.get("base64") == ["1"] and not _BASE64.fullmatch(parameters.get("message", [""])[0]):
+            # The runtime leaves out what it cannot read.
+            return _malformed("the message in the query is not base64")
     else:
         codec = content_type.partition(";")[0].strip().lower()
         prefix = "application/connect+" if called.streams else "application/"
