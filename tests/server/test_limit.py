@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
+from collections.abc import Callable, Iterator
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
@@ -11,14 +14,19 @@ from connectrpc.errors import ConnectError
 
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.admin_service_pb2 import CommitRequest, ListEnvironmentsRequest
+from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.errors import LimitExceededError, UnavailableError
 from rheostat.model.position import Filter
-from rheostat.server import wsgi_app
+from rheostat.server import asgi_app, wsgi_app
 from rheostat.server.throttle import Throttle
 from rheostat.service import Limits, Service
 from rheostat.service.admission import Admission
 from rheostat.store import open_store
 from rheostat.wire.error import from_connect, to_connect
+from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi, asked
+
+COMMIT = "rheo.v1.AdminService/Commit"
+DRY_RUN = CommitRequest(dry_run=True)
 
 
 @pytest.mark.parametrize(
@@ -108,3 +116,79 @@ def test_the_server_refuses_writes_beyond_the_limit_and_serves_reads():
             finally:
                 server.shutdown()
                 thread.join()
+
+
+# When to come back, as a header: what is between the client and the server reads no details.
+
+Exchange = Callable[[Asked], Answered]
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service(open_store("memory:")) as service:
+        yield service
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def mount(request: pytest.FixtureRequest) -> Callable[[Service], Exchange]:
+    def make(service: Service) -> Exchange:
+        if request.param == "wsgi":
+            return Wsgi(wsgi_app(service, open=True))
+        caller = Asgi(asgi_app(service, open=True))
+        return lambda asked_: asyncio.run(caller(asked_))
+
+    return make
+
+
+def check_retry_after(answer: Answered, seconds: float | None = None) -> None:
+    told = answer.retry_seconds
+    assert told is not None
+    assert seconds is None or told == seconds
+    assert answer.headers["retry-after"] == str(max(1, math.ceil(told)))
+
+
+@pytest.mark.parametrize("codec", ["proto", "json"])
+def test_a_write_to_a_draining_node_says_when_to_retry(
+    mount: Callable[[Service], Exchange], service: Service, codec: str
+):
+    exchange = mount(service)
+    assert "retry-after" not in exchange(asked(COMMIT, DRY_RUN, codec)).headers
+    service.drain()
+    answer = exchange(asked(COMMIT, DRY_RUN, codec))
+    assert (answer.status, answer.code, answer.reason) == (503, "unavailable", "DRAINING")
+    check_retry_after(answer, 1.0)
+
+
+def test_a_watch_of_a_draining_node_says_when_to_retry_in_whole_seconds(
+    mount: Callable[[Service], Exchange], service: Service
+):
+    service.drain()
+    answer = mount(service)(asked(WATCH, WatchRequest()))
+    assert (answer.code, answer.reason) == ("unavailable", "DRAINING")
+    check_retry_after(answer, 2.5)
+    assert answer.headers["retry-after"] == "3"
+
+
+def test_a_watch_beyond_the_cap_says_when_to_retry(mount: Callable[[Service], Exchange]):
+    with Service(open_store("memory:"), limits=Limits(max_streams=1)) as service:
+        exchange = mount(service)
+        assert "retry-after" not in exchange(asked(WATCH, WatchRequest())).headers
+        with service.admission.watch("", ""):
+            answer = exchange(asked(WATCH, WatchRequest()))
+        assert (answer.code, answer.reason) == ("unavailable", "TOO_MANY_STREAMS")
+        check_retry_after(answer, 5.0)
+
+
+def test_a_write_beyond_the_limit_says_when_to_retry(mount: Callable[[Service], Exchange]):
+    with Service(open_store("memory:"), limits=Limits(max_writes_per_second=1)) as service:
+        exchange = mount(service)
+        # Five writes take less than five seconds, so that two are in the same one.
+        refused = [answer for _ in range(5) if (answer := exchange(asked(COMMIT, DRY_RUN))).code != "ok"]
+        assert (refused[0].status, refused[0].code) == (429, "resource_exhausted")
+        check_retry_after(refused[0])
+
+
+def test_an_error_that_is_not_about_now_names_no_time(mount: Callable[[Service], Exchange], service: Service):
+    answer = mount(service)(asked(COMMIT, CommitRequest(project="none"), "proto"))
+    assert answer.code == "permission_denied"
+    assert "retry-after" not in answer.headers

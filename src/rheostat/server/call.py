@@ -6,6 +6,7 @@ The first interceptor is a metadata one, so that a call without a good key is re
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from rheostat.errors import (
     InvalidArgumentError,
     LimitExceededError,
     PermissionDeniedError,
+    UnavailableError,
 )
 from rheostat.server.throttle import Throttle
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Permission, Principal, authenticate
-from rheostat.wire.error import to_connect
+from rheostat.wire.error import from_connect, to_connect
 from rheostat.wire.validation import violations
 
 __all__ = ["COMMIT", "PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
@@ -135,15 +137,25 @@ class Entrance:
             principal.require(permission)
             self._throttle.check(method, principal.actor)
         except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
-            raise refusal(exc, request_id, method) from None
+            error = refusal(exc, request_id, method)
+            # A call that was not let in has no end.
+            _say_when_to_retry(ctx, error)
+            raise error from None
         left = ctx.timeout_ms
         deadline = None if left is None else self._service.monotonic() + left / 1000
         address = (ctx.client_address or "").rpartition(":")[0]
         self._calls[ctx] = Call(principal, request_id, method, deadline, address)
 
     def on_end_sync(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
-        """Replace an error that the runtime made itself, with its details and without its internals."""
-        if error is None or (isinstance(error, ConnectError) and error.details):
+        """Complete the answer to a call that failed.
+
+        An error that the runtime made itself is replaced, with its details and without its internals. One that
+        says when to try again says so in the header ``Retry-After`` too, unless a stream has begun.
+        """
+        if error is None:
+            return
+        if isinstance(error, ConnectError) and error.details:
+            _say_when_to_retry(ctx, error)
             return
         method = f"{ctx.method.service_name}/{ctx.method.name}"
         request_id = ctx.response_headers.get("x-request-id") or ""
@@ -168,6 +180,15 @@ class Entrance:
     async def on_end(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
         """As `on_end_sync`."""
         self.on_end_sync(token, ctx, error)
+
+
+def _say_when_to_retry(ctx: RequestContext[Any, Any], error: ConnectError) -> None:
+    match from_connect(error):
+        case UnavailableError(retry_after=float(seconds)) | LimitExceededError(retry_after=float(seconds)):
+            # HTTP knows whole seconds only; 0 would ask for a busy loop.
+            ctx.response_headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        case _:
+            pass
 
 
 def refusal(exc: BaseException, request_id: str, method: str) -> ConnectError:
