@@ -65,13 +65,60 @@ def test_a_watch_that_fails_is_no_longer_counted():
 
 def test_distinct_filters_beyond_the_cap_are_not_served_and_known_ones_still_are():
     admission = Admission(Limits(max_filters=2))
-    assert [admission.serves(Filter(names=(name,))) for name in ("a", "b", "c", "a")] == [
-        True,
-        True,
-        False,
-        True,
-    ]
-    assert admission.serves(Filter())
+    a, b, c = (Filter(names=(name,)) for name in "abc")
+    with (
+        admission.filter(a) as first,
+        admission.filter(b) as second,
+        admission.filter(c) as third,
+        admission.filter(a) as again,
+        admission.filter(Filter()) as all_,
+    ):
+        assert (first, second, third, again, all_) == (True, True, False, True, True)
+
+
+def test_a_filter_gives_its_place_back_when_its_last_stream_ends():
+    admission = Admission(Limits(max_filters=1))
+    a, b = Filter(names=("a",)), Filter(prefixes=("b",))
+
+    def serves(filter_: Filter) -> bool:
+        with admission.filter(filter_) as served:
+            return served
+
+    with admission.filter(a):
+        with admission.filter(a):
+            assert not serves(b)
+        assert not serves(b), "one of two streams has ended"
+        # One that is not served holds no place, and gives none back.
+        assert not serves(b)
+    with pytest.raises(ValueError, match="cut"), admission.filter(b):
+        raise ValueError("cut")
+    assert serves(a)
+    # One key after the other cannot use the places up.
+    assert all(serves(Filter(names=(f"n{number}",))) for number in range(100))
+
+
+def test_snapshots_beyond_the_cap_are_asked_to_come_back_at_different_times():
+    draws = iter([bytes(4), b"\xff" * 4, b"\x80\0\0\0"])
+    admission = Admission(Limits(max_concurrent_snapshots=2), randomness=lambda size: next(draws)[:size])
+    told = []
+    with admission.snapshot(), admission.snapshot():
+        for _ in range(3):
+            with pytest.raises(UnavailableError) as caught, admission.snapshot():
+                pass
+            assert caught.value.reason == "SNAPSHOTS_BUSY"
+            assert caught.value.metadata == {"limit": "max_concurrent_snapshots"}
+            told.append(caught.value.retry_after)
+    assert told == [0.5, pytest.approx(2.0, abs=1e-6), 1.25]
+    with pytest.raises(ValueError, match="cut"), admission.snapshot():
+        raise ValueError("cut")
+    with admission.snapshot(), admission.snapshot():
+        pass
+
+
+def test_nobody_alone_can_take_all_watches_of_a_node_by_default():
+    limits = Limits()
+    assert limits.max_streams_per_key < limits.max_streams
+    assert limits.max_streams_per_address < limits.max_streams
 
 
 def test_a_key_that_writes_too_often_is_told_the_limit_and_others_go_on():

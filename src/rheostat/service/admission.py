@@ -1,11 +1,12 @@
-"""How many watches may be open, and how many filters are served."""
+"""How many watches may be open, how many filters are served, and how many snapshots are sent at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from rheostat.errors import UnavailableError
@@ -16,18 +17,23 @@ __all__ = ["Admission"]
 
 _RETRY_SECONDS: Final = 5.0
 
+_SNAPSHOT_RETRY_SECONDS: Final = (0.5, 2.0)
+"""From and to: clients that were refused together shall not come back together."""
+
 
 class Admission:
     """Counts what is open in this process. Safe from any thread; nothing here waits."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Admit up to *limits*."""
+    def __init__(self, limits: Limits, *, randomness: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        """Admit up to *limits*; *randomness* makes random bytes."""
         self._limits = limits
+        self._randomness = randomness
         self._lock = threading.Lock()
         self._open = 0
         self._by_key: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
-        self._filters: set[Filter] = set()
+        self._filters: Counter[Filter] = Counter()
+        self._snapshots = 0
 
     @property
     def open(self) -> int:
@@ -60,15 +66,66 @@ class Admission:
             with self._lock:
                 self._count(actor, address, -1)
 
+    @contextlib.contextmanager
+    def filter(self, filter_: Filter) -> Iterator[bool]:
+        """Keep a place for a filter while the context lasts: as long as the stream that uses it is open.
+
+        Streams with equal filters share one place. Yields whether the filter is served: when all places are taken
+        by other filters, it is not, and takes none. The empty filter needs no place.
+        """
+        served = not filter_ or self._take_place(filter_)
+        try:
+            yield served
+        finally:
+            if filter_ and served:
+                self._give_place_back(filter_)
+
     def serves(self, filter_: Filter) -> bool:
-        """Tell whether a filter is served: a limited number of distinct ones is, first come first served."""
-        if not filter_:
+        """Tell whether a filter is served, and keep its place for good; see `filter`."""
+        if not filter_ or filter_ in self._filters:
             return True
+        return self._take_place(filter_)
+
+    def _take_place(self, filter_: Filter) -> bool:
         with self._lock:
             if filter_ not in self._filters and len(self._filters) >= self._limits.max_filters:
                 return False
-            self._filters.add(filter_)
+            self._filters[filter_] += 1
             return True
+
+    def _give_place_back(self, filter_: Filter) -> None:
+        with self._lock:
+            self._filters[filter_] -= 1
+            if not self._filters[filter_]:
+                del self._filters[filter_]
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Count a snapshot that is being sent while the context lasts.
+
+        Raises:
+            UnavailableError: As many as may be are being sent; it says when to come back, to each caller another
+                time.
+        """
+        allowed = self._limits.max_concurrent_snapshots
+        with self._lock:
+            busy = self._snapshots >= allowed
+            if not busy:
+                self._snapshots += 1
+        if busy:
+            first, last = _SNAPSHOT_RETRY_SECONDS
+            share = int.from_bytes(self._randomness(4), "big") / 2**32
+            raise UnavailableError(
+                f"{allowed} snapshots are being sent already",
+                reason="SNAPSHOTS_BUSY",
+                metadata={"limit": "max_concurrent_snapshots"},
+                retry_after=first + share * (last - first),
+            )
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._snapshots -= 1
 
     def _count(self, actor: str, address: str, step: int) -> None:
         self._open += step

@@ -29,7 +29,8 @@ class Limits:
         max_streams_per_key: Open watches of one key (in open mode: of everybody).
         max_streams_per_address: Open watches of one IP address.
         max_writes_per_second: Writes of one key in a second, dry runs included (in open mode: of everybody).
-        max_filters: Distinct filters that are served; further ones are ignored, and `Hello` says so.
+        max_filters: Distinct filters of open watches that are served; further ones are ignored, and `Hello` says
+            so.
         max_concurrent_snapshots: Snapshots being sent at one time; others are asked to come back.
     """
 
@@ -44,8 +45,8 @@ class Limits:
     max_segments: int = 2_000
     max_mutations: int = 50_000
     max_streams: int = 12_000
-    max_streams_per_key: int = 12_000
-    max_streams_per_address: int = 12_000
+    max_streams_per_key: int = 10_000
+    max_streams_per_address: int = 10_000
     max_writes_per_second: int = 2_000
     max_filters: int = 64
     max_concurrent_snapshots: int = 16
