@@ -6,17 +6,20 @@ docs/decisions/0006-compiled-evaluation.md says how it works, docs/reference/per
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, Final, NoReturn, TypeVar
 
 from rheostat.evaluation.compiled.logic import FALSE, TRUE, Graph, UnsupportedRuleError
-from rheostat.evaluation.compiled.operand import Base, LiveBase, Term, term
+from rheostat.evaluation.compiled.logic import Node as GraphNode
+from rheostat.evaluation.compiled.operand import Base, LiveBase, Term, Terms, term
 from rheostat.evaluation.compiled.source import Choice, Outcome, Share, compile_rules
 from rheostat.evaluation.compiled.variable import SettingVariable
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.dependency import MAX_NESTING, Dependencies, Node
 from rheostat.evaluation.reference import Evaluator
 from rheostat.evaluation.result import ErrorCode, Evaluation, Reason
+from rheostat.model.condition import settings_of
 from rheostat.model.rule import Distribution, Rule, ValueOutcome, Variant
 from rheostat.model.setting import Setting
 from rheostat.model.snapshot import Snapshot
@@ -39,7 +42,15 @@ class CompiledSnapshot:
         snapshot: What is evaluated.
     """
 
-    __slots__ = ("_dependencies", "_evaluations", "_programs", "_reference", "_references", "_values", "snapshot")
+    __slots__ = (
+        "_dependencies",
+        "_evaluations",
+        "_programs",
+        "_reference",
+        "_references",
+        "_values",
+        "snapshot",
+    )
 
     def __init__(
         self,
@@ -87,11 +98,12 @@ class CompiledSnapshot:
             base: Further layers, behind those of *context*.
         """
         try:
-            program = self._values[name]
+            # No cast and no helper: each costs a good part of the time of a read.
+            program: Any = self._values[name]
             if type(context) is dict:
-                return program(context, base).value if type(program) is FunctionType else program
+                return program(context, base).value if type(program) is FunctionType else program  # type: ignore[no-any-return]
             if context is None:
-                return program(_NO_ATTRIBUTES, base).value if type(program) is FunctionType else program
+                return program(_NO_ATTRIBUTES, base).value if type(program) is FunctionType else program  # type: ignore[no-any-return]
         except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
             pass
         try:
@@ -121,8 +133,9 @@ class CompiledSnapshot:
         try:
             program = self._programs[name]
             if type(context) is dict:
-                outcome = program(context, base) if type(program) is FunctionType else program
-                return self._evaluations[outcome]
+                return self._evaluations[program(context, base) if type(program) is FunctionType else program]
+            if context is None and type(program) is not FunctionType:
+                return self._evaluations[program]
         except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
             pass
         try:
@@ -135,6 +148,15 @@ class CompiledSnapshot:
             return self._by_reference(name, context, default, base)
         except Exception:  # noqa: BLE001 - the caller's stack is used up
             return _failed(default, self.snapshot.revision)
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Compile the settings *names* now, so that no read has to. Never raises; unknown names are skipped."""
+        for name in names:
+            # Whoever reads what cannot be compiled now is told why.
+            with suppress(Exception):
+                setting = self.snapshot.setting(name)
+                if setting is not None:
+                    self._load(setting)
 
     def _outcome(
         self, name: str, context: Context | Mapping[str, object] | None, base: Base | None
@@ -151,9 +173,11 @@ class CompiledSnapshot:
             if setting is None:
                 return None
             program = self._load(setting)
-            if name != setting.name:
-                self._values[name] = self._values[setting.name]
-                self._programs[name] = program
+            # Under an alias as well.
+            self._remember(name, program)
+        elif name not in self._values:
+            # Taken over while another thread was about to write it.
+            self._remember(name, program)
         outcome: Outcome = program(own, further) if type(program) is FunctionType else program
         return outcome
 
@@ -189,28 +213,35 @@ class CompiledSnapshot:
         if program is not None:
             return program
         try:
+            references = self._references_of(setting)
             program = self._compiled(setting)
         except RecursionError:
             # Of the caller's making, and so not to be remembered.
             raise
-        except Exception:  # noqa: BLE001 - what is no part of the model
-            program = _unsupported
-        node: Node = ("setting", setting.name)
-        references = self._reachable(node)
+        except Exception:  # noqa: BLE001 - it holds what is no part of the model
+            references, program = frozenset(), _unsupported
         if references:
             self._references[setting.name] = references
-        # In this order: who finds a value finds the outcome, too.
-        self._programs[setting.name] = program
-        self._values[setting.name] = program if type(program) is FunctionType else program.value
+        self._remember(setting.name, program)
         return program
 
-    def _reachable(self, node: Node) -> frozenset[Node]:
-        try:
-            found = self._dependencies.reachable(self._dependencies.direct(node))
-            # Names that are aliases too, because another setting may get them.
-            return frozenset(found)
-        except Exception:  # noqa: BLE001 - what is no part of the model
+    def _remember(self, name: str, program: Any) -> None:
+        # In this order, and after the references: `_take_over` reads them the other way round.
+        self._programs[name] = program
+        self._values[name] = program if type(program) is FunctionType else program.value
+
+    def _references_of(self, setting: Setting) -> frozenset[Node]:
+        """Return all that *setting* depends on: by the names that are written, too, which others may get."""
+        found = self._dependencies.reachable(self._dependencies.direct(("setting", setting.name)))
+        if not found:
             return frozenset()
+        written: set[Node] = {
+            ("setting", name)
+            for node in (*found, ("setting", setting.name))
+            for condition in self._dependencies.conditions(node)
+            for name in settings_of(condition)
+        }
+        return frozenset(found | written)
 
     def _compiled(self, setting: Setting) -> Any:
         if not setting.enabled:
@@ -235,7 +266,7 @@ class CompiledSnapshot:
 
     def _choice(self, graph: Graph, setting: Setting, rule: Rule) -> Choice | None:
         """Return *rule* as nodes, or None when it never decides."""
-        condition = TRUE
+        condition: GraphNode = TRUE
         if rule.condition is not None:
             if self._dependencies.nesting(rule.condition) > MAX_NESTING:
                 return None
@@ -245,8 +276,6 @@ class CompiledSnapshot:
         conditions = () if condition is TRUE else (condition,)
         match rule.outcome:
             case ValueOutcome(value):
-                if type(value) is FunctionType:
-                    raise UnsupportedRuleError
                 found: Outcome | Share = Outcome(value, Reason.TARGETING_MATCH, setting.revision, rule.id)
             case Distribution() as distribution:
                 share = _share(graph, setting, rule, distribution)
@@ -278,10 +307,11 @@ class CompiledSnapshot:
                 if setting is not None:
                     names.update(setting.names)
         changed = {("setting", name) for name in names} | {("segment", name) for name in segments}
-        # Copies, because another thread may be compiling into them.
-        references = previous._references.copy()
-        programs = previous._programs.copy()
+        # Copies, because another thread may be compiling into them; in this order, so that nothing is taken over
+        # without what it refers to.
         values = previous._values.copy()
+        programs = previous._programs.copy()
+        references = previous._references.copy()
         dropped = {name for name, nodes in references.items() if not nodes.isdisjoint(changed)}
         for name in dropped:
             setting = previous.snapshot.settings.get(name)
@@ -310,12 +340,13 @@ def _share(graph: Graph, setting: Setting, rule: Rule, distribution: Distributio
         if variant.weight:
             bounds.append(unit.bound(cumulative))
             outcomes.append(Outcome(variant.value, Reason.SPLIT, setting.revision, rule.id, variant.name))
-    return Share(unit, tuple(bounds), tuple(outcomes))
+    # Without any weight no place is in a share.
+    return Share(unit, tuple(bounds), tuple(outcomes)) if bounds else None
 
 
 def _layers(
     context: Context | Mapping[str, object] | None, base: Base | None
-) -> tuple[dict[str, object], Mapping[str, Term] | None]:
+) -> tuple[dict[str, object], Terms | None]:
     """Return the call's own layer as a dict and what stands for the layers behind it."""
     if type(context) is dict:
         return context, base
@@ -324,8 +355,9 @@ def _layers(
     layers = Context.of(context).layers
     if base is not None:
         layers = (*layers, *base.layers)
-    if layers and type(layers[0]) is dict:
-        return layers[0], LiveBase(Context(*layers[1:])) if len(layers) > 1 else None
+    first: Any = layers[0] if layers else None
+    if type(first) is dict:
+        return first, LiveBase(Context(*layers[1:])) if len(layers) > 1 else None
     return _NO_ATTRIBUTES, LiveBase(Context(*layers))
 
 

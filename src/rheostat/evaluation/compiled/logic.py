@@ -21,6 +21,23 @@ from rheostat.evaluation.comparison import (
     TEXT_OPERATORS,
     compare,
 )
+from rheostat.evaluation.compiled.operand import (
+    HASHES,
+    OPAQUE,
+    Term,
+    is_scalar_term,
+    operand,
+    pattern,
+    scalar_key,
+    term,
+)
+from rheostat.evaluation.compiled.variable import (
+    AttributeVariable,
+    SettingVariable,
+    SharedVariable,
+    UnitVariable,
+    Variable,
+)
 from rheostat.evaluation.context import normalise
 from rheostat.evaluation.dependency import Dependencies
 from rheostat.evaluation.instant import instant
@@ -45,16 +62,17 @@ from rheostat.model.condition import (
 )
 from rheostat.model.snapshot import Snapshot
 
-from rheostat.evaluation.compiled.operand import HASHES, OPAQUE, Term, is_scalar_term, operand, pattern, scalar_key, term
-from rheostat.evaluation.compiled.variable import (
-    AttributeVariable,
-    SettingVariable,
-    SharedVariable,
-    UnitVariable,
-    Variable,
-)
-
-__all__ = ["FALSE", "TRUE", "Constant", "Graph", "Junction", "Membership", "Node", "Test", "UnsupportedRuleError"]
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "Constant",
+    "Graph",
+    "Junction",
+    "Membership",
+    "Node",
+    "Test",
+    "UnsupportedRuleError",
+]
 
 
 class UnsupportedRuleError(Exception):
@@ -377,9 +395,7 @@ class Graph:
             self._test(f"{{v}} < {{k}} or {{n}} <= {{v}} < {HASHES}", (unit,), bounds, bounds, cheap=True),
         )
 
-    def _comparison(
-        self, left: Any, op: Operator, right: Any, literals: tuple[Any, ...] | None
-    ) -> Rails:
+    def _comparison(self, left: Any, op: Operator, right: Any, literals: tuple[Any, ...] | None) -> Rails:
         """Return the rails of a comparison; operands are variables or terms, *right* None for none or missing."""
         if not isinstance(left, Variable) and not isinstance(right, Variable):
             truth = compare(op, operand(left), operand(right), literals)

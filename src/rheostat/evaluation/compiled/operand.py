@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import re2
 
@@ -30,7 +30,9 @@ __all__ = [
     "NO_UNIT",
     "OPAQUE",
     "Base",
+    "LiveBase",
     "Term",
+    "Terms",
     "hash_bound",
     "is_scalar_term",
     "operand",
@@ -67,6 +69,13 @@ _NOT_FOUND: Final = _Mark("NOT_FOUND")
 _SCALARS: Final = frozenset({str, int, float, bool})
 # Python's True equals 1, so bools are never keys themselves.
 _BOOL_KEYS: Final = {True: _Mark("TRUE"), False: _Mark("FALSE")}
+
+
+class Terms(Protocol):
+    """What the layers behind the call's own have, by path."""
+
+    def __getitem__(self, path: str, /) -> Term:
+        """Return the term at *path*; None when it is missing."""
 
 
 class Base(dict[str, Term]):
@@ -124,7 +133,7 @@ def operand(value: Term) -> ContextValue | Absent:
     if value is None:
         return ABSENT
     # A NaN, like all that is opaque, exists and is otherwise UNKNOWN.
-    return math.nan if value is OPAQUE else value  # type: ignore[no-any-return]
+    return math.nan if value is OPAQUE else value
 
 
 def is_scalar_term(value: Term) -> bool:
@@ -134,7 +143,7 @@ def is_scalar_term(value: Term) -> bool:
 
 def scalar_key(value: Term) -> Hashable:
     """Return a key that two scalars share exactly when they are equal to the operators."""
-    return _BOOL_KEYS[value] if type(value) is bool else value  # type: ignore[no-any-return]
+    return _BOOL_KEYS[value] if type(value) is bool else value
 
 
 def hash_bound(bound: int) -> int:
@@ -152,7 +161,7 @@ def pattern(text: str) -> Any | None:
         return None
 
 
-def _attribute(raw: object, base: Mapping[str, Term] | None, path: str) -> Term:
+def _attribute(raw: object, base: Terms | None, path: str) -> Term:
     """Return the term of what the call's own layer has at *path*, or what the further layers have."""
     if raw is _NOT_FOUND:
         return None if base is None else base[path]
@@ -217,7 +226,7 @@ def _murmur3() -> Callable[[bytes], int]:
         from mmh3 import mmh3_32_uintdigest
     except ImportError:  # pragma: no cover - the wheel exists for every platform that CI has
         return murmur3_32
-    return mmh3_32_uintdigest  # type: ignore[no-any-return]
+    return mmh3_32_uintdigest
 
 
 GLOBALS: Final[dict[str, Any]] = {

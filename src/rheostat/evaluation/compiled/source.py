@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from rheostat.evaluation.compiled.logic import Graph, Junction, Membership, Node
-from rheostat.evaluation.compiled.operand import GLOBALS, Term
+from rheostat.evaluation.compiled.operand import GLOBALS, Terms
 from rheostat.evaluation.compiled.variable import SettingVariable, UnitVariable, Variable
 from rheostat.evaluation.result import Reason
 from rheostat.model.value import Value
@@ -66,7 +66,7 @@ class Outcome:
         self.setting_revision = setting_revision
 
 
-Decide: TypeAlias = Callable[[dict[str, object], Mapping[str, Term] | None], Outcome]
+Decide: TypeAlias = Callable[[dict[str, object], Terms | None], Outcome]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,9 +136,7 @@ class _Writer:
         self._budget = 1_000 + 8 * sum(1 + _literals(choice) for choice in choices)
         self.remembers = False
 
-    def chain(
-        self, body: _Body, choices: list[Choice], scope: _Scope, depth: int, after: _Needs
-    ) -> bool:
+    def chain(self, body: _Body, choices: list[Choice], scope: _Scope, depth: int, after: _Needs) -> bool:
         """Write *choices* one after the other, and tell whether one of them always decides.
 
         Args:
@@ -320,7 +318,9 @@ class _Writer:
             member = _member(choice, variable)
             assert member is not None
             self._budget -= len(member.literals)
-            remains.append(Choice(tuple(node for node in choice.conditions if node is not member), choice.outcome))
+            remains.append(
+                Choice(tuple(node for node in choice.conditions if node is not member), choice.outcome)
+            )
             for key in member.literals:
                 candidates.setdefault(key, []).append(index)
         blocks: dict[tuple[int, ...], _Body | Outcome] = {}
@@ -338,7 +338,9 @@ class _Writer:
             self._return_found(body, depth)
         elif len(shapes) == 1 and depth + _depth_of(blocks.values()) < 2 * _MAX_DEPTH:
             inner = next(block for block in blocks.values() if isinstance(block, _Body))
-            constants = {key: tuple(block.constants) for key, block in entries.items() if isinstance(block, _Body)}
+            constants = {
+                key: tuple(block.constants) for key, block in entries.items() if isinstance(block, _Body)
+            }
             body.line(depth, f"e = {body.bind(constants)}.get({name})")
             body.line(depth, "if e is not None:")
             body.line(depth + 1, f"({''.join(f'{each}, ' for each in inner.names())}) = e")
@@ -372,7 +374,9 @@ class _Writer:
         body.line(depth + 1, "if o is not None:")
         body.line(depth + 2, "return o")
 
-    def _remaining(self, choices: list[Choice], outer: _Body, scope: _Scope, later: _Needs) -> _Body | Outcome:
+    def _remaining(
+        self, choices: list[Choice], outer: _Body, scope: _Scope, later: _Needs
+    ) -> _Body | Outcome:
         first = choices[0]
         if first.decides_always and isinstance(first.outcome, Outcome):
             return first.outcome
@@ -429,7 +433,9 @@ def _function(body: _Body, parameters: tuple[str, ...], *, memo: bool) -> Any:
         namespace.update(zip(body.names(), body.constants, strict=True))
         exec(_code("\n".join(lines)), namespace)  # noqa: S102 - the source is made of structure alone
         return namespace.pop("decide")
-    source = "\n".join((f"def make({', '.join(body.names())}):", *(f" {line}" for line in lines), " return decide"))
+    source = "\n".join(
+        (f"def make({', '.join(body.names())}):", *(f" {line}" for line in lines), " return decide")
+    )
     return _factory(source)(*body.constants)
 
 

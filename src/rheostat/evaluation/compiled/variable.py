@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rheostat.evaluation.bucket import bucket
-from rheostat.model.condition import BUCKETS, BucketAlgorithm
-
 from rheostat.evaluation.compiled.operand import hash_bound
+from rheostat.model.condition import BUCKETS, BucketAlgorithm
 
 if TYPE_CHECKING:
     from rheostat.evaluation.compiled.logic import Node
@@ -88,10 +87,11 @@ class UnitVariable(Variable):
         unit = names[self.unit]
         if self.algorithm is BucketAlgorithm.MURMUR3:
             prefix = bind(f"{self.salt}:")
-            return [
-                f"{name} = murmur3(({prefix} + {unit}).encode()) if type({unit}) is str and {unit} "
-                f"else unit_hash({prefix}, {unit})"
-            ]
+            hashed = (
+                f"{name} = murmur3(({prefix} + {unit}).encode())"
+                f" if type({unit}) is str and {unit} else unit_hash({prefix}, {unit})"
+            )
+            return [hashed]
         return [f"{name} = bucket({bind(self.algorithm)}, {bind(self.salt)}, {unit})"]
 
 
