@@ -7,12 +7,6 @@ import signal
 
 import pytest
 
-from rheo.v1 import watch_pb2
-from rheostat.cli.connection import Connection
-from rheostat.cli.option import Target
-from rheostat.cli.watch import Watcher
-from rheostat.errors import UnavailableError
-
 
 @pytest.fixture
 def watching(cli):
@@ -115,95 +109,3 @@ def test_it_goes_on_after_the_server_was_killed_and_misses_nothing(make_server, 
         assert [(c["name"], c["revision"]) for c in changes] == [("checkout.timeout", revision)]
     finally:
         process.end()
-
-
-class Streams:
-    """In place of the generated client: gives out prepared streams, and keeps what it was asked."""
-
-    def __init__(self, *streams):
-        self.streams = list(streams)
-        self.requests = []
-
-    def watch(self, request, headers=None):
-        self.requests.append(request)
-        yield from self.streams.pop(0)
-
-
-def position(revision, token=b"t"):
-    return watch_pb2.Position(revision=revision, token=token)
-
-
-def hello(mode=watch_pb2.WATCH_MODE_SNAPSHOT):
-    return watch_pb2.WatchResponse(hello=watch_pb2.Hello(mode=mode, environment="production"))
-
-
-def empty_snapshot(revision):
-    return watch_pb2.WatchResponse(
-        snapshot_end=watch_pb2.SnapshotEnd(position=position(revision, b"t%d" % revision))
-    )
-
-
-def bookmark(revision, digest):
-    return watch_pb2.WatchResponse(
-        bookmark=watch_pb2.Bookmark(position=position(revision, b"t%d" % revision), digest=digest)
-    )
-
-
-def watcher_of(streams, slept):
-    connection = Connection(Target())
-    connection.config = streams
-
-    def sleep(seconds):
-        slept.append(seconds)
-        if not streams.streams:
-            raise KeyboardInterrupt
-
-    return Watcher(
-        connection,
-        on_change=lambda *_: True,
-        on_event=lambda _: None,
-        randomness=lambda low, high: high,
-        sleep=sleep,
-    )
-
-
-def test_a_wrong_digest_asks_for_a_snapshot_with_the_held_token():
-    streams = Streams([hello(), empty_snapshot(3), bookmark(4, digest=99)], [])
-    with pytest.raises(KeyboardInterrupt):
-        watcher_of(streams, []).run()
-    assert (streams.requests[1].resume, streams.requests[1].resnapshot) == (b"t4", True)
-
-
-def test_delays_double_up_to_a_bound_and_begin_anew_after_an_event():
-    slept = []
-    streams = Streams([hello(), empty_snapshot(3)], *([] for _ in range(8)), [bookmark(3, 0)])
-    with pytest.raises(KeyboardInterrupt):
-        watcher_of(streams, slept).run()
-    assert slept[:3] == [0.2, 0.4, 0.8]
-    assert slept[7:] == [10.0, 10.0, 0.2]
-
-
-def test_going_away_is_spread_as_the_server_asks():
-    slept = []
-    away = watch_pb2.WatchResponse(go_away=watch_pb2.GoAway(reason=watch_pb2.GO_AWAY_REASON_DRAIN))
-    away.go_away.spread.seconds = 7
-    with pytest.raises(KeyboardInterrupt):
-        watcher_of(Streams([hello(), empty_snapshot(3), away]), slept).run()
-    assert slept == [7.0]
-
-
-def test_a_gap_is_never_applied():
-    delta = watch_pb2.Delta(from_revision=5, position=position(6))
-    streams = Streams([hello(), empty_snapshot(3), watch_pb2.WatchResponse(delta=delta)], [])
-    with pytest.raises(KeyboardInterrupt):
-        watcher_of(streams, []).run()
-    assert streams.requests[1].resume == b"t3"
-
-
-def test_a_first_connection_that_fails_is_an_error():
-    class Refusing:
-        def watch(self, request, headers=None):
-            raise UnavailableError("no")
-
-    with pytest.raises(UnavailableError):
-        watcher_of(Refusing(), []).run()

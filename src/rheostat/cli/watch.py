@@ -26,12 +26,18 @@ from rheostat.model.change import Change, Item, ItemKey
 from rheostat.model.position import digest_of
 from rheostat.sdk.transport import CancelScope
 from rheostat.wire.instant import duration_from_proto
-from rheostat.wire.watch import item_from_proto
+from rheostat.wire.watch import item_from_proto, position_from_proto
 
 __all__ = ["Watcher", "watch"]
 
 _BACKOFF: Final = (0.2, 10.0)
 """Seconds: the bound of the first random delay, and of the last; it doubles in between."""
+
+_MAX_DOUBLINGS: Final = 16
+"""Beyond these the bound is the last in any case, and the power need not grow."""
+
+_DIVERGED_SECONDS: Final = (240.0, 300.0)
+"""The bounds of the delay while the digest goes on to differ: each try costs the server a whole snapshot."""
 
 _SILENT_HEARTBEATS: Final = 3
 """A stream without an event for so many heartbeats is dead; see `rheo.v1.Hello.heartbeat`."""
@@ -97,11 +103,17 @@ def watch(
             output.note("")
 
 
+class _DivergedError(UnavailableError):
+    """The digest of what was received is not the server's."""
+
+
 class Watcher:
     """Follows one environment and goes on after every cut; for one thread.
 
-    The state that it holds is that of `position`: a snapshot replaces it, a delta steps it, and the digest in
-    each of them and in every bookmark is compared.
+    The state that it holds is that of its position: a snapshot replaces it, a delta of the same history steps it,
+    and the digest in each of them and in every bookmark is compared before anything is taken over. When it
+    differs, a snapshot is asked for; when it differs again, what is held stays, and minutes pass before the next
+    try.
     """
 
     def __init__(
@@ -140,6 +152,7 @@ class Watcher:
         self._heartbeat = 15.0
         self._resnapshot = False
         self._attempt = 0
+        self._differences = 0
         self._spread = 0.0
         self._environment = connection.target.environment
 
@@ -150,22 +163,33 @@ class Watcher:
             RheostatError: The first connection failed, or going on is refused.
         """
         while True:
+            diverged = False
             try:
                 if not self._follow():
                     return
                 reason = "the server ended the stream"
+            except _DivergedError as error:
+                diverged = self._differences > 1
+                reason = error.message
             except RheostatError as error:
                 if self._position is None or not isinstance(error, UnavailableError):
                     raise
                 reason = error.message.partition("\n")[0]
-            first, last = _BACKOFF
-            delay = self._randomness(0.0, min(last, first * 2**self._attempt))
-            if self._spread:
-                delay = self._randomness(0.0, self._spread)
-            self._attempt += 1
-            self._spread = 0.0
+            delay = self._delay(diverged=diverged)
             self._on_event({"event": "disconnected", "reason": reason, "retry_in": round(delay, 3)})
             self._sleep(delay)
+
+    def _delay(self, *, diverged: bool) -> float:
+        """Draw the seconds until the next attempt, and count it."""
+        first, last = _BACKOFF
+        bounds = 0.0, min(last, first * 2 ** min(self._attempt, _MAX_DOUBLINGS))
+        if diverged:
+            bounds = _DIVERGED_SECONDS
+        elif self._spread:
+            bounds = 0.0, self._spread
+        self._attempt += 1
+        self._spread = 0.0
+        return self._randomness(*bounds)
 
     def _follow(self) -> bool:
         """Follow one stream to its end; False when nobody wants more."""
@@ -181,7 +205,6 @@ class Watcher:
             try:
                 for event in self._connection.config.watch(request, headers=self._connection.headers):
                     watchdog.feed(self._heartbeat * _SILENT_HEARTBEATS)
-                    self._attempt = 0
                     if not self._take(event):
                         return False
             except ConnectError as error:
@@ -203,7 +226,7 @@ class Watcher:
             case "delta":
                 return self._take_delta(event.delta)
             case "bookmark":
-                self._reach(event.bookmark.position, event.bookmark.digest)
+                self._take_bookmark(event.bookmark)
             case "go_away":
                 self._spread = duration_from_proto(event.go_away.spread)
             case _:
@@ -214,7 +237,6 @@ class Watcher:
         # From here on the environment is known, also when the project gets a second one.
         self._environment = hello.environment
         self._heartbeat = duration_from_proto(hello.heartbeat) or self._heartbeat
-        self._resnapshot = False
         self._on_event(
             {
                 "event": "hello",
@@ -227,11 +249,19 @@ class Watcher:
 
     def _take_snapshot(self, end: watch_pb2.SnapshotEnd) -> bool:
         first = self._position is None
-        gone = set(self._revisions) - {(item.kind, item.key) for item in self._pending}
-        tombstones = [watch_pb2.Item(kind=kind, key=key, deleted=True) for kind, key in sorted(gone)]
-        changes = self._apply([*self._pending, *tombstones])
-        self._pending = []
-        self._reach(end.position, end.digest)
+        items, self._pending = self._pending, []
+        revisions = _stepped({}, items)
+        self._compare(revisions, end.digest)
+        if not self._resnapshot:
+            self._differences = 0
+        # Else only a delta or bookmark shows that the snapshot has mended it: one that always differs would
+        # otherwise be answered with a snapshot each time.
+        self._resnapshot = False
+        gone = sorted(set(self._revisions) - set(revisions))
+        changes = self._apply(
+            [*items, *(watch_pb2.Item(kind=kind, key=key, deleted=True) for kind, key in gone)]
+        )
+        self._position = end.position
         if first:
             counts = {
                 plural: sum(kind == word for kind, _ in self._items)
@@ -243,46 +273,84 @@ class Watcher:
         return True
 
     def _take_delta(self, delta: watch_pb2.Delta) -> bool:
-        held = self._position
-        if held is None or not delta.from_revision <= held.revision:
+        held = self._continued(delta.position)
+        if not delta.from_revision <= held.revision:
             raise UnavailableError("a step of the stream is missing")
         if delta.position.revision <= held.revision:
             return True
+        self._compare(_stepped(self._revisions, delta.items), delta.digest)
+        self._differences = 0
         changes = self._apply(delta.items)
-        self._reach(delta.position, delta.digest)
+        self._position = delta.position
         return self._on_change(delta.position.revision, changes, delta.coalesced) if changes else True
+
+    def _take_bookmark(self, bookmark: watch_pb2.Bookmark) -> None:
+        held = self._continued(bookmark.position)
+        if bookmark.position.revision < held.revision:
+            raise UnavailableError("the stream has gone back")
+        self._compare(self._revisions, bookmark.digest)
+        self._differences = 0
+        self._position = bookmark.position
+
+    def _continued(self, position: watch_pb2.Position) -> watch_pb2.Position:
+        """Return the held position, of which *position* must be the history.
+
+        Raises:
+            UnavailableError: It is of another history; the token tells the server which one is held.
+        """
+        held = self._position
+        if held is None:
+            raise UnavailableError("the stream has begun without a snapshot")
+        if not position_from_proto(held).same_history(position_from_proto(position)):
+            raise UnavailableError("the stream is of another history than what is held")
+        return held
+
+    def _compare(self, revisions: Mapping[ItemKey, int], digest: int) -> None:
+        """Compare the digest of *revisions*; only when it agrees does the next delay begin anew.
+
+        Raises:
+            _DivergedError: What was received is not what the server has: a snapshot has to mend it.
+        """
+        if digest_of((kind, key, revision) for (kind, key), revision in revisions.items()) == digest:
+            self._attempt = 0
+            return
+        self._resnapshot = True
+        self._differences += 1
+        message = "what was received is not what the server has; asking for all of it"
+        if self._differences > 1:
+            message = "what was received is again not what the server has; keeping what is held"
+        raise _DivergedError(message)
 
     def _apply(self, items: Iterable[watch_pb2.Item]) -> list[Change]:
         changes: list[Change] = []
         for message in items:
             key = message.kind, message.key
-            if self._revisions.get(key) == message.revision:
-                continue
             received = item_from_proto(message)
             before = self._items.pop(key, None)
+            if received.item is not None:
+                self._items[key] = received.item
+            # In another history the same revision may be something else.
+            same = self._revisions.get(key) == message.revision and before == received.item
             if message.deleted:
                 self._revisions.pop(key, None)
             else:
                 self._revisions[key] = message.revision
-            if received.item is not None:
-                self._items[key] = received.item
-            if before is not None or received.item is not None:
+            if not same and (before is not None or received.item is not None):
                 environment = self._environment if message.kind == "setting" else ""
                 project = self._connection.target.project
                 changes.append(Change(project, environment, message.kind, message.key, before, received.item))
         return changes
 
-    def _reach(self, position: watch_pb2.Position, digest: int) -> None:
-        """Take over a position after comparing the digest.
 
-        Raises:
-            UnavailableError: What is held is not what the server has: a snapshot has to mend it.
-        """
-        self._position = position
-        held = digest_of((kind, key, revision) for (kind, key), revision in self._revisions.items())
-        if held != digest:
-            self._resnapshot = True
-            raise UnavailableError("what was received is not what the server has; asking for all of it")
+def _stepped(revisions: Mapping[ItemKey, int], items: Iterable[watch_pb2.Item]) -> dict[ItemKey, int]:
+    """Return what is held after *items*, of which tombstones take others away."""
+    after = dict(revisions)
+    for item in items:
+        if item.deleted:
+            after.pop((item.kind, item.key), None)
+        else:
+            after[item.kind, item.key] = item.revision
+    return after
 
 
 class _Watchdog:
