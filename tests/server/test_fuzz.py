@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import datetime
-import hashlib
 import itertools
 import json
 import os
@@ -35,11 +33,11 @@ from rheostat.server import asgi_app, wsgi_app
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.service.watch import WatchOptions, WatchSession
-from rheostat.store import open_store
 from rheostat.wire.change import mutation_to_proto
 from rheostat.wire.event import EventEncoder
 from tests.server.exchange import Answered, Asgi, Asked, Wsgi
 from tests.server.fuzz import Fuzzer
+from tests.server.shop import fill, open_service
 
 SEED = os.environ.get("RHEOSTAT_FUZZ_SEED", "1")
 INPUTS = int(os.environ.get("RHEOSTAT_FUZZ_INPUTS", "500"))
@@ -86,42 +84,12 @@ CONTEXTS = [
 ]
 
 
-class Clock:
-    """Each look takes ten seconds, so that nobody waits for a revision that does not come."""
-
-    def __init__(self) -> None:
-        self._ticks = itertools.count()
-
-    def __call__(self) -> float:
-        return 10.0 * next(self._ticks)
-
-
-class Randomness:
-    def __init__(self) -> None:
-        self._calls = itertools.count()
-
-    def __call__(self, size: int) -> bytes:
-        return hashlib.shake_256(next(self._calls).to_bytes(8, "big")).digest(size)
-
-
-def open_service(path: Path) -> Service:
-    randomness = Randomness()
-    now = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
-    return Service(
-        open_store(f"sqlite:{path}", clock=lambda: now, randomness=randomness),
-        clock=lambda: now,
-        monotonic=Clock(),
-        randomness=randomness,
-        node="node",
-    )
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the example, and a history of a few changes after it."""
     path = tmp_path_factory.mktemp("shop") / "shop.db"
     with open_service(path) as service:
-        service.commit(Writer(OPEN), PROJECT, "", plan_apply(parse_document(document_text()), None))
+        fill(service)
         for number in range(4):
             service.commit(Writer(OPEN), PROJECT, "staging", [SetValue("checkout.timeout", 4.0 + number)])
         service.create_key(Writer(OPEN), kind=KeyKind.SERVER, project=PROJECT, environments=["production"])
