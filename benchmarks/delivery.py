@@ -52,6 +52,7 @@ PATIENCE = 15.0
 """Seconds that one step may take; only a broken run waits so long."""
 OPENING = 64
 """Streams that are opened at one time."""
+WIDTH = 150
 PAUSE = 0.01
 """Seconds between two changes, so that none begins while the one before is still being worked off."""
 
@@ -376,6 +377,7 @@ class Series:
     first: list[float] = field(default_factory=list)
     median: list[float] = field(default_factory=list)
     last: list[float] = field(default_factory=list)
+    spreading: list[float] = field(default_factory=list)
     processor_us_per_frame: float = 0.0
     kib_per_stream: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -386,6 +388,7 @@ class Series:
         self.first.append((ordered[0] - started) / 1e6)
         self.median.append((ordered[len(ordered) // 2] - started) / 1e6)
         self.last.append((ordered[-1] - started) / 1e6)
+        self.spreading.append((ordered[-1] - ordered[0]) / 1e6)
 
     def summary(self) -> dict[str, Any]:
         named = {
@@ -395,6 +398,7 @@ class Series:
                 ("first_ms", self.first),
                 ("median_ms", self.median),
                 ("last_ms", self.last),
+                ("spreading_ms", self.spreading),
             )
         }
         return {
@@ -564,7 +568,15 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     table = Table(
-        "server", "watchers", "acknowledged", "first", "median", "last", "floor's last", "of the floor"
+        "server",
+        "watchers",
+        "acknowledged",
+        "first",
+        "median",
+        "last",
+        "floor's last",
+        "of the floor",
+        "its rate",
     )
     table.add_column("CPU µs a frame")
     table.add_column("KiB a stream")
@@ -580,6 +592,10 @@ def main() -> int:
                 f"p{share}": percentile(series.last, share) / percentile(floor.last, share)
                 for share in (50, 99)
             }
+            # A single watcher is first and last.
+            rate = (
+                percentile(floor.spreading, 50) / percentile(series.spreading, 50) if watchers > 1 else None
+            )
             rows.append(
                 {
                     "server": kind,
@@ -590,6 +606,7 @@ def main() -> int:
                     "measured": series.summary(),
                     "floor": floor.summary(),
                     "last_of_the_floor": ratios,
+                    "rate_of_the_floor": rate,
                     "wrong": series.wrong + floor.wrong,
                 }
             )
@@ -602,10 +619,13 @@ def main() -> int:
                     for v in (series.acknowledged, series.first, series.median, series.last, floor.last)
                 ),
                 f"{ratios['p50']:.1f} / {ratios['p99']:.1f}",
+                f"{rate:.0%}" if rate is not None else "",
                 f"{series.processor_us_per_frame:.0f} (floor {floor.processor_us_per_frame:.0f})",
                 f"{series.kib_per_stream:.0f} (floor {floor.kib_per_stream:.1f})" if watchers >= 100 else "",
             )
-    Console().print(table)
+    console = Console()
+    # A pipe has no width, and a row is of no use in pieces.
+    (console if console.width >= WIDTH else Console(width=WIDTH)).print(table)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps({"machine": facts(), "rows": rows}, indent=2) + "\n")
     for text in wrong:
