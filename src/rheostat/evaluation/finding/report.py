@@ -288,7 +288,7 @@ class _Analysis:
         for at, classes in covered.items():
             if len(makers[at]) < 2:
                 continue
-            for hole in self._holes(at, classes):
+            for hole in self._holes(at, classes, list(makers[at])):
                 finding = self._gap(at, hole, list(makers[at]), numbers)
                 if finding is not None:
                     yield finding
@@ -317,12 +317,16 @@ class _Analysis:
         name = self._space.names[at]
         return f"the values of {name.name if isinstance(name, SettingReference) else name.path!r}"
 
-    def _holes(self, at: int, classes: int) -> Iterator[int]:
-        """Yield the classes inside of a line whose both ends are among *classes*, and that are not."""
+    def _holes(self, at: int, classes: int, makers: Sequence[int]) -> Iterator[int]:
+        """Yield the classes inside of a line whose both ends are among *classes*, and that are not.
+
+        A rule that has both ends by itself (`a != 3`) leaves out on purpose what it does.
+        """
         space, operand = self._space, self._space.operands[at]
-        cells = 0
-        for one in bits(classes):
-            cells |= space.classes[at][one]
+        cells = self._cells(at, classes)
+        alone = [
+            self._cells(at, box[at]) for maker in makers for box in self._boxes[maker] if box.keys() == {at}
+        ]
         if isinstance(operand, Buckets):
             lines = [[1 << cell for cell in bits(operand.full & ~1)]]
         elif isinstance(operand, Domain):
@@ -333,12 +337,20 @@ class _Analysis:
         for line in lines:
             if len(line) < 3 or line[0] & ~cells or line[-1] & ~cells:
                 continue
+            if any(not (line[0] | line[-1]) & ~its for its in alone):
+                continue
             left_out = 0
             for mask in line:
                 left_out |= mask & ~cells
             hole = sum(1 << one for one, members in enumerate(space.classes[at]) if members & left_out)
             if hole & space.full[at]:
                 yield hole & space.full[at]
+
+    def _cells(self, at: int, classes: int) -> int:
+        cells = 0
+        for one in bits(classes):
+            cells |= self._space.classes[at][one]
+        return cells
 
     def _options(self, at: int, domain: Domain, cells: int) -> list[list[int]]:
         """Return the options of a setting of an Enum type as a line with the one that is left out inside."""

@@ -223,14 +223,16 @@ def _moving(
         boxes = [*space.rule_boxes(rule), *space.rule_boxes(old)]
     except (ExhaustedError, TooComplexError):
         return None
-    units = {rollout.unit for each in (rule, old) for rollout in rollouts_of(each)}
+    units = sorted({rollout.unit for each in (rule, old) for rollout in rollouts_of(each)})
     for box in boxes[:4]:
         place = cover.feasible(box)
         for context in () if place is None else itertools.islice(contexts(space, place), 1):
             for number in range(_UNITS):
                 if number % 64 == 0 and deadline.passed:
                     return None
-                tried = FrozenMapping({**context, **dict.fromkeys(units, f"user-{number}")})
+                # Different units, as one text would be in one bucket under both attributes.
+                named = {unit: f"user-{number + _UNITS * at}" for at, unit in enumerate(units)}
+                tried = FrozenMapping({**context, **named})
                 run = Run(evaluator, Context.of(tried))
                 was, now = (_given(run, setting) for setting in (before, after))
                 if was != now and rule.id in (was[0], now[0]):
