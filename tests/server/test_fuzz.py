@@ -252,9 +252,9 @@ class Node:
 
     @staticmethod
     def _step(session: WatchSession, service: Service) -> None:
-        encoder = EventEncoder(service.head.identity.token_key)
+        encoder = EventEncoder(service.head.identity.token_key, lambda message: message)
         for event in session.step(0.0).events:
-            for message in encoder.encode(event):
+            for message in encoder.encode(event, session.whole):
                 assert type(message).FromString(message.SerializeToString()) == message
 
     def _known_secrets(self) -> list[bytes]:

@@ -217,14 +217,14 @@ class Watch:
     def step(self) -> Step:
         """Step once and let the replica apply what was sent."""
         step = self.session.step(self.node.world.clock.monotonic())
-        encoder = EventEncoder(self.node.service.head.identity.token_key)
+        encoder = EventEncoder(self.node.service.head.identity.token_key, lambda message: message)
         for event in step.events:
             self._send(encoder, event)
         self.done = step.done
         return step
 
-    def _send(self, encoder: EventEncoder, event: WatchEvent) -> None:
-        for message in encoder.encode(event):
+    def _send(self, encoder: EventEncoder[watch_pb2.WatchResponse], event: WatchEvent) -> None:
+        for message in encoder.encode(event, self.session.whole):
             self.messages.append(message)
             self.replica.feed(message.SerializeToString())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from rheostat.model.position import Filter, Position
 
 __all__ = [
     "Bookmark",
+    "Content",
     "Delta",
     "Entry",
     "GoAway",
@@ -105,12 +106,34 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Content:
+    """All that a scope holds at one state; shared by every snapshot of it, at whatever position.
+
+    Attributes:
+        entries: The items, without tombstones.
+        digest: Over them.
+    """
+
+    entries: Sequence[Entry]
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotEvent:
     """The whole state at a position; on the wire SnapshotBegin, chunks and SnapshotEnd."""
 
     position: Position
-    entries: Sequence[Entry]
-    digest: int
+    content: Content
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The items."""
+        return self.content.entries
+
+    @property
+    def digest(self) -> int:
+        """The digest over the items."""
+        return self.content.digest
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -120,7 +143,6 @@ class Delta:
     Attributes:
         coalesced: It merges several revisions, so that intermediate values are left out.
         digest: Over everything held after it.
-        snapshot: Makes the whole state at the same position, for when the delta turns out too large to send.
     """
 
     from_revision: int
@@ -128,7 +150,6 @@ class Delta:
     entries: Sequence[Entry]
     coalesced: bool
     digest: int
-    snapshot: Callable[[], SnapshotEvent]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from connectrpc.compat import google_protobuf_binary_codec
 
 from rheo.v1.admin_service_connect import AdminServiceASGIApplication
 from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
-from rheostat.server.call import COMMIT, PERMISSIONS, Entrance, refusal
-from rheostat.server.codec import codecs, compressions
+from rheostat.model.watch import SnapshotEvent
+from rheostat.server.call import COMMIT, PERMISSIONS, Call, Entrance, refusal
+from rheostat.server.codec import Gzip, codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
 from rheostat.server.method import python_name
+from rheostat.server.stall import GUARD, Guards, Stalled
+from rheostat.server.waiting import Waiters, Waiting
 from rheostat.service import Service
 from rheostat.service.publish import Hub
+from rheostat.service.watch import CATCH_UP_SECONDS
 
 if TYPE_CHECKING:
     from asgiref.typing import (
@@ -31,8 +42,16 @@ if TYPE_CHECKING:
 
     from rheo.v1 import watch_pb2
     from rheostat.server.codec import Shared
+    from rheostat.service.watch import WatchSession
 
 __all__ = ["asgi_app"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("rheostat.server")
+
+_THREADS: Final = 8
+"""Writes are one after another anyway, and reads that wait for the store are short."""
 
 
 def asgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[str] = ()) -> ASGI3Application:
@@ -51,14 +70,18 @@ def asgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[st
 
 class _Application:
     def __init__(self, service: Service, *, open_: bool, allow_origins: tuple[str, ...]) -> None:
+        self._service = service
         self._gate = Gate(service, open_=open_, allow_origins=allow_origins)
+        self._pool = _Pool()
+        self._guards = Guards()
         entrance = Entrance(service, open_=open_)
         # Its methods are made from the table of permissions, which type checkers cannot follow.
-        adapter: Any = _Adapter(Handlers(service), entrance)
+        (gzip,) = compressions()
+        adapter: Any = _Adapter(Handlers(service), entrance, self._pool, gzip)
         limits = service.limits
         shared: dict[str, Any] = {
             "interceptors": [entrance],
-            "compressions": compressions(),
+            "compressions": (gzip,),
             "codecs": codecs(),
         }
         committing = AdminServiceASGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
@@ -95,12 +118,10 @@ class _Application:
             query=scope.get("query_string", b""),
             trailers="http.response.trailers" in (scope.get("extensions") or {}),
         )
-        # Readiness may read the store the first time.
-        answer = (
-            await asyncio.to_thread(self._gate.answer, incoming)
-            if path == "/readyz"
-            else self._gate.answer(incoming)
-        )
+        if not self._service.started:
+            # The first use reads the whole store.
+            await self._start()
+        answer = self._gate.answer(incoming)
         if answer is not None:
             await _send(send, answer)
             return
@@ -111,9 +132,27 @@ class _Application:
                     await _send(send, answer)
                     return
                 extra = self._gate.cors(incoming)
-                await application(scope, receive, _with_headers(send, extra) if extra else send)
+                await self._call(application, scope, receive, _with_headers(send, extra) if extra else send)
                 return
         await _send(send, Answer(404, b"not found\n", (("content-type", "text/plain; charset=utf-8"),)))
+
+    async def _start(self) -> None:
+        # What is wrong is told by each call that needs the store, and by readiness.
+        with contextlib.suppress(Exception):
+            await self._pool.run(self._service.start)
+
+    async def _call(
+        self, application: Any, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        guard = self._guards.guard(send)
+        token = GUARD.set(guard)
+        try:
+            await application(scope, receive, guard)
+        except Stalled:
+            # Returning without the end of the response makes the server close the connection.
+            log.info("a client has not taken what it was sent in time; its stream is ended")
+        finally:
+            GUARD.reset(token)
 
 
 def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -161,60 +200,41 @@ def _with_headers(send: ASGISendCallable, extra: tuple[tuple[str, str], ...]) ->
     return wrapped
 
 
-class _Waiters:
-    """The watches of one event loop that wait for the hub; one wake-up of the loop serves them all."""
+class _Pool:
+    """Threads for what may wait for the store, apart from those of the application that this is mounted in."""
 
-    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._hub = hub
-        self._stop = hub.listen(self._rung)
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="rheostat")
 
-    def _rung(self) -> None:
-        if self._loop.is_closed():
-            self._stop()
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:
-            # Closed between the check and the call.
-            self._stop()
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what *function* returns, run in a thread; its exceptions arrive as they are."""
 
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        def run() -> tuple[T | None, Exception | None]:
+            try:
+                return function(*arguments), None
+            except StopIteration as exc:
+                # A coroutine cannot raise it, and the future of asyncio would never be done.
+                error = RuntimeError("an iterator has ended")
+                error.__cause__ = exc
+                return None, error
+            except Exception as exc:  # noqa: BLE001 - raised below; the future would replace a TimeoutError
+                return None, exc
 
-    async def wait(self, bell: int, timeout: float) -> None:
-        """Return when the hub has rung after *bell*, or after *timeout* seconds."""
-        if self._hub.bell != bell or timeout <= 0:
-            # Give way all the same: a watch that always has something to send must not starve the others.
-            await asyncio.sleep(0)
-            return
-        future = self._loop.create_future()
-        self._waiting.add(future)
-        # A ring between the check and here has scheduled _wake after this very step of the loop.
-        handle = self._loop.call_later(timeout, _expire, future)
-        try:
-            await future
-        finally:
-            handle.cancel()
-            self._waiting.discard(future)
-
-
-def _expire(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        result, error = await asyncio.get_running_loop().run_in_executor(self._executor, run)
+        if error is not None:
+            raise error
+        return cast("T", result)
 
 
 class _Adapter:
     """The handlers in the form that the generated applications call."""
 
-    def __init__(self, handlers: Handlers, entrance: Entrance) -> None:
+    def __init__(self, handlers: Handlers, entrance: Entrance, pool: _Pool, gzip: Gzip) -> None:
         self._handlers = handlers
         self._entrance = entrance
-        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiters] = (
+        self._pool = pool
+        self._gzip = gzip
+        self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = (
             weakref.WeakKeyDictionary()
         )
         for method in PERMISSIONS:
@@ -227,12 +247,35 @@ class _Adapter:
             call = self._entrance.call(ctx)
             try:
                 if self._handlers.blocks(call.method, request):
-                    return await asyncio.to_thread(self._handlers.handle, name, request, call)
+                    call = await self._reached(getattr(request, "min_revision", 0), call)
+                    return await self._pool.run(self._handlers.handle, name, request, call)
                 return self._handlers.handle(name, request, call)
             except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
                 raise refusal(exc, call.request_id, call.method) from None
 
         return handle
+
+    async def _reached(self, revision: int, call: Call) -> Call:
+        """Wait for a revision on the loop, since many may wait and threads are few.
+
+        Returns:
+            The call, which the handlers then do not let wait again.
+        """
+        service = self._handlers.service
+        hub = service.hub
+        if hub.head.revision >= revision:
+            return call
+        await self._pool.run(service.catch_up)
+        deadline = service.monotonic() + CATCH_UP_SECONDS
+        if call.deadline is not None:
+            deadline = min(deadline, call.deadline)
+        with closing(Waiting(self._its_waiters(hub))) as waiting:
+            while True:
+                bell = hub.bell
+                left = deadline - service.monotonic()
+                if hub.head.revision >= revision or left <= 0:
+                    return replace(call, waited=True)
+                await waiting.wait(bell, left)
 
     async def watch(
         self, request: watch_pb2.WatchRequest, ctx: RequestContext[Any, Any], /
@@ -241,33 +284,53 @@ class _Adapter:
         call = self._entrance.call(ctx)
         service = self._handlers.service
         try:
-            # The first step may read the store: a token or min_revision can be ahead of this node.
-            session = await asyncio.to_thread(self._handlers.watch_session, request, call)
-            with service.admission.watch(call.principal.actor, call.address):
-                # Taken once: asking the service for it costs a system call, to notice a fork.
-                hub = service.hub
-                waiters = self._its_waiters(hub)
-                opening = True
+            call = await self._reached(request.min_revision, call)
+            session = await self._pool.run(self._handlers.watch_session, request, call)
+            guard = GUARD.get(None)
+            if guard is not None:
+                guard.may_go_on = lambda: session.may_go_on
+            gzipped = "gzip" in (ctx.request_headers.get("connect-accept-encoding") or "")
+            # Taken once: asking the service for it costs a system call, to notice a fork.
+            hub = service.hub
+            with (
+                service.admission.watch(call.principal.actor, call.address),
+                closing(Waiting(self._its_waiters(hub))) as waiting,
+            ):
                 while True:
                     bell = hub.bell
                     now = service.monotonic()
-                    if opening:
-                        step = await asyncio.to_thread(session.step, now)
-                        opening = session.position is None
+                    if session.position is None:
+                        # The first step may read the store: a token can be ahead of this node.
+                        step = await self._pool.run(session.step, now)
                     else:
                         step = session.step(now)
                     for event in step.events:
-                        for message in self._handlers.encode(event):
+                        if isinstance(event, SnapshotEvent):
+                            messages = await self._pool.run(self._encoded, event, session, gzipped)
+                        else:
+                            messages = self._handlers.encode(event, session)
+                        for message in messages:
                             yield message
+                            if not session.may_go_on:
+                                break
                     if step.done:
                         return
-                    await waiters.wait(bell, step.wake_at - service.monotonic())
+                    await waiting.wait(bell, step.wake_at - service.monotonic())
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
-    def _its_waiters(self, hub: Hub) -> _Waiters:
+    def _encoded(self, event: SnapshotEvent, session: WatchSession, gzipped: bool) -> Sequence[Shared]:
+        """Return the messages of a snapshot, with their bytes made: all that would hold up the loop."""
+        messages = self._handlers.encode(event, session)
+        for message in messages:
+            encoded = message.encoded(google_protobuf_binary_codec())
+            if gzipped:
+                self._gzip.compress(encoded)
+        return messages
+
+    def _its_waiters(self, hub: Hub) -> Waiters:
         loop = asyncio.get_running_loop()
         found = self._waiters.get(loop)
-        if found is None:
-            found = self._waiters[loop] = _Waiters(hub, loop)
+        if found is None or found.hub is not hub:
+            found = self._waiters[loop] = Waiters(hub, loop)
         return found

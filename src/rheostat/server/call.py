@@ -93,6 +93,7 @@ class Call:
         deadline: Instant of the service's monotonic clock; None when the caller waits for ever. The runtime
             enforces it on ASGI only.
         address: The caller's IP address; empty when the application server gives none.
+        waited: ``min_revision`` has been waited for already; handlers do not wait again.
     """
 
     principal: Principal
@@ -100,6 +101,7 @@ class Call:
     method: str
     deadline: float | None = None
     address: str = ""
+    waited: bool = False
 
 
 class Entrance:

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from rheostat.errors import FieldViolation, InvalidArgumentError
 from rheostat.wire.error import to_connect
 
-__all__ = ["Shared", "codecs", "compressions"]
+__all__ = ["Gzip", "Shared", "codecs", "compressions"]
 
 log = logging.getLogger("rheostat.server")
 
@@ -117,7 +117,7 @@ def _malformed(field: str, why: str) -> InvalidArgumentError:
     )
 
 
-class _RememberingGzip(GzipCompression):
+class Gzip(GzipCompression):
     """Gzip that compresses the same bytes object once, however many streams send it."""
 
     def __init__(self) -> None:
@@ -127,6 +127,7 @@ class _RememberingGzip(GzipCompression):
         self._lock = threading.Lock()
 
     def compress(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Compress, or return what was made of the same object before."""
         if not isinstance(data, bytes):
             return super().compress(data)
         with self._lock:
@@ -150,6 +151,6 @@ def codecs() -> Sequence[Codec[Any, Any]]:
     )
 
 
-def compressions() -> Sequence[GzipCompression]:
+def compressions() -> tuple[Gzip]:
     """Return what the server can decompress and compress. Default clients gzip, so it must not be empty."""
-    return (_RememberingGzip(),)
+    return (Gzip(),)

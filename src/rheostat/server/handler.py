@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import hashlib
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -42,13 +41,13 @@ from rheostat.model.key import Key, KeyKind
 from rheostat.model.position import Filter, parse_token
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState
-from rheostat.model.watch import Delta, Entry, SnapshotEvent, WatchEvent
+from rheostat.model.watch import Entry, SnapshotEvent, WatchEvent
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.service import Service, Writer
 from rheostat.service.access import DEFAULT_PROJECT, Permission, Principal, resolve, resolve_project
 from rheostat.service.plan import Plan
-from rheostat.service.publish import Head
+from rheostat.service.publish import Head, ScopedView
 from rheostat.service.service import MAX_REVISION, Outcome
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.change import (
@@ -84,19 +83,16 @@ class Handlers:
     def __init__(self, service: Service) -> None:
         """Make handlers; the service is not closed by them."""
         self.service = service
-        self._encoders: dict[bytes, EventEncoder] = {}
-        # By event, and gone with it: the service keeps the newest ones for all streams.
-        self._shared: weakref.WeakKeyDictionary[SnapshotEvent | Delta, tuple[Shared, ...]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._encoders: dict[bytes, EventEncoder[Shared]] = {}
         self._paged: OrderedDict[bytes, SnapshotEvent] = OrderedDict()
         self._lock = threading.Lock()
 
     def blocks(self, method: str, request: Message) -> bool:
         """Tell whether the handler may wait for the store, so that an event loop must not run it."""
         if method in _NEVER_BLOCK:
-            wanted = getattr(request, "min_revision", 0)
-            return bool(wanted > self.service.head.revision)
+            ahead = getattr(request, "min_revision", 0) > self.service.head.revision
+            # An explanation of many rules takes long.
+            return ahead or bool(getattr(request, "explain", False))
         return True
 
     def handle(self, name: str, request: Any, call: Call) -> Any:
@@ -125,6 +121,10 @@ class Handlers:
         filter_ = _filter(request)
         served = service.admission.serves(filter_)
         asked_for_more = request.HasField("filter") and bool(request.filter.tracked)
+        expires_at = None if call.principal.key is None else call.principal.key.expires_at
+        ends_by = None
+        if expires_at is not None:
+            ends_by = service.monotonic() + (expires_at - service.clock()).total_seconds()
         return service.watch(
             WatchOptions(
                 project=project,
@@ -135,25 +135,19 @@ class Handlers:
                 filter=filter_ if served else Filter(),
                 filter_refused=not served or asked_for_more,
                 may_go_on=lambda: service.key_in_force(call.principal),
+                ends_by=ends_by,
             )
         )
 
-    def encode(self, event_: WatchEvent) -> Sequence[Shared]:
-        """Return the messages of an event, each encoded once for all streams that send it."""
-        if not isinstance(event_, SnapshotEvent | Delta):
-            return tuple(map(Shared, self._encoder().encode(event_)))
-        found = self._shared.get(event_)
-        if found is None:
-            made = tuple(map(Shared, self._encoder().encode(event_)))
-            # Two threads may both have made them; all go on with the first.
-            found = self._shared.setdefault(event_, made)
-        return found
+    def encode(self, event_: WatchEvent, session: WatchSession) -> Sequence[Shared]:
+        """Return the messages of an event of *session*, each encoded once for all streams that send it."""
+        return self._encoder().encode(event_, session.whole)
 
-    def _encoder(self) -> EventEncoder:
+    def _encoder(self) -> EventEncoder[Shared]:
         key = self.service.head.identity.token_key
         encoder = self._encoders.get(key)
         if encoder is None:
-            encoder = self._encoders[key] = EventEncoder(key)
+            encoder = self._encoders[key] = EventEncoder(key, Shared)
         return encoder
 
     # ConfigService.
@@ -163,14 +157,11 @@ class Handlers:
         service = self.service
         head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
-        filter_ = _filter(request)
-        if not service.admission.serves(filter_):
-            filter_ = Filter()
-        scope = service.view(project, environment, head).scope(filter_)
+        scope = service.view(project, environment, head).scope(_filter(request))
         key = head.identity.token_key
         start = 0
         if request.page_token:
-            event_, start = self._paged_snapshot(request.page_token, scope.scope, key)
+            event_, start = self._paged_snapshot(request.page_token, scope, head)
         else:
             position = head.position(scope.scope)
             held = parse_token(request.resume, key) if request.resume else None
@@ -179,10 +170,11 @@ class Handlers:
                 and held.same_history(position)
                 and head.floor <= held.revision <= position.revision
                 and not scope.changed_since(held.revision)
+                and not scope.rewired_since(held.revision)
             ):
                 return config.GetSnapshotResponse(
                     position=position_to_proto(position, key),
-                    item_count=len(scope.entries()),
+                    item_count=len(scope.content.entries),
                     digest=scope.digest,
                     up_to_date=True,
                 )
@@ -205,17 +197,28 @@ class Handlers:
             response.next_page_token = _page_token(token + end.to_bytes(4, "big"))
         return response
 
-    def _paged_snapshot(self, page_token: str, scope: bytes, key: bytes) -> tuple[SnapshotEvent, int]:
+    def _paged_snapshot(self, page_token: str, scope: ScopedView, head: Head) -> tuple[SnapshotEvent, int]:
         raw = _read_page_token(page_token)
-        position = parse_token(raw[:-4], key)
-        if position is None or position.scope != scope:
+        position = parse_token(raw[:-4], head.identity.token_key)
+        if position is None or position.scope != scope.scope:
             raise _bad_page_token()
+        start = int.from_bytes(raw[-4:], "big")
         with self._lock:
             kept = self._paged.get(raw[:-4])
-        start = int.from_bytes(raw[-4:], "big")
+        if kept is None and position.same_history(head.position(scope.scope)):
+            # Another process answered the page before.
+            if position.revision > head.revision:
+                head = self.service.catch_up()
+                scope = self.service.view(scope.view.project, scope.view.environment, head).scope(
+                    scope.filter
+                )
+            if position.revision <= head.revision and not (
+                scope.changed_since(position.revision) or scope.rewired_since(position.revision)
+            ):
+                kept = SnapshotEvent(position, scope.content)
         if kept is None:
             raise FailedPreconditionError(
-                "the pages of this snapshot are no longer kept; begin again without page_token",
+                "the state has changed since the page before; begin again without page_token",
                 reason="PAGE_EXPIRED",
             )
         return kept, start
@@ -633,7 +636,10 @@ class Handlers:
     # Shared.
 
     def _wait_for(self, min_revision: int, call: Call) -> Head:
-        left = None if call.deadline is None else call.deadline - self.service.monotonic()
+        if call.waited:
+            left: float | None = 0.0
+        else:
+            left = None if call.deadline is None else call.deadline - self.service.monotonic()
         return self.service.wait_for(min_revision, left)
 
     def _resolve(self, head: Head, call: Call, project: str, environment: str) -> tuple[str, str]:
@@ -660,7 +666,6 @@ class Handlers:
 _NEVER_BLOCK: Final = frozenset(
     f"rheo.v1.{name}"
     for name in (
-        "ConfigService/GetSnapshot",
         "ConfigService/Evaluate",
         "ConfigService/Ping",
     )

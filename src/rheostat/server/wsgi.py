@@ -195,7 +195,10 @@ class _Adapter:
             bell = service.hub.bell
             step = session.step(service.monotonic())
             for event in step.events:
-                yield from self._handlers.encode(event)
+                for message in self._handlers.encode(event, session):
+                    yield message
+                    if not session.may_go_on:
+                        break
             if step.done:
                 return
             wait = step.wake_at - service.monotonic()

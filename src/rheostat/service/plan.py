@@ -8,6 +8,7 @@ Errors name the field of the mutation that caused them.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, cast
@@ -93,6 +94,7 @@ from rheostat.model.type import SettingType, normalise, parse_type
 from rheostat.model.value import ABSENT, Absent, Value, canonical_json
 from rheostat.service.credential import looks_like_credential
 from rheostat.service.limit import Limits
+from rheostat.service.review import review
 from rheostat.service.schema import check_schema, validate_schema
 
 __all__ = ["Plan", "plan", "plan_key", "plan_revert"]
@@ -142,6 +144,7 @@ def plan(
     expected_revision: int | None = None,
     removed_at: RemovedAt = _never,
     sees: Callable[[str], bool] = bool,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
     """Apply *mutations* to a draft of *state* and return what changes.
 
@@ -156,6 +159,7 @@ def plan(
         expected_revision: Refuse when an item that is touched changed after it.
         removed_at: Tells when an item that is not there was removed.
         sees: Tells whether the writer may know of an environment, so that an error may name it.
+        clock: Monotonic; it only ends the analysis behind the warnings.
 
     Raises:
         RheostatError: One of the classes for bad arguments, missing or taken names, conflicts, limits. Its
@@ -166,7 +170,7 @@ def plan(
         raise LimitExceededError(
             f"{len(mutations)} mutations are more than {limits.max_mutations}", limit="max_mutations"
         )
-    draft = _Draft(state, project, environment, revision, new_id, limits, removed_at, sees)
+    draft = _Draft(state, project, environment, revision, new_id, limits, removed_at, sees, clock=clock)
     for index, mutation in enumerate(mutations):
         draft.index = index
         with_place = functools.partial(_at, f"mutations[{index}]")
@@ -281,9 +285,12 @@ class _Draft:
     removed_at: RemovedAt
     sees: Callable[[str], bool] = bool
     placed: bool = True
+    clock: Callable[[], float] = time.monotonic
     index: int = 0
     items: dict[ItemAddress, Item | None] = field(default_factory=dict)
     touched_by: dict[ItemAddress, int] = field(default_factory=dict)
+    # By address and id of a rule: what put it.
+    ruled_by: dict[tuple[ItemAddress, str], int] = field(default_factory=dict)
     warnings: list[PlanWarning] = field(default_factory=list)
     rule_number: int = 0
 
@@ -759,6 +766,7 @@ class _Draft:
                 f"the setting {setting.name!r} would have more than {self.limits.max_rules} rules",
                 limit="max_rules",
             )
+        self.ruled_by[(environment, "setting", setting.name), rule.id] = self.index
         self._put(environment, replace(setting, rules=tuple(rules)))
 
     def _check_condition(self, condition: Condition, place: str) -> None:
@@ -860,6 +868,7 @@ class _Draft:
         if by_operator:
             self._check_declared(changes)
         self._check_whole(changes)
+        self.warnings += review(changes, self.settings, self.segments(), self._place_of, self.clock)
         project_wide = any(change.kind == "segment" for change in changes) or any(
             change.kind == "project" and _features(change.before) != _features(change.after)
             for change in changes
@@ -1034,6 +1043,11 @@ class _Draft:
     def _placed_error(self, address: ItemAddress, exc: RheostatError) -> RheostatError:
         index = self.touched_by.get(address)
         return exc if index is None or not self.placed else _at(f"mutations[{index}]", exc)
+
+    def _place_of(self, environment: str, kind: str, key: str, rule_id: str) -> int:
+        address = environment, kind, key
+        place = self.ruled_by.get((address, rule_id), self.touched_by.get(address, -1))
+        return place if self.placed else -1
 
     def _check_item_size(self, kind: str, key: str, item: Item) -> None:
         size = len(encode_item(item).encode())

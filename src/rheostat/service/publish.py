@@ -7,21 +7,20 @@ once and kept on the view: deltas, snapshots, the closure of a filter.
 from __future__ import annotations
 
 import bisect
-import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from rheostat.model.change import Change, ChangeSet, Item, ItemKey
 from rheostat.model.condition import segments_of, settings_of
 from rheostat.model.encoding import encode_item
-from rheostat.model.position import Filter, Position, item_digest, scope_of
+from rheostat.model.position import Filter, Position, digest_of, item_digest, scope_of
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import State
-from rheostat.model.watch import Delta, Entry, SnapshotEvent
+from rheostat.model.watch import Content, Delta, Entry, SnapshotEvent
 from rheostat.store.base import Contents, Identity
 
 __all__ = ["Head", "Hub", "ScopedView", "View", "compacted_head", "head_of", "next_head"]
@@ -110,7 +109,17 @@ class View:
         self._length = len(log.revisions)
         self._size = size
         self._scopes: dict[Filter, ScopedView] = {}
+        self._superseded = False
         self._lock = threading.Lock()
+
+    def supersede(self) -> None:
+        """Forget the scopes, which refer back here: what no watcher holds is then freed at once.
+
+        The server keeps the collector of reference cycles from running often, and a view can be large.
+        """
+        with self._lock:
+            self._superseded = True
+            self._scopes = {}
 
     @property
     def floor(self) -> int:
@@ -136,7 +145,9 @@ class View:
         with self._lock:
             scoped = self._scopes.get(filter_)
             if scoped is None:
-                scoped = self._scopes[filter_] = ScopedView(self, filter_)
+                scoped = ScopedView(self, filter_)
+                if not self._superseded:
+                    self._scopes[filter_] = scoped
             return scoped
 
     def entry(self, key: ItemKey) -> Entry | None:
@@ -176,14 +187,12 @@ class ScopedView:
         self._used: frozenset[str] = frozenset()
         if filter_:
             self.closure, self._used = _closure(view.snapshot, filter_)
-        self._entries: tuple[Entry, ...] | None = None
-        self._digest: int | None = None
+        self._content: Content | None = None
         self._drawn_in: frozenset[str] | None = None
         self._deltas: OrderedDict[tuple[int, Position], Delta] = OrderedDict()
         # The newest answers: watchers that keep up all ask the same.
         self._newest: tuple[Identity, Position] | None = None
         self._step: tuple[int, Position, Delta | None] | None = None
-        self._snapshots: OrderedDict[Position, SnapshotEvent] = OrderedDict()
         self._lock = threading.Lock()
 
     def holds(self, key: ItemKey) -> bool:
@@ -208,22 +217,23 @@ class ScopedView:
     @property
     def digest(self) -> int:
         """The digest over the scope's items."""
-        if self.closure is None:
-            return self.view.digest
-        if self._digest is None:
-            digest = 0
-            for entry in self.entries():
-                digest ^= item_digest(entry.kind, entry.key, entry.revision)
-            self._digest = digest
-        return self._digest
+        return self.view.digest if self.closure is None else self.content.digest
 
-    def entries(self) -> tuple[Entry, ...]:
+    @property
+    def content(self) -> Content:
+        """The scope's items; the same object every time, so that what is made of it is shared."""
+        with self._lock:
+            if self._content is None:
+                entries = tuple(entry for entry in self.view.entries() if self.holds((entry.kind, entry.key)))
+                digest = self.view.digest
+                if self.closure is not None:
+                    digest = digest_of((entry.kind, entry.key, entry.revision) for entry in entries)
+                self._content = Content(entries, digest)
+            return self._content
+
+    def entries(self) -> Sequence[Entry]:
         """Return the scope's items."""
-        if self._entries is None:
-            self._entries = tuple(
-                entry for entry in self.view.entries() if self.holds((entry.kind, entry.key))
-            )
-        return self._entries
+        return self.content.entries
 
     def changed_since(self, revision: int) -> bool:
         """Tell whether the scope changed after *revision*; True when that is not known any more."""
@@ -285,20 +295,13 @@ class ScopedView:
             entries=tuple(entry for key in merged if (entry := self.view.entry(key)) is not None),
             coalesced=count > 1,
             digest=self.digest,
-            snapshot=functools.partial(self.snapshot, position),
         )
         with self._lock:
             return _cached(self._deltas, cache_key, delta)
 
     def snapshot(self, position: Position) -> SnapshotEvent:
-        """Return the whole scope at *position*; the same object for equal positions."""
-        with self._lock:
-            cached = self._snapshots.get(position)
-            if cached is None:
-                cached = _cached(
-                    self._snapshots, position, SnapshotEvent(position, self.entries(), self.digest)
-                )
-            return cached
+        """Return the whole scope at *position*."""
+        return SnapshotEvent(position, self.content)
 
     def _before(self, revision: int) -> int:
         """The last revision that changed this scope before *revision*."""
@@ -310,8 +313,9 @@ class ScopedView:
         for index in range(at - 1, -1, -1):
             if any(self.holds(key) for key in log.touches[index].keys):
                 return log.revisions[index]
-        # Nothing above the floor: any watcher that may resume stands at the floor or later.
-        return min(log.floor, revision - 1)
+        # Nothing above the floor. The floor itself will not do: a watcher that keeps up may have been passed over
+        # it without a word.
+        return max((entry.revision for entry in self.entries() if entry.revision <= log.floor), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,10 +409,7 @@ def next_head(head: Head, change_set: ChangeSet, *, rule_number: int | None = No
             # Made by this very change-set: no watcher can have a position in it yet.
             view = views[address]
             views[address] = _fresh_view(state, *address, {}, view._log)
-    identity = head.identity
-    if change_set.generation > identity.generation:
-        identity = replace(identity, generation=change_set.generation)
-    return Head(identity, state, head.floor, views)
+    return Head(head.identity, state, head.floor, views)
 
 
 def compacted_head(head: Head, floor: int) -> Head:
@@ -565,7 +566,10 @@ class Hub:
 
     def publish(self, head: Head) -> None:
         """Make *head* the current one and wake all waiters."""
-        self._head = head
+        former, self._head = self._head, head
+        for address, view in former.views.items():
+            if head.views.get(address) is not view:
+                view.supersede()
         self.ring()
 
     def ring(self) -> None:

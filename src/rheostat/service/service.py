@@ -214,6 +214,11 @@ class Service:
         return self.hub.head
 
     @property
+    def started(self) -> bool:
+        """This process has read the store."""
+        return self._hub is not None and self._pid == os.getpid()
+
+    @property
     def draining(self) -> bool:
         """The node has been asked to end."""
         return self._draining
@@ -332,6 +337,9 @@ class Service:
         for change_set in change_sets:
             if change_set.revision != head.revision + 1:
                 continue
+            if change_set.generation != head.identity.generation:
+                # Another process has begun a history that this one has not read yet.
+                return self._reload()
             head = next_head(head, change_set)
         if head is not hub.head:
             hub.publish(head)

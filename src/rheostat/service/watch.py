@@ -22,6 +22,7 @@ from rheostat.model.watch import (
     Mode,
     Reset,
     ResetReason,
+    SnapshotEvent,
     SnapshotReason,
     WatchEvent,
 )
@@ -49,7 +50,9 @@ class WatchOptions:
         resnapshot: Send a snapshot although the token would do.
         min_revision: Do not answer before this revision has been reached.
         filter: What it wants to see.
+        filter_refused: What was asked for is wider than `filter`, and Hello says so.
         may_go_on: Tells whether the key is still in force; asked at every step.
+        ends_by: Instant of the monotonic clock at which the key expires; None when it does not.
     """
 
     project: str
@@ -60,6 +63,7 @@ class WatchOptions:
     filter: Filter = field(default_factory=Filter)
     filter_refused: bool = False
     may_go_on: Callable[[], bool] = lambda: True
+    ends_by: float | None = None
 
 
 class Step(NamedTuple):
@@ -105,6 +109,17 @@ class WatchSession:
         """What the client holds once everything sent so far has arrived; None before the first state."""
         return self._position
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the key is still in force; the driver asks before each message of a long answer."""
+        return self._options.may_go_on()
+
+    def whole(self) -> SnapshotEvent:
+        """Return the whole state at the position of the last step, for a delta that is too large to send."""
+        assert self._scope is not None
+        assert self._position is not None
+        return self._scope.snapshot(self._position)
+
     def step(self, now: float) -> Step:
         """Return what to send at *now* (monotonic seconds) and how long to wait.
 
@@ -119,6 +134,9 @@ class WatchSession:
             case _Phase.LIVE:
                 return self._go_on(now)
             case _Phase.LEAVING:
+                if not self._options.may_go_on():
+                    self._phase = _Phase.DONE
+                    return Step((), now, done=True)
                 # A client that has been asked to leave still gets every change until the grace is over.
                 events = self._changes(self._head())
                 done = now >= self._ends_at
@@ -291,7 +309,8 @@ class WatchSession:
         return Step(events, self._wake_at())
 
     def _wake_at(self) -> float:
-        return min(self._last_sent + self._service.heartbeat, self._expires_at)
+        wake_at = min(self._last_sent + self._service.heartbeat, self._expires_at)
+        return wake_at if self._options.ends_by is None else min(wake_at, self._options.ends_by)
 
     def _leave(self, now: float, go_away: GoAway, events: tuple[WatchEvent, ...] = ()) -> Step:
         self._phase = _Phase.LEAVING

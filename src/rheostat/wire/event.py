@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rheo.v1 import watch_pb2
 from rheostat.model.watch import (
     Bookmark,
+    Content,
     Delta,
     Entry,
     GoAway,
@@ -25,6 +26,8 @@ from rheostat.model.watch import (
 from rheostat.wire.watch import filter_to_proto, item_to_proto, position_to_proto
 
 __all__ = ["CHUNK_BYTES", "LARGE_DELTA_BYTES", "EventEncoder", "duration", "timestamp"]
+
+W = TypeVar("W")
 
 CHUNK_BYTES: Final = 256 * 1024
 """Items of one SnapshotChunk in sum, unless a single one is larger."""
@@ -49,109 +52,121 @@ def timestamp(instant: datetime.datetime | None) -> Timestamp | None:
     return message
 
 
-class EventEncoder:
-    """Makes the messages of events, once for all watchers that share an event object. Safe from any thread."""
+class EventEncoder(Generic[W]):
+    """Makes the messages of events; those that many watchers are sent, once. Safe from any thread."""
 
-    def __init__(self, token_key: bytes) -> None:
-        """Make an encoder whose positions carry tokens under *token_key*."""
+    def __init__(self, token_key: bytes, wrap: Callable[[watch_pb2.WatchResponse], W]) -> None:
+        """Make an encoder.
+
+        Args:
+            token_key: The store's, under which the positions carry tokens.
+            wrap: Makes of a message what is kept and returned; called once for a message that is shared.
+        """
         self._token_key = token_key
-        self._shared: weakref.WeakKeyDictionary[
-            SnapshotEvent | Delta, tuple[watch_pb2.WatchResponse, ...]
-        ] = weakref.WeakKeyDictionary()
+        self._wrap = wrap
+        self._chunked: weakref.WeakKeyDictionary[Content, tuple[W, ...]] = weakref.WeakKeyDictionary()
+        self._deltas: weakref.WeakKeyDictionary[Delta, tuple[W, ...]] = weakref.WeakKeyDictionary()
 
-    def encode(self, event: WatchEvent) -> Sequence[watch_pb2.WatchResponse]:
-        """Return the messages of *event*, in order; callers must not change them."""
+    def encode(self, event: WatchEvent, whole: Callable[[], SnapshotEvent]) -> Sequence[W]:
+        """Return the messages of *event*, in order; callers must not change them.
+
+        Args:
+            event: What to say.
+            whole: Makes the snapshot at a delta's position, which is sent when the delta is too large.
+        """
         match event:
-            case SnapshotEvent() | Delta():
-                messages = self._shared.get(event)
-                if messages is None:
-                    made = self._snapshot(event) if isinstance(event, SnapshotEvent) else self._delta(event)
-                    # Two threads may both have made them; all go on with the first.
-                    messages = self._shared.setdefault(event, tuple(made))
-                return messages
+            case SnapshotEvent():
+                return self._snapshot(event)
+            case Delta():
+                return self._delta(event) or (self._reset(ResetReason.LARGE), *self._snapshot(whole()))
             case Hello():
-                return (self._hello(event),)
+                return (self._wrap(_hello(event)),)
             case Bookmark():
-                return (
-                    watch_pb2.WatchResponse(
-                        bookmark=watch_pb2.Bookmark(
-                            position=position_to_proto(event.position, self._token_key),
-                            origin_time=timestamp(event.origin_time),
-                            digest=event.digest,
-                        )
-                    ),
+                bookmark = watch_pb2.Bookmark(
+                    position=position_to_proto(event.position, self._token_key),
+                    origin_time=timestamp(event.origin_time),
+                    digest=event.digest,
                 )
+                return (self._wrap(watch_pb2.WatchResponse(bookmark=bookmark)),)
             case Reset():
-                return (_reset(event.reason),)
+                return (self._reset(event.reason),)
             case GoAway():
-                return (
-                    watch_pb2.WatchResponse(
-                        go_away=watch_pb2.GoAway(
-                            reason=f"GO_AWAY_REASON_{event.reason.name}",
-                            spread=duration(event.spread),
-                            grace=duration(event.grace),
-                        )
-                    ),
+                go_away = watch_pb2.GoAway(
+                    reason=f"GO_AWAY_REASON_{event.reason.name}",
+                    spread=duration(event.spread),
+                    grace=duration(event.grace),
                 )
+                return (self._wrap(watch_pb2.WatchResponse(go_away=go_away)),)
 
-    def _hello(self, hello: Hello) -> watch_pb2.WatchResponse:
-        reason = "UNSPECIFIED" if hello.reason is None else hello.reason.name
-        return watch_pb2.WatchResponse(
-            hello=watch_pb2.Hello(
-                mode=f"WATCH_MODE_{hello.mode.name}",
-                reason=f"SNAPSHOT_REASON_{reason}",
-                heartbeat=duration(hello.heartbeat),
-                node=hello.node,
-                hops=hello.hops,
-                filter=filter_to_proto(hello.filter),
-                filter_ignored=hello.filter_ignored,
-                project=hello.project,
-                environment=hello.environment,
-            )
-        )
+    def _reset(self, reason: ResetReason) -> W:
+        reset = watch_pb2.Reset(reason=f"RESET_REASON_{reason.name}")
+        return self._wrap(watch_pb2.WatchResponse(reset=reset))
 
-    def _snapshot(self, event: SnapshotEvent) -> Iterator[watch_pb2.WatchResponse]:
+    def _snapshot(self, event: SnapshotEvent) -> Sequence[W]:
         count = len(event.entries)
         # No token at the beginning, so that nobody resumes from half a snapshot.
-        yield watch_pb2.WatchResponse(
-            snapshot_begin=watch_pb2.SnapshotBegin(
-                position=position_to_proto(event.position), item_count=count
-            )
+        begin = watch_pb2.SnapshotBegin(position=position_to_proto(event.position), item_count=count)
+        end = watch_pb2.SnapshotEnd(
+            position=position_to_proto(event.position, self._token_key), item_count=count, digest=event.digest
         )
-        for index, items in enumerate(_chunks(event.entries)):
-            yield watch_pb2.WatchResponse(snapshot_chunk=watch_pb2.SnapshotChunk(index=index, items=items))
-        yield watch_pb2.WatchResponse(
-            snapshot_end=watch_pb2.SnapshotEnd(
-                position=position_to_proto(event.position, self._token_key),
-                item_count=count,
-                digest=event.digest,
-            )
+        return (
+            self._wrap(watch_pb2.WatchResponse(snapshot_begin=begin)),
+            *self._chunks(event.content),
+            self._wrap(watch_pb2.WatchResponse(snapshot_end=end)),
         )
 
-    def _delta(self, event: Delta) -> Iterator[watch_pb2.WatchResponse]:
-        message = watch_pb2.Delta(
+    def _chunks(self, content: Content) -> Sequence[W]:
+        """Return the chunks of a content: the same ones at every position that it is sent at."""
+        chunks = self._chunked.get(content)
+        if chunks is None:
+            messages = (
+                watch_pb2.SnapshotChunk(index=index, items=items)
+                for index, items in enumerate(_chunks(content.entries))
+            )
+            made = tuple(self._wrap(watch_pb2.WatchResponse(snapshot_chunk=chunk)) for chunk in messages)
+            # Two threads may both have made them; all go on with the first.
+            chunks = self._chunked.setdefault(content, made)
+        return chunks
+
+    def _delta(self, event: Delta) -> Sequence[W]:
+        """Return the message of a delta; nothing when it is too large to send."""
+        found = self._deltas.get(event)
+        if found is not None:
+            return found
+        delta = watch_pb2.Delta(
             from_revision=event.from_revision,
             position=position_to_proto(event.position, self._token_key),
-            items=[_item(entry) for entry in event.entries],
+            items=[item_to_proto(entry) for entry in event.entries],
             coalesced=event.coalesced,
             digest=event.digest,
         )
-        if message.ByteSize() > LARGE_DELTA_BYTES:
-            yield _reset(ResetReason.LARGE)
-            yield from self.encode(event.snapshot())
-        else:
-            yield watch_pb2.WatchResponse(delta=message)
+        large = delta.ByteSize() > LARGE_DELTA_BYTES
+        made = () if large else (self._wrap(watch_pb2.WatchResponse(delta=delta)),)
+        return self._deltas.setdefault(event, made)
 
 
-def _item(entry: Entry) -> watch_pb2.Item:
-    return item_to_proto(entry)
+def _hello(hello: Hello) -> watch_pb2.WatchResponse:
+    reason = "UNSPECIFIED" if hello.reason is None else hello.reason.name
+    return watch_pb2.WatchResponse(
+        hello=watch_pb2.Hello(
+            mode=f"WATCH_MODE_{hello.mode.name}",
+            reason=f"SNAPSHOT_REASON_{reason}",
+            heartbeat=duration(hello.heartbeat),
+            node=hello.node,
+            hops=hello.hops,
+            filter=filter_to_proto(hello.filter),
+            filter_ignored=hello.filter_ignored,
+            project=hello.project,
+            environment=hello.environment,
+        )
+    )
 
 
 def _chunks(entries: Sequence[Entry]) -> Iterator[list[watch_pb2.Item]]:
     items: list[watch_pb2.Item] = []
     size = 0
     for entry in entries:
-        item = _item(entry)
+        item = item_to_proto(entry)
         item_size = item.ByteSize()
         if items and size + item_size > CHUNK_BYTES:
             yield items
@@ -160,7 +175,3 @@ def _chunks(entries: Sequence[Entry]) -> Iterator[list[watch_pb2.Item]]:
         size += item_size
     if items:
         yield items
-
-
-def _reset(reason: ResetReason) -> watch_pb2.WatchResponse:
-    return watch_pb2.WatchResponse(reset=watch_pb2.Reset(reason=f"RESET_REASON_{reason.name}"))
