@@ -10,10 +10,11 @@ import base64
 import binascii
 import dataclasses
 import datetime
+import functools
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -36,7 +37,7 @@ from rheostat.errors import (
 )
 from rheostat.evaluation import Context, evaluate
 from rheostat.evaluation.explain import explain
-from rheostat.model.change import PutEnvironment, PutProject
+from rheostat.model.change import Change, ChangeSet, PutEnvironment, PutProject
 from rheostat.model.key import Key, KeyKind
 from rheostat.model.position import Filter, parse_token
 from rheostat.model.snapshot import Snapshot
@@ -48,7 +49,7 @@ from rheostat.service import Service, Writer
 from rheostat.service.access import DEFAULT_PROJECT, Permission, Principal, resolve, resolve_project
 from rheostat.service.plan import Plan
 from rheostat.service.publish import Head, ScopedView
-from rheostat.service.service import MAX_REVISION, Outcome
+from rheostat.service.service import MAX_REVISION, Outcome, no_revision
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.change import (
     change_set_to_proto,
@@ -72,6 +73,9 @@ PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
 SNAPSHOT_PAGE_BYTES: Final = 256 * 1024
 """A page of a snapshot ends before the item that would make it larger, unless that is its only one."""
+
+_HISTORY_READS: Final = 10
+"""How often the store is read for a page of the history of which the caller may not see all."""
 
 _KEPT_SNAPSHOTS: Final = 16
 """Snapshots kept for callers who are between two pages of one."""
@@ -375,7 +379,7 @@ class Handlers:
         environments = list(request.environments)
         if request.environment and not environments:
             environments = [request.environment]
-        for environment in environments:
+        for environment in filter(None, (*environments, request.environment)):
             _, _ = resolve(head.state, call.principal, project, environment)
         own = call.principal.key
         if own is not None and own.environments and not environments:
@@ -552,10 +556,12 @@ class Handlers:
     def get_revision(self, request: admin.GetRevisionRequest, call: Call) -> admin.GetRevisionResponse:
         """Answer one change-set of the history."""
         _, state = self._project(request, call)
-        change_set = self.service.change_set(state.project.slug, request.revision)
-        return admin.GetRevisionResponse(
-            change_set=change_set_to_proto(_visible_part(change_set, call.principal))
+        change_set = _visible_part(
+            self.service.change_set(state.project.slug, request.revision), call.principal
         )
+        if not change_set.changes:
+            raise no_revision(state.project.slug, request.revision)
+        return admin.GetRevisionResponse(change_set=change_set_to_proto(change_set))
 
     def list_revisions(self, request: admin.ListRevisionsRequest, call: Call) -> admin.ListRevisionsResponse:
         """Answer the history, newest first."""
@@ -568,41 +574,39 @@ class Handlers:
             before = int.from_bytes(raw, "big")
             if len(raw) != 8 or before > MAX_REVISION:
                 raise _bad_page_token()
-        change_sets = self.service.store.history(
+        environment = request.environment
+        own = call.principal.key
+        if not environment and own is not None and len(own.environments) == 1:
+            # The store then leaves most of what is not visible out by itself.
+            environment = own.environments[0]
+        read = functools.partial(
+            self.service.store.history,
             project=project,
-            environment=request.environment or None,
+            environment=environment or None,
             kind="setting" if request.setting else None,
             key=request.setting or None,
-            before=before,
-            limit=size + 1,
         )
-        page = change_sets[:size]
-        token = ""
-        if len(change_sets) > size:
-            token = _page_token(page[-1].revision.to_bytes(8, "big"))
+        page, following = _visible_history(read, call.principal, before, size)
         return admin.ListRevisionsResponse(
-            change_sets=[
-                change_set_to_proto(_visible_part(change_set, call.principal)) for change_set in page
-            ],
-            next_page_token=token,
+            change_sets=[change_set_to_proto(change_set) for change_set in page],
+            next_page_token=_page_token(following.to_bytes(8, "big")) if following else "",
         )
 
     def get_key(self, request: admin.GetKeyRequest, call: Call) -> admin.GetKeyResponse:
         """Answer one key, never its secret."""
         head, state = self._project(request, call)
         key = head.state.keys.get(request.selector)
-        if key is None or key.project not in (state.project.slug, "") or not call.principal.sees(key.project):
+        if key is None or key.project not in (state.project.slug, "") or not call.principal.covers(key):
             raise NotFoundError(f"there is no key {request.selector!r}", reason="KEY_NOT_FOUND")
         return admin.GetKeyResponse(key=key_to_proto(key), revision=head.revision)
 
     def list_keys(self, request: admin.ListKeysRequest, call: Call) -> admin.ListKeysResponse:
-        """Answer the keys of the project."""
+        """Answer the keys of the project, and store-wide ones, as far as the caller covers them."""
         head, state = self._project(request, call)
-        store_wide = call.principal.key is None or not call.principal.key.project
         keys: dict[str, Key] = {
             selector: key
             for selector, key in head.state.keys.items()
-            if key.project == state.project.slug or (store_wide and not key.project)
+            if key.project in (state.project.slug, "") and call.principal.covers(key)
         }
         page, token = _page(keys, request)
         return admin.ListKeysResponse(keys=[key_to_proto(key) for key in page], next_page_token=token)
@@ -712,16 +716,46 @@ def _check_environments(made: Plan, principal: Principal) -> None:
             )
 
 
-def _visible_part(change_set: Any, principal: Principal) -> Any:
-    """Leave out of a change-set what the key may not see: other environments, and keys unless it administers."""
-    administers = Permission.ADMINISTER in principal.permissions
-    kept = tuple(
-        change
-        for change in change_set.changes
-        if (change.kind != "key" or administers)
-        and (not change.environment or principal.sees(change_set.project, change.environment))
-    )
-    return dataclasses.replace(change_set, changes=kept)
+def _visible_part(change_set: ChangeSet, principal: Principal) -> ChangeSet:
+    """Leave out of a change-set what the key may not see, and its request id unless the key has sent it.
+
+    A change-set that is left without changes must not be shown at all: its message may tell what it did.
+    """
+    kept = tuple(change for change in change_set.changes if _is_visible(change, principal))
+    own = principal.key is None or principal.actor == change_set.actor
+    return dataclasses.replace(change_set, changes=kept, request_id=change_set.request_id if own else "")
+
+
+def _visible_history(
+    read: Callable[..., Sequence[ChangeSet]], principal: Principal, before: int | None, size: int
+) -> tuple[list[ChangeSet], int]:
+    """Return a page of change-sets, and the revision before which the next page begins; 0 when it is the last.
+
+    The page is short when what is hidden from the caller would take too long to pass over.
+    """
+    page: list[ChangeSet] = []
+    for _ in range(_HISTORY_READS):
+        found = read(before=before, limit=size + 1)
+        for change_set in found:
+            part = _visible_part(change_set, principal)
+            if part.changes:
+                if len(page) == size:
+                    return page, page[-1].revision
+                page.append(part)
+            before = change_set.revision
+        if len(found) <= size:
+            return page, 0
+    return page, before or 0
+
+
+def _is_visible(change: Change, principal: Principal) -> bool:
+    if change.kind == "key":
+        key = change.before if change.after is None else change.after
+        return (
+            Permission.ADMINISTER in principal.permissions and isinstance(key, Key) and principal.covers(key)
+        )
+    environment = change.key if change.kind == "environment" else change.environment
+    return principal.sees(change.project, environment)
 
 
 def _no_setting(name: str, environment: str) -> SettingNotFoundError:

@@ -106,6 +106,18 @@ class Principal:
             return False
         return not environment or not self.key.environments or environment in self.key.environments
 
+    def covers(self, key: Key) -> bool:
+        """Tell whether *key* reaches no further than the caller, who may then know of it and end it."""
+        own = self.key
+        if own is None:
+            return True
+        if own.project and own.project != key.project:
+            return False
+        # A key without environments reaches all of them.
+        return not own.environments or (
+            bool(key.environments) and set(key.environments) <= set(own.environments)
+        )
+
 
 OPEN: Final = Principal()
 """The caller in open mode."""

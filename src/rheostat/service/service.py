@@ -19,6 +19,7 @@ from rheostat.errors import (
     BehindError,
     LimitExceededError,
     NotFoundError,
+    PermissionDeniedError,
     RevisionCompactedError,
     RheostatError,
     SettingNotFoundError,
@@ -478,19 +479,28 @@ class Service:
 
         Raises:
             NotFoundError: The project has no such revision.
+            PermissionDeniedError: What would be undone lies in an environment that the writer does not see.
             RevisionConflictError: An item of the one change-set was changed again later.
             RheostatError: As `plan`.
         """
 
         def make(state: State, next_revision: int) -> Plan:
-            undone = self._undone(project, revision, to_revision, next_revision)
+            undone = [
+                [change for change in change_set.changes if _undoable(change, environment)]
+                for change_set in self._undone(project, revision, to_revision, next_revision)
+            ]
+            # Before it is planned: a conflict would name items of environments that the writer does not see.
+            if not all(
+                writer.principal.sees(project, slug) for changes in undone for slug in _named(changes)
+            ):
+                raise PermissionDeniedError(
+                    "what would be undone lies in an environment that this key does not see",
+                    reason="OUT_OF_SCOPE",
+                )
             made = plan_revert(
                 state,
                 project,
-                [
-                    [change for change in change_set.changes if _undoable(change, environment)]
-                    for change_set in undone
-                ],
+                undone,
                 revision=next_revision,
                 new_id=self._new_id,
                 limits=self.limits,
@@ -567,13 +577,13 @@ class Service:
         """Revoke a key for good; its open streams end within seconds. Revoking twice changes nothing.
 
         Raises:
-            NotFoundError: The caller's project has no such key.
+            NotFoundError: There is no such key among those that the caller covers.
         """
         revoked_at = self.clock()
 
         def make(state: State, revision: int) -> Plan:
             key = state.keys.get(selector)
-            if key is None or not writer.principal.sees(key.project):
+            if key is None or not writer.principal.covers(key):
                 raise NotFoundError(f"there is no key {selector!r}", reason="KEY_NOT_FOUND")
             if key.revoked_at is not None:
                 return Plan(key.project, (), rule_number=state.rule_number)
@@ -714,11 +724,7 @@ class Service:
         """
         found = self.store.change_set(revision) if revision <= MAX_REVISION else None
         if found is None or found.project not in (project, ""):
-            raise NotFoundError(
-                f"the project {project!r} has no revision {revision}",
-                reason="REVISION_NOT_FOUND",
-                metadata={"revision": str(revision)},
-            )
+            raise no_revision(project, revision)
         return found
 
     def evaluate(
@@ -767,11 +773,25 @@ class Service:
         return in_force(self.head.state.keys.get(principal.key.selector), self.clock())
 
 
+def no_revision(project: str, revision: int) -> NotFoundError:
+    """Return the error about a revision that is none of the project's, or that the caller may not know of."""
+    return NotFoundError(
+        f"the project {project!r} has no revision {revision}",
+        reason="REVISION_NOT_FOUND",
+        metadata={"revision": str(revision)},
+    )
+
+
 def _undoable(change: Change, environment: str) -> bool:
     if environment and change.environment != environment:
         return False
     made = change.kind in ("project", "environment") and change.before is None
     return not made and change.kind != "key"
+
+
+def _named(changes: Iterable[Change]) -> set[str]:
+    """The environments that *changes* are in, or are about."""
+    return {change.key if change.kind == "environment" else change.environment for change in changes}
 
 
 def _state_of(contents: Contents) -> State:
