@@ -17,7 +17,7 @@ from connectrpc.compat import google_protobuf_binary_codec
 from rheo.v1.admin_service_connect import AdminServiceASGIApplication
 from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
-from rheostat.model.watch import SnapshotEvent
+from rheostat.model.watch import SnapshotEvent, WatchEvent
 from rheostat.server.call import COMMIT, PERMISSIONS, Call, Entrance, refusal
 from rheostat.server.codec import Gzip, codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
@@ -285,17 +285,16 @@ class _Adapter:
         service = self._handlers.service
         try:
             call = await self._reached(request.min_revision, call)
-            session = await self._pool.run(self._handlers.watch_session, request, call)
-            guard = GUARD.get(None)
-            if guard is not None:
-                guard.may_go_on = lambda: session.may_go_on
-            gzipped = "gzip" in (ctx.request_headers.get("connect-accept-encoding") or "")
             # Taken once: asking the service for it costs a system call, to notice a fork.
             hub = service.hub
+            gzipped = "gzip" in (ctx.request_headers.get("connect-accept-encoding") or "")
             with (
-                service.admission.watch(call.principal.actor, call.address),
+                self._handlers.watching(request, call) as session,
                 closing(Waiting(self._its_waiters(hub))) as waiting,
             ):
+                guard = GUARD.get(None)
+                if guard is not None:
+                    guard.may_go_on = lambda: session.may_go_on
                 while True:
                     bell = hub.bell
                     now = service.monotonic()
@@ -304,29 +303,38 @@ class _Adapter:
                         step = await self._pool.run(session.step, now)
                     else:
                         step = session.step(now)
-                    for event in step.events:
-                        if isinstance(event, SnapshotEvent):
-                            messages = await self._pool.run(self._encoded, event, session, gzipped)
-                        else:
-                            messages = self._handlers.encode(event, session)
-                        for message in messages:
-                            yield message
-                            if not session.may_go_on:
-                                break
+                    if step.events:
+                        messages = await self._encoded(step.events, session, gzipped=gzipped)
+                        with self._handlers.sending(messages):
+                            for message in messages:
+                                yield message
+                                if not session.may_go_on:
+                                    break
                     if step.done:
                         return
                     await waiting.wait(bell, step.wake_at - service.monotonic())
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
-    def _encoded(self, event: SnapshotEvent, session: WatchSession, gzipped: bool) -> Sequence[Shared]:
-        """Return the messages of a snapshot, with their bytes made: all that would hold up the loop."""
-        messages = self._handlers.encode(event, session)
-        for message in messages:
-            encoded = message.encoded(google_protobuf_binary_codec())
-            if gzipped:
-                self._gzip.compress(encoded)
-        return messages
+    async def _encoded(
+        self, events: Sequence[WatchEvent], session: WatchSession, *, gzipped: bool
+    ) -> Sequence[Shared]:
+        """Return the messages of *events*; those of a snapshot with their bytes, made in a thread."""
+
+        def encode() -> Sequence[Shared]:
+            return [message for event in events for message in self._handlers.encode(event, session)]
+
+        def encode_whole() -> Sequence[Shared]:
+            messages = encode()
+            for message in messages:
+                encoded = message.encoded(google_protobuf_binary_codec())
+                if gzipped:
+                    self._gzip.compress(encoded)
+            return messages
+
+        if any(isinstance(event, SnapshotEvent) for event in events):
+            return await self._pool.run(encode_whole)
+        return encode()
 
     def _its_waiters(self, hub: Hub) -> Waiters:
         loop = asyncio.get_running_loop()

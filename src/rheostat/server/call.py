@@ -24,6 +24,7 @@ from rheostat.errors import (
     PermissionDeniedError,
     UnavailableError,
 )
+from rheostat.server.stall import Stalled
 from rheostat.server.throttle import Throttle
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Permission, Principal, authenticate
@@ -154,7 +155,8 @@ class Entrance:
         An error that the runtime made itself is replaced, with its details and without its internals. One that
         says when to try again says so in the header ``Retry-After`` too, unless a stream has begun.
         """
-        if error is None:
+        if error is None or isinstance(error, Stalled):
+            # Nobody can be told of a stall.
             return
         if isinstance(error, ConnectError) and error.details:
             _say_when_to_retry(ctx, error)

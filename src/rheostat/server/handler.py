@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import datetime
 import functools
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -49,7 +50,7 @@ from rheostat.service import Service, Writer
 from rheostat.service.access import DEFAULT_PROJECT, Permission, Principal, resolve, resolve_project
 from rheostat.service.plan import Plan
 from rheostat.service.publish import Head, ScopedView
-from rheostat.service.service import MAX_REVISION, Outcome, no_revision
+from rheostat.service.service import MAX_REVISION, Outcome, behind, no_revision
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.change import (
     change_set_to_proto,
@@ -76,6 +77,9 @@ SNAPSHOT_PAGE_BYTES: Final = 256 * 1024
 
 _HISTORY_READS: Final = 10
 """How often the store is read for a page of the history of which the caller may not see all."""
+
+_SMALL_SNAPSHOT: Final = 8
+"""Messages of a snapshot that need no admission: about 1 MiB, less than a connection's buffers may hold."""
 
 _KEPT_SNAPSHOTS: Final = 16
 """Snapshots kept for callers who are between two pages of one."""
@@ -109,8 +113,9 @@ class Handlers:
 
     # Watch.
 
-    def watch_session(self, request: watch_pb2.WatchRequest, call: Call) -> WatchSession:
-        """Return the session that a Watch request asks for."""
+    @contextlib.contextmanager
+    def watching(self, request: watch_pb2.WatchRequest, call: Call) -> Iterator[WatchSession]:
+        """Check a Watch request and yield its session, which is counted as open while the context lasts."""
         check_request(self.service, request, call.method)
         service = self.service
         if service.node in request.via:
@@ -120,28 +125,38 @@ class Handlers:
                 metadata={"node": service.node},
             )
         # A project or environment that another process has just made is found by the wait for min_revision.
-        head = self._wait_for(request.min_revision, call) if request.min_revision else service.head
+        head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        served = service.admission.serves(filter_)
-        asked_for_more = request.HasField("filter") and bool(request.filter.tracked)
+        asked_for_more = bool(request.filter.tracked)
         expires_at = None if call.principal.key is None else call.principal.key.expires_at
         ends_by = None
         if expires_at is not None:
             ends_by = service.monotonic() + (expires_at - service.clock()).total_seconds()
-        return service.watch(
-            WatchOptions(
-                project=project,
-                environment=environment,
-                resume=request.resume,
-                resnapshot=request.resnapshot,
-                min_revision=request.min_revision,
-                filter=filter_ if served else Filter(),
-                filter_refused=not served or asked_for_more,
-                may_go_on=lambda: service.key_in_force(call.principal),
-                ends_by=ends_by,
+        admission = service.admission
+        with (
+            admission.watch(call.principal.actor, call.address),
+            admission.filter(filter_) as served,
+        ):
+            yield service.watch(
+                WatchOptions(
+                    project=project,
+                    environment=environment,
+                    resume=request.resume,
+                    resnapshot=request.resnapshot,
+                    min_revision=request.min_revision,
+                    filter=filter_ if served else Filter(),
+                    filter_refused=not served or asked_for_more,
+                    may_go_on=lambda: service.key_in_force(call.principal),
+                    ends_by=ends_by,
+                )
             )
-        )
+
+    def sending(self, messages: Sequence[Shared]) -> contextlib.AbstractContextManager[None]:
+        """Count *messages* as a snapshot that is being sent, when they are a large one."""
+        if len(messages) <= _SMALL_SNAPSHOT:
+            return contextlib.nullcontext()
+        return self.service.admission.snapshot()
 
     def encode(self, event_: WatchEvent, session: WatchSession) -> Sequence[Shared]:
         """Return the messages of an event of *session*, each encoded once for all streams that send it."""
@@ -640,10 +655,10 @@ class Handlers:
     # Shared.
 
     def _wait_for(self, min_revision: int, call: Call) -> Head:
-        if call.waited:
-            left: float | None = 0.0
-        else:
-            left = None if call.deadline is None else call.deadline - self.service.monotonic()
+        head = self.service.head
+        if call.waited and head.revision < min_revision:
+            raise behind(min_revision, head)
+        left = None if call.deadline is None else call.deadline - self.service.monotonic()
         return self.service.wait_for(min_revision, left)
 
     def _resolve(self, head: Head, call: Call, project: str, environment: str) -> tuple[str, str]:

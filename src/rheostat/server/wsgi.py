@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
 from rheostat.server.method import python_name
 from rheostat.service import Service
+from rheostat.service.admission import Admission
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
     from rheo.v1 import watch_pb2
     from rheostat.server.codec import Shared
 
-__all__ = ["wsgi_app"]
+__all__ = ["MAX_STREAMS", "wsgi_app"]
+
+MAX_STREAMS: Final = 64
+"""Open watches of a process, unless it is told otherwise: few enough for a server with a hundred threads."""
 
 _WATCH: Final = "/rheo.v1.ConfigService/Watch"
 
 
-def wsgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[str] = ()) -> WSGIApplication:
+def wsgi_app(
+    service: Service, *, open: bool = False, allow_origins: Iterable[str] = (), max_streams: int = MAX_STREAMS
+) -> WSGIApplication:
     """Return a WSGI application that serves *service*; mount it at the root or under a prefix.
 
     Closed: every call needs a key of the store (``rheostat keys create``), unless *open* is true; then everybody on
@@ -42,16 +49,21 @@ def wsgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[st
         service: Started on first use, in each process; not closed by the application.
         open: No keys, loopback only.
         allow_origins: Origins of web pages that may call the services.
+        max_streams: Open watches of this process; further ones are told to come back. Each occupies a thread or
+            greenlet of the server, so keep it below their number, or other calls wait.
     """
-    return _Application(service, open_=open, allow_origins=tuple(allow_origins))
+    return _Application(service, open_=open, allow_origins=tuple(allow_origins), max_streams=max_streams)
 
 
 class _Application:
-    def __init__(self, service: Service, *, open_: bool, allow_origins: tuple[str, ...]) -> None:
+    def __init__(
+        self, service: Service, *, open_: bool, allow_origins: tuple[str, ...], max_streams: int
+    ) -> None:
         self._gate = Gate(service, open_=open_, allow_origins=allow_origins)
         entrance = Entrance(service, open_=open_)
         # Its methods are made from the table of permissions, which type checkers cannot follow.
-        adapter: Any = _Adapter(Handlers(service), entrance)
+        streams = Admission(replace(service.limits, max_streams=max_streams))
+        adapter: Any = _Adapter(Handlers(service), entrance, streams)
         limits = service.limits
         shared: dict[str, Any] = {
             "interceptors": [entrance],
@@ -161,9 +173,10 @@ def _has_left(environ: WSGIEnvironment) -> bool:
 class _Adapter:
     """The handlers in the form that the generated applications call."""
 
-    def __init__(self, handlers: Handlers, entrance: Entrance) -> None:
+    def __init__(self, handlers: Handlers, entrance: Entrance, streams: Admission) -> None:
         self._handlers = handlers
         self._entrance = entrance
+        self._streams = streams
         for method in PERMISSIONS:
             name = python_name(method)
             if name != "watch":
@@ -184,8 +197,10 @@ class _Adapter:
         call = self._entrance.call(ctx)
         service = self._handlers.service
         try:
-            session = self._handlers.watch_session(request, call)
-            with service.admission.watch(call.principal.actor, call.address):
+            with (
+                self._streams.watch(call.principal.actor, call.address),
+                self._handlers.watching(request, call) as session,
+            ):
                 yield from self._drive(session, ctx, service)
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
@@ -194,8 +209,9 @@ class _Adapter:
         while True:
             bell = service.hub.bell
             step = session.step(service.monotonic())
-            for event in step.events:
-                for message in self._handlers.encode(event, session):
+            messages = [message for event in step.events for message in self._handlers.encode(event, session)]
+            with self._handlers.sending(messages):
+                for message in messages:
                     yield message
                     if not session.may_go_on:
                         break

@@ -80,12 +80,6 @@ class Admission:
             if filter_ and served:
                 self._give_place_back(filter_)
 
-    def serves(self, filter_: Filter) -> bool:
-        """Tell whether a filter is served, and keep its place for good; see `filter`."""
-        if not filter_ or filter_ in self._filters:
-            return True
-        return self._take_place(filter_)
-
     def _take_place(self, filter_: Filter) -> bool:
         with self._lock:
             if filter_ not in self._filters and len(self._filters) >= self._limits.max_filters:

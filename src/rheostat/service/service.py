@@ -39,7 +39,7 @@ from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, n
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.store.base import Contents, Identity, Store, Transaction
 
-__all__ = ["Outcome", "Service", "Writer"]
+__all__ = ["Outcome", "Service", "Writer", "behind"]
 
 log = logging.getLogger("rheostat.service")
 
@@ -405,10 +405,7 @@ class Service:
                 return head
             left = deadline - self.monotonic()
             if left <= 0:
-                raise BehindError(
-                    f"revision {min_revision} was not reached in time; this node is at {head.revision}",
-                    metadata={"revision": str(head.revision)},
-                )
+                raise behind(min_revision, head)
             self.hub.wait(bell, left)
 
     # Writing.
@@ -779,6 +776,14 @@ def no_revision(project: str, revision: int) -> NotFoundError:
         f"the project {project!r} has no revision {revision}",
         reason="REVISION_NOT_FOUND",
         metadata={"revision": str(revision)},
+    )
+
+
+def behind(min_revision: int, head: Head) -> BehindError:
+    """Return what says that *head* has not reached *min_revision* in time."""
+    return BehindError(
+        f"revision {min_revision} was not reached in time; this node is at {head.revision}",
+        metadata={"revision": str(head.revision)},
     )
 
 

@@ -1,0 +1,52 @@
+"""What a node keeps for its watchers: shared while it is the newest, gone as soon as nobody holds it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from rheostat.model.change import PutEnvironment, PutSetting, SetValue
+from rheostat.model.position import Filter
+from rheostat.service import Service, Writer
+from rheostat.service.access import OPEN
+from rheostat.service.watch import WatchOptions
+from rheostat.store import open_store
+
+WRITER = Writer(OPEN)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service(open_store("memory:")) as started:
+        started.commit(WRITER, "default", "", [PutEnvironment("staging")])
+        for environment in ("production", "staging"):
+            started.commit(WRITER, "default", environment, [PutSetting("n", {"type": "int", "default": 0})])
+        yield started
+
+
+def test_snapshots_at_different_positions_of_one_state_share_their_content(service: Service):
+    contents = set()
+    for number in range(3):
+        session = service.watch(WatchOptions("default", "production"))
+        contents.add(id(session.step(0.0).events[1].content))
+        service.commit(WRITER, "default", "staging", [SetValue("n", number + 1)])
+    assert len(contents) == 1
+
+
+def test_a_view_that_nobody_holds_is_gone_without_the_collector(service: Service):
+    session = service.watch(WatchOptions("default", "production", filter=Filter(prefixes=("n",))))
+    session.step(0.0)
+    gc.collect()
+    gc.disable()
+    try:
+        views = []
+        for number in range(3):
+            views.append(weakref.ref(service.view("default", "production")))
+            service.commit(WRITER, "default", "production", [SetValue("n", number + 1)])
+            session.step(0.0)
+        assert [view() for view in views] == [None] * 3
+    finally:
+        gc.enable()
