@@ -319,7 +319,7 @@ def is_subtype(narrow: SettingType, wide: SettingType) -> bool:
         case PrimitiveType("int"), PrimitiveType("float"):
             return True
         case (EnumType(few), EnumType(many)) | (FlagsType(few), FlagsType(many)):
-            return all(any(same(a, b) for b in many) for a in few)
+            return all(any(same(a, b) or _equal_number(a, b) for b in many) for a in few)
         case (SequenceType(a), SequenceType(b)) | (MappingType(a), MappingType(b)):
             return is_subtype(a, b)
         case JsonType(), JsonType(None):
