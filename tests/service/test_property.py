@@ -99,6 +99,21 @@ mutations: st.SearchStrategy[Mutation] = st.one_of(
 )
 
 
+rewirings = st.lists(
+    st.one_of(
+        st.builds(put_rule, names, st.just("r"), names.map(on), st.just("production")),
+        st.builds(put_rule, names, st.just("r"), st.just(in_segment("s")), st.just("production")),
+        st.builds(put_segment, st.just("s"), names.map(on)),
+        st.builds(put_aliases, names, st.lists(names, max_size=1), st.just("production")),
+        st.builds(RenameSetting, names, names, st.just("production")),
+        st.builds(delete_rule, names, st.just("production")),
+        st.builds(SetValue, names, st.integers(0, 3), st.just("production")),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
 @dataclass
 class Client:
     """A watcher: what it holds, what it asks for, and its stream while it is connected."""
@@ -145,6 +160,14 @@ class Watching(RuleBasedStateMachine):
         with contextlib.suppress(RheostatError):
             self.nodes[node].commit(*wanted)
         self.record()
+
+    @rule(node=st.integers(0, 1), wanted=rewirings, followed=st.booleans())
+    def rewire(self, node: int, wanted: list[Mutation], *, followed: bool) -> None:
+        """Change what settings refer to, each on its own, with and without the watchers looking between."""
+        for mutation in wanted:
+            self.commit(node, [mutation])
+            for client in self.clients if followed else ():
+                self.step_of(client)
 
     @rule(node=st.integers(0, 1), back=st.integers(0, 6), alone=st.booleans())
     def revert(self, node: int, back: int, alone: bool) -> None:
