@@ -27,6 +27,8 @@ __all__ = ["Head", "Hub", "ScopedView", "View", "compacted_head", "head_of", "ne
 
 T = TypeVar("T")
 
+_CACHED_SCOPES: Final = 128
+
 _CACHED_DELTAS: Final = 64
 """Deltas kept for each scope of a view: laggards of so many different positions share them."""
 
@@ -146,7 +148,8 @@ class View:
             scoped = self._scopes.get(filter_)
             if scoped is None:
                 scoped = ScopedView(self, filter_)
-                if not self._superseded:
+                # Polls may come with any number of filters; only so many are worth keeping.
+                if not self._superseded and len(self._scopes) < _CACHED_SCOPES:
                     self._scopes[filter_] = scoped
             return scoped
 

@@ -156,7 +156,7 @@ class Service:
         self._tail: threading.Thread | None = None
         self._closed = False
         self._draining = False
-        self.admission = Admission(self.limits)
+        self.admission = Admission(self.limits, randomness=self.randomness)
         _services.add(self)
 
     # Life.
@@ -207,7 +207,7 @@ class Service:
         self._lock = threading.RLock()
         self._hub = None
         self._tail = None
-        self.admission = Admission(self.limits)
+        self.admission = Admission(self.limits, randomness=self.randomness)
 
     @property
     def head(self) -> Head:
