@@ -122,3 +122,44 @@ def test_a_file_that_is_no_text_is_refused(cli):
     path = Path(cli.folder / "image.yaml")
     path.write_bytes(b"\xff\xfe\x00")
     assert "not UTF-8" in cli.run("apply", str(path), code=1).stderr
+
+
+def test_what_the_server_refuses_names_the_rules_place_in_the_file(cli, document):
+    path = cli.folder / "shop.yaml"
+    broken = document.replace('where: region == "eu"', 'where: region matches "("')
+    path.write_text(broken)
+    error = cli.json("apply", str(path), code=1)["error"]
+    line = int(error["metadata"]["line"])
+    assert 'where: region matches "("' in broken.splitlines()[line - 1]
+    where = "settings.checkout.timeout.environments.production.rules[0].where"
+    assert (error["reason"], error["metadata"]["field"]) == ("INVALID_CONDITION", where)
+    assert [violation["field"] for violation in error["violations"]] == [where]
+    assert error["message"].startswith(f"shop.yaml:{line}:") and "mutations[" not in error["message"]
+    assert f"error: shop.yaml:{line}:" in cli.run("apply", str(path), code=1).stderr
+
+
+def test_what_does_not_fit_together_names_its_place_in_the_file_too(cli, document):
+    broken = document.replace('where: region == "eu"', 'where: segment("gone")')
+    error = cli.json("apply", "-", code=1, input=broken)["error"]
+    assert error["reason"] == "UNKNOWN_SEGMENT" and "mutations[" not in error["message"]
+    # The whole change-set is at fault, so that the setting is as near as it gets.
+    line = broken.splitlines()[int(error["metadata"]["line"]) - 1]
+    assert 'segment("gone")' in line or "rules" in line or "- id" in line
+
+    circular = document.replace('where: region == "eu"', 'where: setting("checkout.timeout") == 1')
+    error = cli.json("apply", "-", code=1, input=circular)["error"]
+    assert (error["reason"], error["exit_code"]) == ("CYCLE", 1)
+    assert error["message"].startswith("standard input:") and int(error["metadata"]["line"]) > 7
+
+
+def test_a_dry_run_warns_of_rules_that_never_decide_at_their_place_in_the_file(cli, document):
+    changed = document.replace(
+        'where: percent(user.id, salt="s") < 10', 'where: region == "eu" and user.plan == "pro"'
+    )
+    line = next(i for i, text in enumerate(changed.splitlines(), 1) if "- id: second" in text)
+    result = cli.apply(changed, "--dry-run")
+    assert f"warning: standard input:{line}:" in result.stderr
+    assert "rule 2 ('second') of the setting 'checkout.timeout' never decides" in result.stderr
+    assert 'for instance for {"region":"eu","user.plan":"pro"}' in result.stderr
+    (warning,) = cli.json("apply", "-", "--dry-run", input=changed)["warnings"]
+    assert (warning["code"], warning["context"]) == ("RULE_HIDDEN", {"region": "eu", "user.plan": "pro"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TextIO
@@ -15,7 +17,8 @@ from rheostat.cli.connection import Connection
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
 from rheostat.cli.state import find_state
-from rheostat.document import parse_document, plan_apply
+from rheostat.document import Document, parse_document, plan_apply
+from rheostat.errors import FieldViolation, InvalidArgumentError, RheostatError
 
 __all__ = ["apply", "apply_text"]
 
@@ -124,8 +127,61 @@ def apply_text(
     with Connection(replace(target, project=document.project or target.project)) as connection:
         project = connection.project
         state, revision = find_state(connection, project)
-        mutations = plan_apply(document, state, environments=environments or None, prune=prune)
+        paths: list[str] = []
+        mutations = plan_apply(document, state, environments=environments or None, prune=prune, paths=paths)
         if not mutations and revision is not None:
             # Nothing to send: an empty change-set would only be answered with the same.
             return admin.CommitResponse(revision=revision), project
-        return commit(connection, mutations, how, expected_revision=revision, force=force), project
+        try:
+            answer = commit(connection, mutations, how, expected_revision=revision, force=force)
+        except RheostatError as exc:
+            _locate(exc, document, paths)
+            raise
+        for warning in answer.warnings:
+            if warning.HasField("mutation_index") and warning.mutation_index < len(paths):
+                warning.message = f"{document.located(paths[warning.mutation_index])}: {warning.message}"
+        return answer, project
+
+
+_MUTATION: Final = re.compile(r"mutations\[(\d+)\](?:\.(.*))?", re.DOTALL)
+
+_KEYS: Final = (
+    ("put_rule.rule.condition", "where"),
+    ("put_rule.rule.distribution", "split"),
+    ("put_rule.rule.", ""),
+    ("put_segment.segment.condition", "where"),
+    ("put_segment.segment.", ""),
+    ("put_setting.setting.", ""),
+)
+"""What fields of a mutation are called in a document; an empty name stands for the rest of the field."""
+
+
+def _locate(exc: RheostatError, document: Document, paths: Sequence[str]) -> None:
+    """Name the part of *document* that *exc* is about in place of the mutation that was made of it."""
+    violations = exc.violations if isinstance(exc, InvalidArgumentError) else ()
+    field = violations[0].field if violations else exc.metadata.get("field", "")
+    path = _path(field, paths)
+    if path is None:
+        return
+    if isinstance(exc, InvalidArgumentError):
+        exc.violations = tuple(
+            FieldViolation(_path(v.field, paths) or v.field, v.description) for v in exc.violations
+        )
+    place = document.place(path)
+    if place is not None:
+        exc.metadata.update(line=str(place[0]), column=str(place[1]))
+    exc.metadata["field"] = path
+    exc.message = f"{document.located(path)}: {path}: {exc.message.removeprefix(f'{field}: ')}"
+
+
+def _path(field: str, paths: Sequence[str]) -> str | None:
+    """Return the path in the document of a *field* of the request, or None."""
+    match = _MUTATION.fullmatch(field)
+    if match is None or int(match[1]) >= len(paths):
+        return None
+    path, rest = paths[int(match[1])], match[2] or ""
+    for prefix, key in _KEYS:
+        if rest.startswith(prefix):
+            inner = key or rest.removeprefix(prefix)
+            return f"{path}.{inner}" if path else inner
+    return path or None

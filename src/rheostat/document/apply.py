@@ -55,6 +55,7 @@ def plan_apply(
     environments: Collection[str] | None = None,
     prune: bool | Literal["declared"] = False,
     is_recent: Callable[[str, Setting], bool] | None = None,
+    paths: list[str] | None = None,
 ) -> Sequence[Mutation]:
     """Return the mutations after which *state* is as *document* says; none when it already is.
 
@@ -68,12 +69,19 @@ def plan_apply(
             Settings that code declared are kept unless it is ``"declared"``.
         is_recent: Whether the declaration of a setting, in the environment of that slug, is recent enough to
             keep it from pruning; None keeps all that code has declared.
+        paths: Filled with the part of the document behind each mutation, for `Document.place`.
 
     Raises:
         InvalidDocumentError: The document does not fit the state: another project, an unknown environment, a
             new setting without type or default, a value that its setting's type refuses.
     """
-    return list(_Application(document, state, environments, prune, is_recent).mutations())
+    application = _Application(document, state, environments, prune, is_recent)
+    mutations = []
+    for mutation in application.mutations():
+        mutations.append(mutation)
+        if paths is not None:
+            paths.append(application.path)
+    return mutations
 
 
 class _Application:
@@ -85,6 +93,8 @@ class _Application:
         prune: bool | Literal["declared"],
         is_recent: Callable[[str, Setting], bool] | None,
     ) -> None:
+        self.path = ""
+        """The part of the document behind the last mutation."""
         self._document = document
         self._state = state
         self._prune = prune
@@ -119,13 +129,16 @@ class _Application:
 
     def mutations(self) -> Iterator[Mutation]:
         if self._state is None:
+            self.path = "project"
             yield PutProject(self._document.project)
         for slug in self._slugs:
             if slug not in self._known:
+                self.path = "environments"
                 yield PutEnvironment(slug)
         stored = () if self._state is None else self._state.project.features
         merged = _merged(self._document.features or (), stored)
         if merged != stored:
+            self.path = "features"
             yield SetFeatures(merged)
         yield from self._segments()
         for slug in self._slugs:
@@ -133,6 +146,7 @@ class _Application:
         yield from self._pruned_segments()
         if self._prune and self._document.features not in (None, merged):
             # Last, when the settings that had them are gone or changed.
+            self.path = "features"
             yield SetFeatures(self._document.features or ())
 
     def _segments(self) -> Iterator[Mutation]:
@@ -153,12 +167,14 @@ class _Application:
                 or old.description != description
                 or condition_key(old.condition) != condition_key(condition)
             ):
+                self.path = f"segments.{name}"
                 yield PutSegment(Segment(name, condition, description), keep_description=False)
 
     def _pruned_segments(self) -> Iterator[Mutation]:
         if self._prune and self._state is not None and self._document.segments is not None:
             for name in self._state.segments:
                 if name not in self._document.segments:
+                    self.path = "segments"
                     yield DeleteSegment(name)
 
     def _settings(self, slug: str) -> Iterator[Mutation]:
@@ -190,6 +206,7 @@ class _Application:
         wanted_names = {name for plan in plans for name in plan.names}
         renames = {plan.renames[0]: plan.renames[1] for plan in plans if plan.renames is not None}
         # A name has to be free before another setting takes it; what is referred to goes when nothing does.
+        self.path = "settings"
         for setting in pruned:
             if wanted_names.intersection(setting.names):
                 yield DeleteSetting(setting.name, slug)
@@ -197,7 +214,10 @@ class _Application:
         for old_name, new_name in renames.items():
             yield RenameSetting(old_name, new_name, slug)
         for plan in plans:
-            yield from plan.mutations(renames)
+            for mutation in plan.mutations(renames):
+                self.path = plan.path
+                yield mutation
+        self.path = "settings"
         for setting in pruned:
             if not wanted_names.intersection(setting.names):
                 yield DeleteSetting(setting.name, slug)
@@ -254,7 +274,7 @@ class _SettingPlan:
         old: Setting | None,
     ) -> None:
         self._document = document
-        self._path = f"settings.{name}"
+        self.path = self._path = f"settings.{name}"
         self._section_path = f"settings.{name}.environments.{slug}"
         self._slug = slug
         self._section = section
@@ -308,10 +328,13 @@ class _SettingPlan:
             fitting = [rule for rule in stored_rules if self._fits(rule)]
             for rule in stored_rules:
                 if rule not in fitting:
+                    self.path = f"{self._section_path}.rules"
                     yield DeleteRule(self._name, rule.id, self._slug)
             stored_rules = fitting
         changed = self._changed_fields()
         if changed:
+            of_section = changed.keys() <= self._section.fields.keys() | self._section.unset
+            self.path = self._section_path if of_section else self._path
             yield PutSetting(self._name, changed, self._slug)
         if self._section.rules is not None:
             yield from self._rule_mutations(self._section.rules, stored_rules)
@@ -356,18 +379,22 @@ class _SettingPlan:
                     f"the rule {rule.id!r} is new: it needs value or split",
                 )
         kept = {match.id for match in matches if match is not None}
+        self.path = f"{self._section_path}.rules"
         for old in stored:
             if old.id not in kept:
                 yield DeleteRule(self._name, old.id, self._slug)
-        for entry, rule, match in zip(entries, rules, matches, strict=True):
+        for i, (entry, rule, match) in enumerate(zip(entries, rules, matches, strict=True)):
             if match is not None and not _same_rule(rule, match):
+                self.path = self._rule_path(i)
                 yield PutRule(self._name, rule, keep_enabled=entry.enabled is None, environment=self._slug)
         if self._order is Order.SPECIFICITY:
-            for rule, match in zip(rules, matches, strict=True):
+            for i, (rule, match) in enumerate(zip(rules, matches, strict=True)):
                 if match is None:
+                    self.path = self._rule_path(i)
                     yield PutRule(self._name, rule, environment=self._slug)
             return
         present = [old.id for old in stored if old.id in kept]
+        self.path = f"{self._section_path}.rules"
         for move in in_order(present, [match.id for match in matches if match is not None]):
             yield MoveRule(
                 self._name, move.id, before_id=move.before, after_id=move.after, environment=self._slug
@@ -387,10 +414,15 @@ class _SettingPlan:
         new = [i for i, match in enumerate(matches) if match is None]
         for i in reversed(new):
             if rules[i].id:
+                self.path = self._rule_path(i)
                 yield PutRule(self._name, rules[i], before_id=following[i], environment=self._slug)
         for i in new:
             if not rules[i].id:
+                self.path = self._rule_path(i)
                 yield PutRule(self._name, rules[i], before_id=following[i], environment=self._slug)
+
+    def _rule_path(self, i: int) -> str:
+        return f"{self._section_path}.rules[{i}]"
 
     @property
     def _order(self) -> Order:

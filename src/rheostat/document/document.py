@@ -150,19 +150,23 @@ class Document:
     source: str = field(default="<document>", compare=False)
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
+    def place(self, path: str) -> Place | None:
+        """Return where the part at *path* stands, or the nearest part around it whose place is known."""
+        while path and path not in self.places:
+            cut = max(path.rfind("."), path.rfind("["))
+            path = path[:cut] if cut > 0 else ""
+        return self.places.get(path)
+
+    def located(self, path: str) -> str:
+        """Return the file with line and column of `place`, as editors read it; the file alone without one."""
+        place = self.place(path)
+        return self.source if place is None else f"{self.source}:{place[0]}:{place[1]}"
+
     def error(self, path: str, problem: str) -> InvalidDocumentError:
-        """Return an error about the part at *path*, placed at the nearest part whose place is known."""
-        line: int | None = None
-        column: int | None = None
-        known = path
-        while known and known not in self.places:
-            cut = max(known.rfind("."), known.rfind("["))
-            known = known[:cut] if cut > 0 else ""
-        if known:
-            line, column = self.places[known]
-        where = self.source if line is None else f"{self.source}:{line}:{column}"
+        """Return an error about the part at *path*, with its `place`."""
+        line, column = self.place(path) or (None, None)
         return InvalidDocumentError(
-            f"{where}: {path}: {problem}",
+            f"{self.located(path)}: {path}: {problem}",
             line=line,
             column=column,
             violations=[FieldViolation(path, problem)],
