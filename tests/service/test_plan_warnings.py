@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import pytest
+
+from rheostat.errors import InvalidConditionError
 from rheostat.language import parse_condition
 from rheostat.model.change import DeleteRule, MoveRule, PlanWarning, SetValue
 from rheostat.model.value import FrozenMapping
@@ -145,3 +148,19 @@ def test_no_more_findings_are_listed_than_anybody_reads() -> None:
     assert len(made.warnings) == MAX_FINDINGS + 1
     assert made.warnings[-1].code == "FINDINGS_OMITTED"
     assert made.warnings[-1].message == "the analysis found 5 more things than are listed here"
+
+
+def test_what_refuses_a_rule_is_placed_at_the_mutation_that_puts_it() -> None:
+    book = a_book()
+    with pytest.raises(InvalidConditionError) as raised:
+        book.plan(
+            put_rule("s", rule("r1", 1, parse_condition('segment("gone")'))),
+            put_rule("s", rule("r2", 2, parse_condition("a == 1"))),
+        )
+    assert [violation.field for violation in raised.value.violations] == ["mutations[0]"]
+    with pytest.raises(InvalidConditionError) as raised:
+        book.plan(
+            put_rule("s", rule("r1", 1, parse_condition('setting("gone") == 1'))),
+            put_rule("s", rule("r2", 2, parse_condition("a == 1"))),
+        )
+    assert raised.value.metadata["field"] == "mutations[0]"

@@ -1023,7 +1023,7 @@ class _Draft:
                     ),
                 )
 
-    def _missing_segment(self, name: str, user: str, address: ItemAddress) -> None:
+    def _missing_segment(self, name: str, user: str, address: ItemAddress, rule_id: str = "") -> None:
         if self.stored(("", "segment", name)) is not None:
             raise self._placed_error(
                 ("", "segment", name),
@@ -1038,10 +1038,11 @@ class _Draft:
             InvalidConditionError(
                 f"{user} refers to the segment {name!r}, which does not exist", reason="UNKNOWN_SEGMENT"
             ),
+            rule_id,
         )
 
-    def _placed_error(self, address: ItemAddress, exc: RheostatError) -> RheostatError:
-        index = self.touched_by.get(address)
+    def _placed_error(self, address: ItemAddress, exc: RheostatError, rule_id: str = "") -> RheostatError:
+        index = self.ruled_by.get((address, rule_id), self.touched_by.get(address))
         return exc if index is None or not self.placed else _at(f"mutations[{index}]", exc)
 
     def _place_of(self, environment: str, kind: str, key: str, rule_id: str) -> int:
@@ -1104,8 +1105,8 @@ class _Whole:
         for rule in setting.rules:
             user = f"rule {rule.id!r} of the setting {setting.name!r} in {environment!r}"
             if rule.condition is not None:
-                self._check_references(rule.condition, user, address)
-                self._check_nesting(rule.condition, address)
+                self._check_references(rule.condition, user, address, rule.id)
+                self._check_nesting(rule.condition, address, rule.id)
             if setting.features is not None:
                 self._check_read(setting, rule, user, address)
             elif touched:
@@ -1150,10 +1151,10 @@ class _Whole:
         causes.append(("", "project", draft.project))
         return max(causes, key=lambda cause: draft.touched_by.get(cause, -1))
 
-    def _check_references(self, condition: Condition, user: str, address: ItemAddress) -> None:
+    def _check_references(self, condition: Condition, user: str, address: ItemAddress, rule_id: str) -> None:
         for name in sorted(segments_of(condition)):
             if name not in self._segments:
-                self._draft._missing_segment(name, user, address)
+                self._draft._missing_segment(name, user, address, rule_id)
         names = set(settings_of(condition))
         for name in sorted(segments_of(condition)):
             names |= self._settings_behind(name, set())
@@ -1178,13 +1179,14 @@ class _Whole:
                     f"{user} refers to the setting {name!r}, which does not exist in {self._environment!r}",
                     reason="UNKNOWN_SETTING",
                 ),
+                rule_id,
             )
 
-    def _check_nesting(self, condition: Condition, address: ItemAddress) -> None:
+    def _check_nesting(self, condition: Condition, address: ItemAddress, rule_id: str) -> None:
         try:
             check_nesting(self._dependencies, condition)
         except InvalidConditionError as exc:
-            raise self._draft._placed_error(address, exc) from None
+            raise self._draft._placed_error(address, exc, rule_id) from None
 
     def _settings_behind(self, segment: str, seen: set[str]) -> set[str]:
         if segment in seen or segment not in self._segments:
@@ -1207,6 +1209,7 @@ class _Whole:
                         reason="UNDECLARED_FEATURE",
                         metadata={"attribute": attribute, "setting": setting.name},
                     ),
+                    rule.id,
                 )
 
     def _warn_undeclared(self, rule: Rule, known: tuple[str, ...], address: ItemAddress) -> None:
