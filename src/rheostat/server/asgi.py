@@ -304,7 +304,12 @@ class _Adapter:
                     else:
                         step = session.step(now)
                     if step.events:
-                        messages = await self._encoded(step.events, session, gzipped=gzipped)
+                        if any(isinstance(event, SnapshotEvent) for event in step.events):
+                            messages = await self._pool.run(
+                                self._encoded_whole, step.events, session, gzipped
+                            )
+                        else:
+                            messages = self._encoded(step.events, session)
                         with self._handlers.sending(messages):
                             for message in messages:
                                 yield message
@@ -316,25 +321,20 @@ class _Adapter:
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
-    async def _encoded(
-        self, events: Sequence[WatchEvent], session: WatchSession, *, gzipped: bool
+    def _encoded(self, events: Sequence[WatchEvent], session: WatchSession) -> Sequence[Shared]:
+        """Return the messages of *events*."""
+        return [message for event in events for message in self._handlers.encode(event, session)]
+
+    def _encoded_whole(
+        self, events: Sequence[WatchEvent], session: WatchSession, gzipped: bool
     ) -> Sequence[Shared]:
-        """Return the messages of *events*; those of a snapshot with their bytes, made in a thread."""
-
-        def encode() -> Sequence[Shared]:
-            return [message for event in events for message in self._handlers.encode(event, session)]
-
-        def encode_whole() -> Sequence[Shared]:
-            messages = encode()
-            for message in messages:
-                encoded = message.encoded(google_protobuf_binary_codec())
-                if gzipped:
-                    self._gzip.compress(encoded)
-            return messages
-
-        if any(isinstance(event, SnapshotEvent) for event in events):
-            return await self._pool.run(encode_whole)
-        return encode()
+        """Return the messages of *events* with their bytes made: a snapshot's would hold up the loop."""
+        messages = self._encoded(events, session)
+        for message in messages:
+            encoded = message.encoded(google_protobuf_binary_codec())
+            if gzipped:
+                self._gzip.compress(encoded)
+        return messages
 
     def _its_waiters(self, hub: Hub) -> Waiters:
         loop = asyncio.get_running_loop()

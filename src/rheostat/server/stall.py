@@ -30,12 +30,13 @@ class Stalled(Exception):  # noqa: N818 - never leaves the server; says what has
 class Guard:
     """The ``send`` of one call, which can be given up. Used by the call's task and its loop only."""
 
-    __slots__ = ("_guards", "_send", "_task", "given_up", "may_go_on", "since")
+    __slots__ = ("_loop", "_send", "_sending", "_task", "given_up", "may_go_on", "since")
 
-    def __init__(self, send: ASGISendCallable, guards: Guards) -> None:
+    def __init__(self, send: ASGISendCallable, sending: _Sending) -> None:
         self._send = send
-        self._guards = guards
+        self._sending = sending
         self._task: asyncio.Task[object] | None = None
+        self._loop = asyncio.get_running_loop()
         self.given_up = False
         self.may_go_on: Callable[[], bool] | None = None
         self.since = 0.0
@@ -44,7 +45,9 @@ class Guard:
         """Send, or raise `Stalled`."""
         if self.given_up:
             raise Stalled
-        self._guards.begin(self)
+        self.since = self._loop.time()
+        self._task = asyncio.current_task()
+        self._sending.begin(self)
         try:
             await self._send(message)
         except asyncio.CancelledError:
@@ -52,12 +55,7 @@ class Guard:
                 raise Stalled from None
             raise
         finally:
-            self._guards.end(self)
-
-    def begin(self, now: float) -> None:
-        """Note when the send began, and whose it is."""
-        self.since = now
-        self._task = asyncio.current_task()
+            self._sending.guards.discard(self)
 
     def give_up(self) -> None:
         """End the send that is under way."""
@@ -77,46 +75,42 @@ class Guards:
         )
 
     def guard(self, send: ASGISendCallable) -> Guard:
-        """Return a guarded *send*."""
-        return Guard(send, self)
-
-    def begin(self, guard: Guard) -> None:
-        """Watch a send of the running loop."""
+        """Return a guarded *send* of the running loop."""
         loop = asyncio.get_running_loop()
         sending = self._sending.get(loop)
         if sending is None:
-            sending = self._sending[loop] = _Sending()
-        guard.begin(loop.time())
-        sending.guards.add(guard)
-        if not sending.looking:
-            sending.looking = True
-            loop.call_later(_LOOK_SECONDS, self._look, sending)
-
-    def end(self, guard: Guard) -> None:
-        """No longer watch it."""
-        self._sending[asyncio.get_running_loop()].guards.discard(guard)
-
-    def _look(self, sending: _Sending) -> None:
-        sending.looking = bool(sending.guards)
-        if not sending.looking:
-            return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for guard in tuple(sending.guards):
-            refused = guard.may_go_on is not None and not guard.may_go_on()
-            if not guard.given_up and (refused or now - guard.since > self._stalled_seconds):
-                guard.give_up()
-        loop.call_later(_LOOK_SECONDS, self._look, sending)
+            sending = self._sending[loop] = _Sending(self._stalled_seconds)
+        return Guard(send, sending)
 
 
 class _Sending:
     """The sends under way on one loop, and whether the next look at them is due."""
 
-    __slots__ = ("guards", "looking")
+    __slots__ = ("_looking", "_stalled_seconds", "guards")
 
-    def __init__(self) -> None:
+    def __init__(self, stalled_seconds: float) -> None:
         self.guards: set[Guard] = set()
-        self.looking = False
+        self._stalled_seconds = stalled_seconds
+        self._looking = False
+
+    def begin(self, guard: Guard) -> None:
+        """Watch a send. The caller discards it from the guards when it has ended."""
+        self.guards.add(guard)
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looking = bool(self.guards)
+        if not self._looking:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for guard in tuple(self.guards):
+            refused = guard.may_go_on is not None and not guard.may_go_on()
+            if not guard.given_up and (refused or now - guard.since > self._stalled_seconds):
+                guard.give_up()
+        loop.call_later(_LOOK_SECONDS, self._look)
 
 
 GUARD: contextvars.ContextVar[Guard] = contextvars.ContextVar("rheostat_guard")
