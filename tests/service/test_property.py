@@ -142,15 +142,16 @@ class Watching(RuleBasedStateMachine):
         finally:
             self.world.close()
 
-    @initialize(
-        found=st.lists(st.tuples(st.sampled_from(ENVIRONMENTS), st.sampled_from(FILTERS)), min_size=2)
-    )
-    def begin(self, found: list[tuple[str, Filter]]) -> None:
+    @initialize()
+    def begin(self) -> None:
         self.nodes[0].add_environment("staging")
         for slug in ENVIRONMENTS:
             self.nodes[0].commit(*(put_setting(name, 0, slug) for name in NAMES[:3]))
         self.record()
-        self.clients = [Client(environment, filter_) for environment, filter_ in found[:6]]
+        self.clients = [Client("production", filter_) for filter_ in FILTERS]
+        self.clients.append(Client("staging", Filter()))
+        for who in range(len(self.clients)):
+            self.connect(who, who % 2, "")
 
     def record(self) -> None:
         self.lives[self.world.store.identity().generation] = self.world.store.change_sets
@@ -179,7 +180,7 @@ class Watching(RuleBasedStateMachine):
         self.record()
 
     @rule(
-        who=st.integers(0, 9),
+        who=st.integers(0, 15),
         node=st.integers(0, 1),
         how=st.sampled_from(["", "", "", "resnapshot", "bad token"]),
     )
@@ -199,18 +200,25 @@ class Watching(RuleBasedStateMachine):
         self.step_of(client)
         if client.watch is not None and how:
             assert watch.mode == "SNAPSHOT"
-        if client.watch is not None and not how and held is None:
-            assert watch.reason == "NEW"
+        if client.watch is not None and not how:
+            assert (watch.reason == "NEW") == (held is None)
         self.record()
 
-    @rule(who=st.integers(0, 9))
+    @rule(node=st.integers(0, 1))
+    def return_(self, node: int) -> None:
+        """All who are away come back at once."""
+        for who, client in enumerate(self.clients):
+            if client.watch is None:
+                self.connect(who, node, "")
+
+    @rule(who=st.integers(0, 15))
     def leave_a_copy_behind(self, who: int) -> None:
         """Another client that stands where this one does now, and comes back later."""
         client = self.clients[who % len(self.clients)]
-        if len(self.clients) < 12:
+        if len(self.clients) < 16:
             self.clients.append(Client(client.environment, client.filter, copy.deepcopy(client.replica)))
 
-    @rule(who=st.integers(0, 9), seconds=st.sampled_from([0, 0, 1, 15, 2_000]))
+    @rule(who=st.integers(0, 15), seconds=st.sampled_from([0, 0, 1, 15, 2_000]))
     def step(self, who: int, seconds: float) -> None:
         self.world.clock.seconds += seconds
         self.step_of(self.clients[who % len(self.clients)])

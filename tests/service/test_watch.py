@@ -751,9 +751,14 @@ def test_filters_beyond_the_limit_are_ignored_and_hello_says_so(world: World) ->
     node = world.node(limits=replace(world.node().service.limits, max_filters=2))
     admission = node.service.admission
     first, second, third = (Filter(names=(name,)) for name in "abc")
-    with admission.filter(first) as one, admission.filter(second) as two:
-        with admission.filter(third) as three, admission.filter(first) as again, admission.filter(Filter()) as none:
-            assert (one, two, three, again, none) == (True, True, False, True, True)
+    with (
+        admission.filter(first) as one,
+        admission.filter(second) as two,
+        admission.filter(third) as three,
+        admission.filter(first) as again,
+        admission.filter(Filter()) as none,
+    ):
+        assert (one, two, three, again, none) == (True, True, False, True, True)
     node.commit(put("a"), put("z"))
     watch = node.watch(filter_refused=True).opened()
     assert watch.replica.hello is not None
