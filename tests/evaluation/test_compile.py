@@ -221,8 +221,7 @@ def compiled(*rules: Rule, segments: tuple[Segment, ...] = (), **fields: Any) ->
 def sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that fills with the sources that are compiled from now on."""
     seen: list[str] = []
-    real = source._code
-    source._factory.cache_clear()
+    real = source._code.__wrapped__
     monkeypatch.setattr(source, "_code", lambda text: (seen.append(text), real(text))[1])
     return seen
 
@@ -278,7 +277,6 @@ def test_no_text_of_a_rule_becomes_code(text: str, monkeypatch: pytest.MonkeyPat
         expected = reference.evaluate(snapshot(text), "s" + text, context)
         assert CompiledSnapshot(snapshot(text)).evaluate("s" + text, context) == expected
     hostile, seen[:] = set(seen), []
-    source._factory.cache_clear()
     harmless = "harmless" + "." * text.count(".")
     CompiledSnapshot(snapshot(harmless)).value("s" + harmless, {})
 
@@ -534,12 +532,15 @@ def test_a_lookup_takes_the_place_of_a_chain_of_comparisons(monkeypatch: pytest.
     assert len("".join(seen).splitlines()) < 25
 
 
-def test_settings_of_one_structure_share_their_code() -> None:
-    first = compiled(rule("r", 1, eq("a", "x")))
-    second = compiled(rule("other", "one", eq("b", "y")), enabled=True)
+def test_settings_of_one_structure_are_compiled_once() -> None:
+    first = compiled(rule("r", 1, AllOf((eq("a", "x"), Percentage("b", "s", 0, 10)))))
+    first.value("s")
+    before = source._code.cache_info()
+    second = compiled(rule("other", "one", AllOf((eq("b", "y"), Percentage("c", "t", 0, 99_000)))))
 
-    assert (first.value("s", {"a": "x"}), second.value("s", {"b": "y"})) == (1, "one")
-    assert first._programs["s"].__code__ is second._programs["s"].__code__
+    assert (first.value("s", {"a": "x", "b": 2}), second.value("s", {"b": "y", "c": 2})) == ("default", "one")
+    assert source._code.cache_info().misses == before.misses
+    assert source._code.cache_info().hits > before.hits
 
 
 def test_what_is_always_the_same_needs_no_function() -> None:
@@ -714,7 +715,7 @@ def test_without_the_extension_buckets_are_the_same(monkeypatch: pytest.MonkeyPa
     contexts: list[dict[str, object]] = [{"id": unit} for unit in ("u1", "ü2", 3, 4.0, "", None, 2**70)]
     before = [compiled(half).value("s", context) for context in contexts]
 
-    monkeypatch.setitem(source._NAMESPACE, "murmur3", murmur3_32_pure)
+    monkeypatch.setitem(source.GLOBALS, "murmur3", murmur3_32_pure)
 
     assert [compiled(half).value("s", context) for context in contexts] == before
 

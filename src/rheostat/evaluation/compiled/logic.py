@@ -33,6 +33,7 @@ from rheostat.evaluation.compiled.operand import (
 )
 from rheostat.evaluation.compiled.variable import (
     AttributeVariable,
+    RootVariable,
     SettingVariable,
     SharedVariable,
     UnitVariable,
@@ -114,9 +115,9 @@ class Test:
     """Any other expression.
 
     Attributes:
-        template: The expression, with ``{v}`` and ``{w}`` for variables, ``{k}`` and ``{n}`` for constants.
+        template: The expression, with ``{v}`` and ``{w}`` for variables, ``{k}``, ``{n}`` and ``{l}`` for constants.
         variables: What it reads, at most two.
-        constants: What is bound by name, at most two.
+        constants: What is bound, at most three.
         cheap: Evaluating it again costs no more than remembering it.
     """
 
@@ -277,7 +278,7 @@ class Graph:
                 return _membership(node, names[node.variable], bind)
             case Test(template, variables, constants):
                 places = dict(zip("vw", (names[variable] for variable in variables), strict=False))
-                places.update(zip("kn", map(bind, constants), strict=False))
+                places.update(zip("knl", map(bind, constants), strict=False))
                 return f"({template.format_map(places)})"
 
     def _node(self, key: Hashable, make: Callable[[], Node]) -> Node:
@@ -348,7 +349,16 @@ class Graph:
             raise UnsupportedRuleError
         found = self._variables.get(("attribute", path))
         if not isinstance(found, AttributeVariable):
-            found = self._variables["attribute", path] = AttributeVariable(path)
+            first, dot, _ = path.partition(".")
+            found = self._variables["attribute", path] = AttributeVariable(
+                path, self._root(first) if dot else None
+            )
+        return found
+
+    def _root(self, key: str) -> RootVariable:
+        found = self._variables.get(("root", key))
+        if not isinstance(found, RootVariable):
+            found = self._variables["root", key] = RootVariable(key)
         return found
 
     def _operand(self, part: Operand) -> Variable | Term:
@@ -427,11 +437,11 @@ class Graph:
                 sides.append("None")
             else:
                 constants.append(side)
-                sides.append("{n}")
-        call = f"compared({{k}}[0], {sides[0]}, {sides[1]}, {{k}}[1]) is "
+                sides.append("{l}")
+        call = f"compared({{k}}, {sides[0]}, {sides[1]}, {{n}}) is "
         # By their texts, which tell 1, 1.0 and true apart inside of lists, too.
         key = (op, repr(constants), None if literals is None else repr(tuple(map(term, literals))))
-        bound = ((op, literals), *constants)
+        bound = (op, literals, *constants)
         return (
             self._test(call + "TRUE", variables, key, bound),
             self._test(call + "FALSE", variables, key, bound),
@@ -566,7 +576,7 @@ def _membership(node: Membership, name: str, bind: Callable[[object], str]) -> s
         constant = bind(literal)
         match literal:
             case bool():
-                equal = f"{name} is {constant}"
+                equal = f"{name} == {constant} and type({name}) is bool"
             case str():
                 equal = f"{name} == {constant}"
             case _:

@@ -8,6 +8,7 @@ operator but ``exists`` takes it.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
@@ -245,6 +246,7 @@ GLOBALS: Final[dict[str, Any]] = {
     "SCALARS": _SCALARS,
     "TRUE": Truth.TRUE,
     "attribute": _attribute,
+    "bisect": bisect.bisect_right,
     "bucket": _bucket,
     "compared": _compared,
     "contains_any": _contains_any,
@@ -257,4 +259,4 @@ GLOBALS: Final[dict[str, Any]] = {
     "version": _version,
     "walk": _walk,
 }
-"""The names that generated code uses, beside its own parameters."""
+"""The names that generated code uses, beside its own parameters and variables."""

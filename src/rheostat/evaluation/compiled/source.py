@@ -1,8 +1,8 @@
 """Writes the rules of a setting as one Python function.
 
-The source holds the structure of the rules alone. Everything that somebody wrote (names, literals, values) is a
-constant that is bound to a parameter, so no data becomes code, and settings of the same structure share one code
-object.
+The source holds the structure of the rules alone. For everything that somebody wrote (names, literals, values) it
+has a sign, and the object itself is put into the function's table of constants, so that no data becomes code.
+Settings of the same structure are compiled once.
 
 A generated function takes the call's own layer (a dict), the further layers (a mapping from paths to terms, or
 None) and a memo for the settings that several others refer to; it returns an `Outcome`.
@@ -10,10 +10,10 @@ None) and a memo for the settings that several others refer to; it returns an `O
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias
 
 from rheostat.evaluation.compiled.logic import Graph, Junction, Membership, Node
@@ -30,9 +30,6 @@ _MIN_DISPATCH: Final = 4
 _MAX_CHAIN: Final = 48
 """The most rules written one after the other; those behind them become a function of their own."""
 
-_MAX_CLOSURE: Final = 40
-"""The most constants of a closure, which copies their cells at each call. More become globals."""
-
 _MAX_DEPTH: Final = 30
 """The deepest nesting of statements; CPython's parser stops at 100."""
 
@@ -40,6 +37,15 @@ _MAX_LEVELS: Final = 6
 """The most lookups in each other: more features than hierarchies have."""
 
 _MAX_CHAINED_SHARES: Final = 3
+
+
+# Around a constant in a line that is being written.
+_OPEN: Final = "\x01"
+_CLOSE: Final = "\x02"
+# In the end it is a string, in whose place the code object gets the constant; or a variable that holds it.
+_SIGN: Final = "$"
+_AS_CONSTANTS: Final = {ord(_OPEN): f"'{_SIGN}", ord(_CLOSE): "'"}
+_AS_VARIABLES: Final = {ord(_OPEN): None, ord(_CLOSE): None}
 
 
 class Outcome:
@@ -101,7 +107,7 @@ class _Body:
 
     def bind(self, constant: object) -> str:
         self.constants.append(constant)
-        return f"{self.prefix}{len(self.constants) - 1}"
+        return f"{_OPEN}{self.prefix}{len(self.constants) - 1}{_CLOSE}"
 
     def line(self, depth: int, text: str) -> None:
         self.lines.append(" " * depth + text)
@@ -122,7 +128,7 @@ def compile_rules(graph: Graph, choices: Sequence[Choice], otherwise: Outcome) -
     body = _Body("p")
     if not writer.chain(body, list(choices), {}, 0, _NOTHING):
         body.line(0, f"return {body.bind(otherwise)}")
-    function: Decide = _function(body, ("m=None",), memo=writer.remembers)
+    function: Decide = _function(body, ("m",), memo=writer.remembers, root=True)
     return function
 
 
@@ -345,7 +351,7 @@ class _Writer:
             body.line(depth, "if e is not None:")
             body.line(depth + 1, f"({''.join(f'{each}, ' for each in inner.names())}) = e")
             for line in inner.lines:
-                body.line(depth + 1, line)
+                body.line(depth + 1, line.translate(_AS_VARIABLES))
         else:
             self._mixed(body, entries, name, scope, depth)
 
@@ -364,7 +370,7 @@ class _Writer:
                 table[literal] = block, None
                 continue
             if block not in functions:
-                functions[block] = _function(block, ("m", *scope.values()), memo=False)
+                functions[block] = _function(block, ("m", *scope.values()))
             table[literal] = None, functions[block]
         body.line(depth, f"e = {body.bind(table)}.get({key})")
         body.line(depth, "if e is not None:")
@@ -387,10 +393,11 @@ class _Writer:
     def _block(self, choices: list[Choice], scope: _Scope, later: _Needs) -> object:
         body = _Body("p")
         self.chain(body, choices, dict(scope), 0, later)
-        return _function(body, ("m", *scope.values()), memo=False)
+        return _function(body, ("m", *scope.values()))
 
     def _call(self, body: _Body, function: object, scope: _Scope, depth: int) -> None:
-        body.line(depth, f"o = {body.bind(function)}({_arguments(scope)})")
+        body.line(depth, f"o = {body.bind(function)}")
+        body.line(depth, f"o = o({_arguments(scope)})")
         self._return_found(body, depth)
 
 
@@ -422,33 +429,25 @@ def _cost(node: Node) -> int:
     return 1
 
 
-def _function(body: _Body, parameters: tuple[str, ...], *, memo: bool) -> Any:
-    """Return the function of *body*; it takes c, b and *parameters*."""
-    first = [f"def decide(c, b, {', '.join(parameters)}):"]
+def _function(body: _Body, parameters: tuple[str, ...], *, memo: bool = False, root: bool = False) -> Any:
+    """Return the function of *body*; it takes c, b and *parameters*, the last of which a *root* need not be given."""
+    lines = [f"def decide(c, b, {', '.join(parameters)}):"]
     if memo:
-        first += [" if m is None:", "  m = {}"]
-    lines = [*first, *(f" {line}" for line in body.lines), " return None"]
-    if len(body.constants) > _MAX_CLOSURE:
-        namespace = dict(_NAMESPACE)
-        namespace.update(zip(body.names(), body.constants, strict=True))
-        exec(_code("\n".join(lines)), namespace)  # noqa: S102 - the source is made of structure alone
-        return namespace.pop("decide")
-    source = "\n".join(
-        (f"def make({', '.join(body.names())}):", *(f" {line}" for line in lines), " return decide")
+        lines += [" if m is None:", "  m = {}"]
+    lines += [f" {line}" for line in body.lines]
+    code = _code("\n".join((*lines, " return None")).translate(_AS_CONSTANTS))
+    first = len(_SIGN) + len(body.prefix)
+    constants = tuple(
+        body.constants[int(constant[first:])]
+        if type(constant) is str and constant.startswith(_SIGN)
+        else constant
+        for constant in code.co_consts
     )
-    return _factory(source)(*body.constants)
-
-
-_NAMESPACE: Final[dict[str, Any]] = {**GLOBALS, "bisect": bisect.bisect_right}
+    return FunctionType(code.replace(co_consts=constants), GLOBALS, "decide", (None,) if root else None)
 
 
 @lru_cache(maxsize=4096)
-def _factory(source: str) -> Callable[..., Any]:
-    made: dict[str, Any] = {}
-    exec(_code(source), _NAMESPACE, made)  # noqa: S102 - the source is made of structure alone
-    make: Callable[..., Any] = made["make"]
-    return make
-
-
-def _code(source: str) -> Any:
-    return compile(source, "<rheostat rules>", "exec", dont_inherit=True, optimize=0)
+def _code(source: str) -> CodeType:
+    """Return the code of a function, with signs in the places of its constants."""
+    module = compile(source, "<rheostat rules>", "exec", dont_inherit=True, optimize=0)
+    return next(constant for constant in module.co_consts if isinstance(constant, CodeType))

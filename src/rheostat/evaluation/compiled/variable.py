@@ -12,7 +12,14 @@ from rheostat.model.condition import BUCKETS, BucketAlgorithm
 if TYPE_CHECKING:
     from rheostat.evaluation.compiled.logic import Node
 
-__all__ = ["AttributeVariable", "SettingVariable", "SharedVariable", "UnitVariable", "Variable"]
+__all__ = [
+    "AttributeVariable",
+    "RootVariable",
+    "SettingVariable",
+    "SharedVariable",
+    "UnitVariable",
+    "Variable",
+]
 
 Bind: TypeAlias = Callable[[object], str]
 """Takes a constant and returns the name that it is bound to. Nothing else of a rule gets into the source."""
@@ -32,30 +39,48 @@ class Variable:
         raise NotImplementedError
 
 
+class RootVariable(Variable):
+    """What the call's own layer has under the first part of a dotted path; None when it has nothing."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        """Read *key*."""
+        super().__init__()
+        self.key = key
+
+    def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Look it up: for a dict, ``in`` and ``[]`` are faster than a call of ``get``."""
+        key = bind(self.key)
+        return [f"{name} = c[{key}] if {key} in c else None"]
+
+
 class AttributeVariable(Variable):
     """The term of an attribute of the context."""
 
     __slots__ = ("path",)
 
-    def __init__(self, path: str) -> None:
-        """Read *path*."""
-        super().__init__()
+    def __init__(self, path: str, root: RootVariable | None) -> None:
+        """Read *path*, whose first part is *root*; None for a path without dots."""
+        super().__init__(*(() if root is None else (root,)))
         self.path = path
 
     def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
         """Look the flat key up, then walk; whatever is no plain string goes through a function."""
         path = bind(self.path)
-        found = [f"{name} = c.get({path}, NOT_FOUND)"]
-        first, *rest = self.path.split(".")
-        if len(rest) == 1:
-            last = bind(rest[0])
-            found += [
-                f"if {name} is NOT_FOUND:",
-                f"    {name} = c.get({bind(first)})",
-                f"    {name} = {name}.get({last}, NOT_FOUND) if type({name}) is dict else walk({name}, ({last},))",
-            ]
-        elif rest:
-            found += [f"if {name} is NOT_FOUND:", f"    {name} = walk(c, {bind((first, *rest))})"]
+        _, *rest = self.path.split(".")
+        if not rest:
+            found = [f"{name} = c[{path}] if {path} in c else NOT_FOUND"]
+        else:
+            (root,) = self.needs
+            found = [f"if {path} in c:", f"    {name} = c[{path}]"]
+            if len(rest) == 1:
+                key = bind(rest[0])
+                found += [
+                    f"elif type({names[root]}) is dict:",
+                    f"    {name} = {names[root]}[{key}] if {key} in {names[root]} else NOT_FOUND",
+                ]
+            found += ["else:", f"    {name} = walk({names[root]}, {bind(tuple(rest))})"]
         return [*found, f"if type({name}) is not str:", f"    {name} = attribute({name}, b, {path})"]
 
 
@@ -115,17 +140,17 @@ class SettingVariable(Variable):
 
     def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
         """Call the function of the other setting, unless its outcome is known already."""
-        decide = bind(self.decide)
+        found = [f"o = {bind(self.decide)}"]
         if self.memo:
             key = bind(self.name)
-            found = [
+            found += [
                 f"{name} = m.get({key})",
                 f"if {name} is None:",
-                f"    {name} = m[{key}] = {decide}(c, b, m)",
+                f"    {name} = m[{key}] = o(c, b, m)",
                 f"{name} = {name}.value",
             ]
         else:
-            found = [f"{name} = {decide}(c, b, m).value"]
+            found += [f"{name} = o(c, b).value"]
         return [*found, f"if type({name}) is not str:", f"    {name} = term({name})"]
 
 
