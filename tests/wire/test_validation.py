@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 
-from rheo.v1 import admin_service_pb2, condition_pb2, config_service_pb2, event_service_pb2, watch_pb2
+from rheo.v1 import (
+    admin_service_pb2,
+    condition_pb2,
+    config_service_pb2,
+    event_service_pb2,
+    value_pb2,
+    watch_pb2,
+)
 from rheostat.wire.validation import violations
 
 
@@ -52,6 +60,42 @@ def test_reports_every_violation_of_a_request() -> None:
         "mutations[2].put_rule.rule.outcome",
         "mutations[2].put_rule.rule.condition.comparison.op",
     ]
+
+
+def test_a_large_request_is_searched_up_to_its_first_violation() -> None:
+    request = config_service_pb2.EvaluateAllRequest(project="Not A Slug", names=[""] * 3_000)
+    assert len(_fields(request)) == 1
+    del request.names[1_000:]
+    assert len(_fields(request)) == 1_001
+
+
+def test_counts_elements_before_it_looks_at_them() -> None:
+    request = config_service_pb2.EvaluateAllRequest(project="Not A Slug", names=[""] * 10_001)
+    (violation,) = violations(request)
+    assert (violation.field, violation.description) == ("names", "must contain no more than 10000 item(s)")
+    filtered = watch_pb2.Filter()
+    for number in range(101):
+        filtered.tracked[str(number)].values.append("a")
+    assert _fields(filtered) == ["tracked"]
+
+
+def test_a_large_value_costs_nothing() -> None:
+    request = _commit()
+    elements = request.mutations[0].set_value.value.list_value.values
+    elements.extend([value_pb2.Value(bool_value=True)] * 500_000)
+    violations(_commit())
+    started = time.process_time()
+    assert violations(request) == []
+    # Looking at each element took eight seconds.
+    assert time.process_time() - started < 2
+
+
+def test_a_value_that_is_required_is_missed_and_one_without_a_kind_is_not() -> None:
+    request = _commit()
+    request.mutations[0].set_value.ClearField("value")
+    assert _fields(request) == ["mutations[0].set_value.value"]
+    request.mutations[0].set_value.value.SetInParent()
+    assert violations(request) == []
 
 
 def test_names_the_key_of_a_wrong_map_entry() -> None:
