@@ -232,13 +232,15 @@ class _Analysis:
         if len(touching) > _EXPLAINED:
             return touching
         for other in touching:
+            if self._deadline.passed:
+                return touching
             if self._hide([other], boxes):
                 return [other]
         kept = touching
         # The later ones go first, so that what is named stands as far up as possible.
         for other in reversed(touching):
             fewer = [one for one in kept if one != other]
-            if self._hide(fewer, boxes):
+            if not self._deadline.passed and self._hide(fewer, boxes):
                 kept = fewer
         return kept
 
