@@ -883,6 +883,21 @@ def test_features_limit_what_rules_may_read(mutations: list[Mutation]) -> None:
     assert caught.value.metadata["attribute"] in ("user.plan", "user.id", "region")
 
 
+def test_an_alias_that_moves_to_another_setting_is_followed() -> None:
+    book = Book(features=("region", "user.plan"))
+    book.do(
+        put("plain", aliases=("moving",)),
+        put("reader"),
+        put_rule("reader", rule("r", 1, equals("user.plan", "x"))),
+        put("limited", features=("region",)),
+        put_rule("limited", rule("r", 1, on("moving"))),
+    )
+    with pytest.raises(InvalidConditionError) as caught:
+        book.plan(PutSetting("plain", {"aliases": ()}), PutSetting("reader", {"aliases": ("moving",)}))
+    assert caught.value.reason == "UNDECLARED_FEATURE"
+    assert violated(caught.value) == ["mutations[1]"]
+
+
 def test_absent_features_allow_any_attribute_and_empty_ones_none() -> None:
     book = Book(features=("region",))
     book.do(put("any"), put("none", features=()))

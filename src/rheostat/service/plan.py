@@ -998,13 +998,14 @@ class _Draft:
                 )
             self._check_unique(environment, its_changes)
             whole = _Whole(self, environment, settings, segments)
-            # A name that is gone or a segment can break any setting; rules those that refer to them; anything
-            # else only what it touches.
-            if changed_segments or features_changed or _lost_names(its_changes):
+            if features_changed:
                 names = list(settings)
             else:
-                rewired = {c.key for c in its_changes if _has_other_rules(c)}
-                names = sorted((touched | whole.dependents(rewired)) & settings.keys())
+                # A name that is gone, a segment, rules and aliases can break whatever leads to them.
+                changed: set[Node] = {("segment", name) for name in changed_segments}
+                changed |= {("setting", name) for name in _lost_names(its_changes)}
+                changed |= {("setting", c.key) for c in its_changes if _leads_elsewhere(c)}
+                names = sorted((touched | whole.dependents(changed)) & settings.keys())
             for name in names:
                 whole.check(settings[name], touched=name in touched)
 
@@ -1120,15 +1121,15 @@ class _Whole:
                 ),
             )
 
-    def dependents(self, names: Iterable[str]) -> set[str]:
-        """Return the settings whose rules lead to those called *names*, through settings and segments."""
-        found: set[Node] = {("setting", name) for name in names}
+    def dependents(self, nodes: Iterable[Node]) -> set[str]:
+        """Return the settings whose rules lead to one of *nodes*, through settings and segments."""
+        found = set(nodes)
         if not found:
             return set()
         users: dict[Node, list[Node]] = {}
-        nodes: list[Node] = [("segment", name) for name in self._segments]
-        nodes += [("setting", setting.name) for setting in self._settings.values() if _refers(setting)]
-        for node in nodes:
+        readers: list[Node] = [("segment", name) for name in self._segments]
+        readers += [("setting", setting.name) for setting in self._settings.values() if _refers(setting)]
+        for node in readers:
             for target in self._dependencies.direct(node):
                 users.setdefault(target, []).append(node)
         stack = list(found)
@@ -1231,12 +1232,14 @@ def _lost_names(changes: Iterable[Change]) -> set[str]:
     return before - {name for c in changes if isinstance(c.after, Setting) for name in c.after.names}
 
 
-def _has_other_rules(change: Change) -> bool:
-    """Tell whether a setting that was there, under this name or an alias, has other rules now."""
+def _leads_elsewhere(change: Change) -> bool:
+    """Tell whether what refers to a setting, by its name or an alias, finds other rules now."""
     before, after = change.before, change.after
     if not isinstance(after, Setting):
         return False
-    return before.rules is not after.rules if isinstance(before, Setting) else bool(after.aliases)
+    if not isinstance(before, Setting):
+        return bool(after.aliases)
+    return before.rules is not after.rules or before.names != after.names
 
 
 def _refers(setting: Setting) -> bool:
