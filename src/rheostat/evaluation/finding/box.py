@@ -601,6 +601,8 @@ def _refined(full: int, masks: Iterable[int], deadline: Deadline) -> tuple[list[
     everything = (1 << len(classes)) - 1
     sides = [0] * len(masks)
     for signature, at in places.items():
+        if at % 64 == 0:
+            deadline.check()
         for k in bits(signature):
             sides[k] |= 1 << at
     renamed = {
