@@ -72,6 +72,9 @@ T = TypeVar("T")
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1_000
+LARGE_BYTES: Final = 16 * 1024
+"""A request of more than this is worth another thread, even where its handler does not wait."""
+
 SNAPSHOT_PAGE_BYTES: Final = 256 * 1024
 """A page of a snapshot ends before the item that would make it larger, unless that is its only one."""
 
@@ -96,11 +99,11 @@ class Handlers:
         self._lock = threading.Lock()
 
     def blocks(self, method: str, request: Message) -> bool:
-        """Tell whether the handler may wait for the store, so that an event loop must not run it."""
+        """Tell whether the handler may wait for the store or take long, so that an event loop must not run it."""
         if method in _NEVER_BLOCK:
             ahead = getattr(request, "min_revision", 0) > self.service.head.revision
-            # An explanation of many rules takes long.
-            return ahead or bool(getattr(request, "explain", False))
+            # An explanation of many rules takes long, and so does a large context.
+            return ahead or bool(getattr(request, "explain", False)) or request.ByteSize() > LARGE_BYTES
         return True
 
     def handle(self, name: str, request: Any, call: Call) -> Any:
