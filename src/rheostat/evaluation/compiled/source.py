@@ -36,8 +36,11 @@ _MAX_DEPTH: Final = 30
 _MAX_LEVELS: Final = 6
 """The most lookups in each other: more features than hierarchies have."""
 
-_MAX_CHAINED_SHARES: Final = 3
+_MAX_PARTS: Final = 4
+"""The most parts of a disjunction that become rules of their own, each of which may then be looked up."""
 
+_MAX_CHAINED_SHARES: Final = 3
+"""The most shares that are compared one after the other; more are bisected."""
 
 # Around a constant in a line that is being written.
 _OPEN: Final = "\x01"
@@ -207,7 +210,7 @@ class _Writer:
             len(conditions) == 1
             and isinstance(only, Junction)
             and not only.every
-            and len(only.parts) <= _MIN_DISPATCH
+            and len(only.parts) <= _MAX_PARTS
             and not self._graph.is_shared(only)
         ):
             return [inner for part in only.parts for inner in self._parts(Choice((part,), choice.outcome))]
