@@ -48,7 +48,6 @@ class CompiledSnapshot:
         "_programs",
         "_reference",
         "_references",
-        "_values",
         "snapshot",
     )
 
@@ -71,8 +70,7 @@ class CompiledSnapshot:
             segments: With *previous*, the names of all segments that were changed, added or removed since.
         """
         self.snapshot = snapshot
-        # What a name gives: a function, or the value itself (the outcome) where it is always the same.
-        self._values: dict[str, Any] = {}
+        # By name: the function of a setting, or its outcome where that is always the same.
         self._programs: dict[str, Any] = {}
         # What compiled settings depend on, of those that refer to anything.
         self._references: dict[str, frozenset[Node]] = {}
@@ -99,11 +97,11 @@ class CompiledSnapshot:
         """
         try:
             # No cast and no helper: each costs a good part of the time of a read.
-            program: Any = self._values[name]
+            program: Any = self._programs[name]
             if type(context) is dict:
-                return program(context, base).value if type(program) is FunctionType else program  # type: ignore[no-any-return]
+                return (program(context, base) if type(program) is FunctionType else program).value  # type: ignore[no-any-return]
             if context is None:
-                return program(_NO_ATTRIBUTES, base).value if type(program) is FunctionType else program  # type: ignore[no-any-return]
+                return (program(_NO_ATTRIBUTES, base) if type(program) is FunctionType else program).value  # type: ignore[no-any-return]
         except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
             pass
         try:
@@ -174,10 +172,7 @@ class CompiledSnapshot:
                 return None
             program = self._load(setting)
             # Under an alias as well.
-            self._remember(name, program)
-        elif name not in self._values:
-            # Taken over while another thread was about to write it.
-            self._remember(name, program)
+            self._programs[name] = program
         outcome: Outcome = program(own, further) if type(program) is FunctionType else program
         return outcome
 
@@ -222,13 +217,9 @@ class CompiledSnapshot:
             references, program = frozenset(), _unsupported
         if references:
             self._references[setting.name] = references
-        self._remember(setting.name, program)
+        # After its references: `_take_over` reads them the other way round.
+        self._programs[setting.name] = program
         return program
-
-    def _remember(self, name: str, program: Any) -> None:
-        # In this order, and after the references: `_take_over` reads them the other way round.
-        self._programs[name] = program
-        self._values[name] = program if type(program) is FunctionType else program.value
 
     def _references_of(self, setting: Setting) -> frozenset[Node]:
         """Return all that *setting* depends on: by the names that are written, too, which others may get."""
@@ -309,7 +300,6 @@ class CompiledSnapshot:
         changed = {("setting", name) for name in names} | {("segment", name) for name in segments}
         # Copies, because another thread may be compiling into them; in this order, so that nothing is taken over
         # without what it refers to.
-        values = previous._values.copy()
         programs = previous._programs.copy()
         references = previous._references.copy()
         dropped = {name for name, nodes in references.items() if not nodes.isdisjoint(changed)}
@@ -320,10 +310,8 @@ class CompiledSnapshot:
         for name in names:
             references.pop(name, None)
             programs.pop(name, None)
-            values.pop(name, None)
         self._references = references
         self._programs = programs
-        self._values = values
 
 
 def _share(graph: Graph, setting: Setting, rule: Rule, distribution: Distribution) -> Share | None:
