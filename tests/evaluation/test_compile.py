@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import threading
 import time
 from collections import ChainMap, OrderedDict
@@ -42,7 +41,7 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.type import JSON
 from rheostat.model.value import ABSENT
 from tests.evaluation import strategy
-from tests.evaluation.test_reference import BAD, deep
+from tests.evaluation.test_reference import BAD
 from tests.evaluation.test_spec import CASES, context_of, decode, snapshot_of
 
 EXAMPLES = int(os.environ.get("RHEOSTAT_COMPILE_EXAMPLES", "5000"))
@@ -646,31 +645,6 @@ def test_preparing_compiles_before_the_first_read() -> None:
     snapshot.prepare(["s", "gone", None])  # type: ignore[list-item]
 
     assert "s" in snapshot._programs
-
-
-def test_a_full_stack_of_the_caller_never_raises() -> None:
-    setting = json_setting(
-        "s", (rule("r", True, deep(MAX_NESTING, lambda part: AllOf((part, eq("a", 1))))),), False
-    )
-    snapshot = Snapshot.of([setting])
-
-    def bounded(levels: int, read: Callable[..., Any]) -> Any:
-        if levels:
-            return bounded(levels - 1, read)
-        found = read("s", {"a": 1}, "mine")
-        return found.value if isinstance(found, Evaluation) else found
-
-    used = 0
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        used, frame = used + 1, frame.f_back
-    for room in range(400, 12, -3):
-        fresh = CompiledSnapshot(snapshot)
-        levels = sys.getrecursionlimit() - used - room
-        assert bounded(levels, fresh.value) in (True, False, "mine")
-        assert bounded(levels, fresh.evaluate) in (True, False, "mine")
-        # Nothing of it is remembered.
-        assert fresh.value("s", {"a": 1}) is True
 
 
 def test_a_compiled_snapshot_serves_many_threads() -> None:

@@ -83,9 +83,11 @@ EXAMPLES: list[tuple[RheostatError, Code]] = [
 
 
 def classes(root: type[RheostatError] = RheostatError) -> Iterator[type[RheostatError]]:
+    """The public hierarchy; what a module makes of it for itself never travels."""
     yield root
     for subclass in root.__subclasses__():
-        yield from classes(subclass)
+        if subclass.__module__ == RheostatError.__module__:
+            yield from classes(subclass)
 
 
 def described(exc: RheostatError) -> dict[str, Any]:
