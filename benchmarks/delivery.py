@@ -52,6 +52,8 @@ PATIENCE = 15.0
 """Seconds that one step may take; only a broken run waits so long."""
 OPENING = 64
 """Streams that are opened at one time."""
+CONNECTIONS = 5_000
+"""What a gevent worker may hold."""
 WIDTH = 150
 PAUSE = 0.01
 """Seconds between two changes, so that none begins while the one before is still being worked off."""
@@ -92,6 +94,7 @@ class Stream(asyncio.Protocol):
         self._in_body = False
         self._raw = b""
         self._body = b""
+        self._end = b""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -100,7 +103,8 @@ class Stream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.group.ended += 1
         if not self.opened.done():
-            self.opened.set_exception(ConnectionError(f"the server closed a new stream: {self._raw[:200]!r}"))
+            said = self._end or self._raw[:200]
+            self.opened.set_exception(ConnectionError(f"the server closed a new stream: {said!r}"))
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
@@ -132,6 +136,9 @@ class Stream(asyncio.Protocol):
                 break
             if not body[at]:
                 self._message(body[at + 5 : end], now)
+            else:
+                self._end = body[at + 5 : end]
+                self.transport.close()
             at = end
         self._body = body[at:]
 
@@ -285,7 +292,8 @@ def application(store: str) -> Any:
     """What gunicorn serves."""
     from rheostat.server import open_service, wsgi_app
 
-    return wsgi_app(open_service(store), open=True)
+    # A greenlet costs little, so that the limit for servers with a thread for each stream is not needed.
+    return wsgi_app(open_service(store), open=True, max_streams=CONNECTIONS)
 
 
 # The process that commits.
@@ -318,7 +326,7 @@ def served(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
         command = ["-m", "rheostat.cli", "serve", "--port", "0", "--store", store, "--log-level", "warning"]
     else:
         command = ["-m", "gunicorn", "--chdir", str(Path(__file__).parent), "--bind", "127.0.0.1:0"]
-        command += ["--worker-class", "gevent", "--worker-connections", "5000", "--backlog", "4096"]
+        command += ["--worker-class", "gevent", "--worker-connections", str(CONNECTIONS), "--backlog", "4096"]
         command += [f"delivery:application({store!r})"]
     process = subprocess.Popen(
         [sys.executable, *command],
