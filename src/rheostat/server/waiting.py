@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
+from collections.abc import Sequence
 from typing import Final
 
 from rheostat.service.publish import Hub
@@ -13,6 +14,10 @@ __all__ = ["Waiters", "Waiting"]
 
 _TIMER_SECONDS: Final = 0.001
 """How much too early a loop's timer may fire."""
+
+_AT_ONCE: Final = 64
+"""Watches that are woken in one turn of the loop: a change to thousands must not hold up all other calls, the answer
+to its own commit among them."""
 
 
 class Waiters:
@@ -45,9 +50,15 @@ class Waiters:
 
     def _wake(self) -> None:
         waiting, self.waiting = self.waiting, set()
-        for future in waiting:
+        self._release(list(waiting))
+
+    def _release(self, waiting: Sequence[asyncio.Future[None]]) -> None:
+        for future in waiting[:_AT_ONCE]:
             if not future.done():
                 future.set_result(None)
+        if len(waiting) > _AT_ONCE:
+            # After everything else that the loop has to do by now.
+            self.loop.call_soon(self._release, waiting[_AT_ONCE:])
 
 
 class Waiting:
