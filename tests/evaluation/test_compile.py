@@ -4,6 +4,7 @@ import dataclasses
 import os
 import threading
 import time
+import traceback
 from collections import ChainMap, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -41,7 +42,7 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.type import JSON
 from rheostat.model.value import ABSENT
 from tests.evaluation import strategy
-from tests.evaluation.test_reference import BAD
+from tests.evaluation.test_reference import BAD, deep
 from tests.evaluation.test_spec import CASES, context_of, decode, snapshot_of
 
 EXAMPLES = int(os.environ.get("RHEOSTAT_COMPILE_EXAMPLES", "5000"))
@@ -645,6 +646,60 @@ def test_preparing_compiles_before_the_first_read() -> None:
     snapshot.prepare(["s", "gone", None])  # type: ignore[list-item]
 
     assert "s" in snapshot._programs
+
+
+def test_a_full_stack_of_the_caller_never_raises() -> None:
+    setting = json_setting(
+        "s", (rule("r", True, deep(MAX_NESTING, lambda part: AllOf((part, eq("a", 1))))),), False
+    )
+    snapshot = Snapshot.of([setting])
+
+    def free() -> int:
+        """About how many calls the stack has room for, whatever of it lies below this test."""
+        try:
+            return 1 + free()
+        except RecursionError:
+            return 0
+
+    def bounded(levels: int, read: Callable[..., Any]) -> Any:
+        return bounded(levels - 1, read) if levels else read("s", {"a": 1}, "mine")
+
+    def answer(levels: int, read: Callable[..., Any]) -> Any:
+        try:
+            return bounded(levels, read)
+        except RecursionError as exc:
+            *_, last = traceback.walk_tb(exc.__traceback__)
+            # Where not even the frame of the method has room, CPython raises in its caller.
+            return (
+                "not entered" if last[0].f_code is bounded.__code__ else f"raised in {last[0].f_code.co_name}"
+            )
+
+    capacity = free()
+    found = []
+    for room in (*range(400, 40, -3), *range(40, -20, -1)):
+        for prepared in ((), ("s",)):
+            fresh = CompiledSnapshot(snapshot)
+            fresh.prepare(prepared)
+            value = answer(capacity - room, fresh.value)
+            evaluation = answer(capacity - room, fresh.evaluate)
+            found.append((value, evaluation))
+            # Nothing of it is remembered.
+            assert fresh.value("s", {"a": 1}) is True
+    for value, evaluation in found:
+        assert value in (True, False, "mine", "not entered")
+        if evaluation != "not entered":
+            # Without room to make anything, one that was made before stands in, which has no default.
+            assert evaluation.value in (True, False, "mine", ABSENT)
+            assert (evaluation.reason is Reason.ERROR) == (evaluation.value in ("mine", ABSENT))
+            assert (evaluation.error_code is ErrorCode.GENERAL) == (evaluation.reason is Reason.ERROR)
+    # All of it was seen, from enough room to none.
+    assert found[0] == (True, fresh.evaluate("s", {"a": 1}))
+    assert found[-1] == ("not entered", "not entered")
+    assert "mine" in {value for value, _ in found}
+    values = [each.value for _, each in found if each != "not entered"]
+    assert "mine" in values
+    # What has no default are the last few calls.
+    assert 0 < sum(value is ABSENT for value in values) <= 2 * 6
 
 
 def test_a_compiled_snapshot_serves_many_threads() -> None:

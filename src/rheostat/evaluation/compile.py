@@ -45,6 +45,7 @@ class CompiledSnapshot:
     __slots__ = (
         "_dependencies",
         "_evaluations",
+        "_failure",
         "_programs",
         "_reference",
         "_references",
@@ -77,6 +78,8 @@ class CompiledSnapshot:
         self._evaluations: dict[Outcome, Evaluation] = {}
         self._dependencies = Dependencies(snapshot)
         self._reference: Evaluator | None = None
+        # Made now: where it is needed, nothing can be made.
+        self._failure = _failed(ABSENT, snapshot.revision)
         if previous is not None:
             self._take_over(previous, settings, segments)
 
@@ -125,7 +128,8 @@ class CompiledSnapshot:
         Args:
             name: The setting's name or one of its aliases.
             context: The attributes; a plain dict is the fastest.
-            default: The value when there is none otherwise (reason ERROR).
+            default: The value when there is none otherwise (reason ERROR). Where the caller's stack has no room left
+                to make an `Evaluation`, ABSENT stands in its place.
             base: Further layers, behind those of *context*.
         """
         try:
@@ -145,7 +149,10 @@ class CompiledSnapshot:
         try:
             return self._by_reference(name, context, default, base)
         except Exception:  # noqa: BLE001 - the caller's stack is used up
-            return _failed(default, self.snapshot.revision)
+            try:
+                return _failed(default, self.snapshot.revision)
+            except Exception:  # noqa: BLE001 - so far that nothing can be called any more
+                return self._failure
 
     def prepare(self, names: Iterable[str]) -> None:
         """Compile the settings *names* now, so that no read has to. Never raises; unknown names are skipped."""
