@@ -173,6 +173,8 @@ def _attribute(raw: object, base: Terms | None, path: str) -> Term:
 
 
 def _walk(at: object, parts: tuple[str, ...]) -> object:
+    if type(at) is _Nested:
+        at = at.inner
     try:
         for part in parts:
             if not isinstance(at, Mapping) or part not in at:
@@ -181,6 +183,26 @@ def _walk(at: object, parts: tuple[str, ...]) -> object:
     except Exception:  # noqa: BLE001 - what cannot be read is there, and is missing
         return None
     return at
+
+
+class _Nested:
+    """What stands in a layer where a plain dict would be, read as generated code reads a dict: ``in``, then ``[]``.
+
+    For one evaluation.
+    """
+
+    __slots__ = ("_found", "inner")
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+        self._found: object = None
+
+    def __contains__(self, part: str) -> bool:
+        self._found = _walk(self.inner, (part,))
+        return self._found is not _NOT_FOUND
+
+    def __getitem__(self, _: str) -> object:
+        return self._found
 
 
 def _unit_hash(prefix: str, unit: Term) -> int:
@@ -244,6 +266,7 @@ GLOBALS: Final[dict[str, Any]] = {
         "dict": dict,
     },
     "BOOL_KEYS": _BOOL_KEYS,
+    "EMPTY": {},
     "FALSE": Truth.FALSE,
     "NOT_FOUND": _NOT_FOUND,
     "SCALARS": _SCALARS,
@@ -257,6 +280,7 @@ GLOBALS: Final[dict[str, Any]] = {
     "inside": _inside,
     "instant": _instant,
     "murmur3": _murmur3(),
+    "nested": _Nested,
     "term": term,
     "unit_hash": _unit_hash,
     "version": _version,

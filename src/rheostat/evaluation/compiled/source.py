@@ -10,6 +10,7 @@ None) and a memo for the settings that several others refer to; it returns an `O
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -117,6 +118,12 @@ class _Body:
 
     def names(self) -> list[str]:
         return [f"{self.prefix}{index}" for index in range(len(self.constants))]
+
+    def moved_into(self, other: _Body) -> list[str]:
+        """Return the lines as *other* may have them, with the constants bound there."""
+        bound = [other.bind(constant) for constant in self.constants]
+        own = re.compile(f"{_OPEN}{self.prefix}([0-9]+){_CLOSE}")
+        return [own.sub(lambda found: bound[int(found[1])], line) for line in self.lines]
 
 
 _Scope: TypeAlias = dict[Variable, str]
@@ -245,6 +252,15 @@ class _Writer:
     def _define(self, body: _Body, variable: Variable, scope: _Scope, depth: int) -> None:
         if variable in scope:
             return
+        if isinstance(variable, UnitVariable) and variable.unit not in scope:
+            for need in variable.unit.needs:
+                self._define(body, need, scope, depth)
+            unit, name = f"v{len(scope)}", f"v{len(scope) + 1}"
+            for line in variable.joint_lines(name, unit, scope, body.bind):
+                body.line(depth, line)
+            scope[variable.unit] = unit
+            scope[variable] = name
+            return
         for need in variable.needs:
             self._define(body, need, scope, depth)
         if isinstance(variable, SettingVariable) and variable.memo:
@@ -345,18 +361,38 @@ class _Writer:
         if shapes == {None}:
             body.line(depth, f"o = {body.bind(entries)}.get({name})")
             self._return_found(body, depth)
-        elif len(shapes) == 1 and depth + _depth_of(blocks.values()) < 2 * _MAX_DEPTH:
-            inner = next(block for block in blocks.values() if isinstance(block, _Body))
-            constants = {
-                key: tuple(block.constants) for key, block in entries.items() if isinstance(block, _Body)
-            }
-            body.line(depth, f"e = {body.bind(constants)}.get({name})")
-            body.line(depth, "if e is not None:")
-            body.line(depth + 1, f"({''.join(f'{each}, ' for each in inner.names())}) = e")
-            for line in inner.lines:
-                body.line(depth + 1, line.translate(_AS_VARIABLES))
+        elif len(shapes - {None}) == 1 and depth + _depth_of(blocks.values()) < 2 * _MAX_DEPTH:
+            bodies = [block for block in blocks.values() if isinstance(block, _Body)]
+            self._in_place(body, bodies, entries, name, depth)
         else:
             self._mixed(body, entries, name, scope, depth)
+
+    def _in_place(
+        self,
+        body: _Body,
+        bodies: list[_Body],
+        entries: Mapping[Hashable, _Body | Outcome],
+        key: str,
+        depth: int,
+    ) -> None:
+        """Write behind the lookup the lines that all of *bodies* have; the other entries are outcomes."""
+        alone = bodies[0] if len(bodies) == 1 else None
+        table: dict[Hashable, object] = {
+            literal: entry if isinstance(entry, Outcome) else True if alone else tuple(entry.constants)
+            for literal, entry in entries.items()
+        }
+        body.line(depth, f"e = {body.bind(table)}.get({key})")
+        body.line(depth, "if e is not None:")
+        if any(isinstance(entry, Outcome) for entry in entries.values()):
+            body.line(depth + 1, "if e is not True:" if alone else "if type(e) is not tuple:")
+            body.line(depth + 2, "return e")
+        if alone is not None:
+            for line in alone.moved_into(body):
+                body.line(depth + 1, line)
+        else:
+            body.line(depth + 1, f"({''.join(f'{each}, ' for each in bodies[0].names())}) = e")
+            for line in bodies[0].lines:
+                body.line(depth + 1, line.translate(_AS_VARIABLES))
 
     def _mixed(
         self,

@@ -40,7 +40,7 @@ class Variable:
 
 
 class RootVariable(Variable):
-    """What the call's own layer has under the first part of a dotted path; None when it has nothing."""
+    """What the call's own layer has under the first part of a dotted path, to be read as a dict is."""
 
     __slots__ = ("key",)
 
@@ -52,7 +52,11 @@ class RootVariable(Variable):
     def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
         """Look it up: for a dict, ``in`` and ``[]`` are faster than a call of ``get``."""
         key = bind(self.key)
-        return [f"{name} = c[{key}] if {key} in c else None"]
+        return [
+            f"{name} = c[{key}] if {key} in c else EMPTY",
+            f"if type({name}) is not dict:",
+            f"    {name} = nested({name})",
+        ]
 
 
 class AttributeVariable(Variable):
@@ -68,20 +72,26 @@ class AttributeVariable(Variable):
     def lines(self, name: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
         """Look the flat key up, then walk; whatever is no plain string goes through a function."""
         path = bind(self.path)
+        return [
+            self.raw_line(name, path, names, bind),
+            f"if type({name}) is not str:",
+            f"    {self.term_line(name, path)}",
+        ]
+
+    def raw_line(self, name: str, path: str, names: Mapping[Variable, str], bind: Bind) -> str:
+        """Return the statement that looks into the call's own layer; what it finds is a term only if a string."""
         _, *rest = self.path.split(".")
-        if not rest:
-            found = [f"{name} = c[{path}] if {path} in c else NOT_FOUND"]
-        else:
-            (root,) = self.needs
-            found = [f"if {path} in c:", f"    {name} = c[{path}]"]
-            if len(rest) == 1:
-                key = bind(rest[0])
-                found += [
-                    f"elif type({names[root]}) is dict:",
-                    f"    {name} = {names[root]}[{key}] if {key} in {names[root]} else NOT_FOUND",
-                ]
-            found += ["else:", f"    {name} = walk({names[root]}, {bind(tuple(rest))})"]
-        return [*found, f"if type({name}) is not str:", f"    {name} = attribute({name}, b, {path})"]
+        found = "NOT_FOUND"
+        if len(rest) == 1:
+            key, at = bind(rest[0]), names[self.needs[0]]
+            found = f"{at}[{key}] if {key} in {at} else NOT_FOUND"
+        elif rest:
+            found = f"walk({names[self.needs[0]]}, {bind(tuple(rest))})"
+        return f"{name} = c[{path}] if {path} in c else {found}"
+
+    def term_line(self, name: str, path: str) -> str:
+        """Return the statement that makes a term of what `raw_line` found."""
+        return f"{name} = attribute({name}, b, {path})"
 
 
 class UnitVariable(Variable):
@@ -112,12 +122,34 @@ class UnitVariable(Variable):
         unit = names[self.unit]
         if self.algorithm is BucketAlgorithm.MURMUR3:
             prefix = bind(f"{self.salt}:")
-            hashed = (
-                f"{name} = murmur3(({prefix} + {unit}).encode())"
-                f" if type({unit}) is str and {unit} else unit_hash({prefix}, {unit})"
-            )
-            return [hashed]
+            text = f"type({unit}) is str and {unit}"
+            return [f"{name} = {self._hash(unit, prefix)} if {text} else unit_hash({prefix}, {unit})"]
         return [f"{name} = bucket({bind(self.algorithm)}, {bind(self.salt)}, {unit})"]
+
+    def joint_lines(self, name: str, unit: str, names: Mapping[Variable, str], bind: Bind) -> list[str]:
+        """Return the statements that compute the unit as well, into *unit*, and ask for its type only once."""
+        path = bind(self.unit.path)
+        found = [self.unit.raw_line(unit, path, names, bind)]
+        if self.algorithm is not BucketAlgorithm.MURMUR3:
+            return [
+                *found,
+                f"if type({unit}) is not str:",
+                f"    {self.unit.term_line(unit, path)}",
+                *self.lines(name, {self.unit: unit}, bind),
+            ]
+        prefix = bind(f"{self.salt}:")
+        return [
+            *found,
+            f"if type({unit}) is str and {unit}:",
+            f"    {name} = {self._hash(unit, prefix)}",
+            "else:",
+            f"    {self.unit.term_line(unit, path)}",
+            f"    {name} = unit_hash({prefix}, {unit})",
+        ]
+
+    @staticmethod
+    def _hash(unit: str, prefix: str) -> str:
+        return f"murmur3(({prefix} + {unit}).encode())"
 
 
 class SettingVariable(Variable):
