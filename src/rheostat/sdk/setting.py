@@ -159,7 +159,7 @@ class Setting(Generic[T]):
         name: str,
         type: object,
         *,
-        default: object,
+        default: Any,
         features: Iterable[str] | None = None,
         version: str = "1.0",
         alias: str | Iterable[str] = (),
@@ -295,8 +295,8 @@ class Setting(Generic[T]):
                 return self._otherwise(default)
         try:
             return source.read_setting(self, default, context, attributes)
-        except Exception:  # noqa: BLE001 - a read never raises, whatever the source is
-            self._log_failure()
+        except Exception as exc:  # noqa: BLE001 - a read never raises, whatever the source is
+            self._log_failure(exc)
             return self._otherwise(default)
 
     def evaluate(
@@ -318,8 +318,8 @@ class Setting(Generic[T]):
         else:
             try:
                 return source.evaluate_setting(self, default, context, attributes)
-            except Exception:  # noqa: BLE001 - a read never raises, whatever the source is
-                self._log_failure()
+            except Exception as exc:  # noqa: BLE001 - a read never raises, whatever the source is
+                self._log_failure(exc)
                 code, message = ErrorCode.GENERAL, f"reading the setting {self.name!r} failed"
         return Evaluation(
             cast("Value", self._otherwise(default)), Reason.ERROR, error_code=code, error_message=message
@@ -353,11 +353,11 @@ class Setting(Generic[T]):
     def _otherwise(self, default: T | Absent) -> T:
         return self.local_default if isinstance(default, Absent) else default
 
-    def _log_failure(self) -> None:
+    def _log_failure(self, exc: Exception) -> None:
         if not self._failed:
             # Once: reads are many.
             self._failed = True
-            _LOGGER.error("reading the setting %r failed; its default is used", self.name, exc_info=True)
+            _LOGGER.error("reading the setting %r failed; its default is used", self.name, exc_info=exc)
 
     def _copied(self, value: T) -> T:
         try:

@@ -147,7 +147,7 @@ def _collection_codec(
             raise _unsupported(given, "the keys of a mapping are str")
         inner = _codec(element, within)
         return DictCodec(inner) if origin in _DICTS else MappingCodec(inner)
-    if origin is tuple and arguments and (len(arguments) != 2 or arguments[1] is not Ellipsis):
+    if origin is tuple and given is not tuple and (len(arguments) != 2 or arguments[1] is not Ellipsis):
         raise _unsupported(given, "of a tuple only tuple[T, ...] is")
     if origin in _LISTS or origin in _SEQUENCES:
         inner = _codec(arguments[0] if arguments else Any, within)
