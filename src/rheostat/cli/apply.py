@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final, Literal, TextIO
 
 import click
@@ -14,6 +13,7 @@ from rheo.v1 import admin_service_pb2 as admin
 from rheostat.cli.command import Command
 from rheostat.cli.commit import WRITE_ANSWER, commit, print_written
 from rheostat.cli.connection import Connection
+from rheostat.cli.file import read_document
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
 from rheostat.cli.state import find_state
@@ -21,9 +21,6 @@ from rheostat.document import Document, parse_document, plan_apply
 from rheostat.errors import FieldViolation, InvalidArgumentError, RheostatError
 
 __all__ = ["apply", "apply_text"]
-
-_MAX_CHARACTERS: Final = 32 * 1024 * 1024
-"""A change-set has at most 32 MiB, so that a longer document is some other file."""
 
 
 class _Apply(Command):
@@ -79,13 +76,7 @@ def apply(
     change-set, or nothing does, and applying it again changes nothing. When somebody changes the same things
     meanwhile, the command ends with code 5 and writes nothing.
     """
-    try:
-        text = file.read(_MAX_CHARACTERS + 1)
-    except UnicodeDecodeError as exc:
-        raise click.ClickException(f"{file.name}: not UTF-8 text, at byte {exc.start}") from None
-    if len(text) > _MAX_CHARACTERS:
-        raise click.ClickException(f"{file.name}: longer than a change-set may be")
-    source = "standard input" if file.name in ("-", "<stdin>") else Path(file.name).name
+    text, source = read_document(file)
     wanted: bool | Literal["declared"] = "declared" if prune_declared else prune
     answer, project = apply_text(
         text, source, target, how, environments=environments, prune=wanted, force=force

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +10,7 @@ import click
 
 from rheostat.cli.command import command
 from rheostat.cli.connection import Connection
+from rheostat.cli.file import replace_file
 from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.state import export_state
@@ -68,7 +67,7 @@ def export(
     if path is None:
         click.echo(text, nl=False)
     else:
-        _replace(path, text)
+        replace_file(path, text)
         output.note(f"wrote {path}")
     output.place(state.project.slug, ", ".join(state.environments), revision)
 
@@ -85,22 +84,3 @@ def export(
 def schema() -> None:
     """Print the JSON Schema of documents, with which editors complete and check them."""
     click.echo(json.dumps(document_schema(), indent=2, ensure_ascii=False))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write *text* to *path*; a reader sees the old file or the new one, never a half."""
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            # mkstemp's files are for the owner's eyes alone; the new file is like any other.
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as exc:
-        raise click.ClickException(f"cannot write {path}: {exc.strerror}") from None

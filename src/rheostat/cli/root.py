@@ -42,6 +42,9 @@ _COMMANDS: Final = {
     "env": Lazy("rheostat.cli.environment:environments", "List, show and create environments", "Administer"),
     "keys": Lazy("rheostat.cli.key:keys", "Create, list and revoke keys", "Administer"),
     "migrate": Lazy("rheostat.cli.migrate:migrate", "Bring a store to this version's schema", "Administer"),
+    "codegen": Lazy(
+        "rheostat.cli.codegen.command:codegen", "Generate typed code from an environment", "Tools"
+    ),
     "schema": Lazy("rheostat.cli.export:schema", "Print the JSON Schema of documents", "Tools"),
     "completion": Lazy("rheostat.cli.shell:completion", "Print the completion script of a shell", "Tools"),
     "version": Lazy("rheostat.cli.shell:version", "Print the versions of client and server", "Tools"),
