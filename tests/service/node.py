@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rheo.v1 import watch_pb2
+from rheostat.evaluation.narrow import narrow
 from rheostat.model.change import ChangeSet, Mutation, PutEnvironment
 from rheostat.model.encoding import encode_item
 from rheostat.model.position import Filter, Position
+from rheostat.model.snapshot import Snapshot
 from rheostat.model.watch import WatchEvent
 from rheostat.service import Outcome, Service, Writer
 from rheostat.service.access import OPEN
@@ -128,9 +130,18 @@ class World:
                 if change.kind == "segment" or (change.kind, change.environment) == ("setting", environment):
                     held[change.kind, change.key] = change.after
         items = {key: item for key, item in held.items() if item is not None}
-        if filter_ is not None and (filter_.names or filter_.prefixes):
+        filter_ = filter_ or Filter()
+        if filter_.tracked:
+            whole = Snapshot.of(
+                (item for (kind, _), item in items.items() if kind == "setting"),
+                (item for (kind, _), item in items.items() if kind == "segment"),
+            )
+            narrowed = narrow(whole, dict(filter_.tracked)).settings
+        if filter_.names or filter_.prefixes:
             wanted = _closure(items, filter_)
             items = {key: item for key, item in items.items() if key[0] == "segment" or key[1] in wanted}
+        if filter_.tracked:
+            items = {key: narrowed[key[1]] if key[0] == "setting" else item for key, item in items.items()}
         return {key: encode_item(item) for key, item in items.items()}
 
 

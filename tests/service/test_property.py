@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -19,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from rheostat.errors import PermissionDeniedError, RheostatError
+from rheostat.evaluation.reference import Evaluator
 from rheostat.model.change import (
     ChangeSet,
     DeleteRule,
@@ -34,8 +37,11 @@ from rheostat.model.change import (
     UnsetValue,
 )
 from rheostat.model.condition import Condition
+from rheostat.model.encoding import decode_item
 from rheostat.model.position import Filter
 from rheostat.model.rule import Rule
+from rheostat.model.setting import Segment, Setting
+from rheostat.model.snapshot import Snapshot
 from tests.service.book import both, equals, in_segment, on, put_segment, split
 from tests.service.book import rule as plain_rule
 from tests.service.node import NOBODY, PROJECT, Node, Watch, World
@@ -50,6 +56,8 @@ FILTERS = (
     Filter(names=("b", "missing")),
     Filter(prefixes=("a",)),
     Filter(names=("c",), prefixes=("d",)),
+    Filter(tracked=(("region", ("us",)),)),
+    Filter(names=("a",), tracked=(("region", ("ap", "eu")), ("user.id", ("1",)))),
 )
 
 names = st.sampled_from(NAMES)
@@ -59,6 +67,11 @@ conditions: st.SearchStrategy[Condition] = st.one_of(
     names.map(on),
     st.sampled_from(SEGMENTS).map(in_segment),
     st.builds(lambda name, segment: both(on(name), in_segment(segment)), names, st.sampled_from(SEGMENTS)),
+    st.builds(
+        lambda region, segment: both(equals("region", region), in_segment(segment)),
+        st.sampled_from(["eu", "us"]),
+        st.sampled_from(SEGMENTS),
+    ),
 )
 
 
@@ -112,6 +125,24 @@ rewirings = st.lists(
     min_size=1,
     max_size=4,
 )
+
+
+def contexts_of(filter_: Filter) -> Iterator[dict[str, object]]:
+    """Contexts in which each tracked attribute is one of its values."""
+    for chosen in itertools.product(*(values for _, values in filter_.tracked)):
+        known = {path: value for (path, _), value in zip(filter_.tracked, chosen, strict=True)}
+        yield from ({"user.id": 1, **known}, known)
+
+
+def evaluated(items: dict[tuple[str, str], str], context: dict[str, object]) -> dict[str, tuple[object, ...]]:
+    """What each setting among *items* is, and why."""
+    held = {key: decode_item(key[0], text) for key, text in items.items()}
+    settings_ = [item for item in held.values() if isinstance(item, Setting)]
+    evaluator = Evaluator(
+        Snapshot.of(settings_, (item for item in held.values() if isinstance(item, Segment)))
+    )
+    results = {setting.name: evaluator.evaluate(setting.name, context) for setting in settings_}
+    return {name: (r.value, r.reason, r.rule_id, r.variant) for name, r in results.items()}
 
 
 @dataclass
@@ -284,6 +315,14 @@ class Watching(RuleBasedStateMachine):
         generation, revision = client.replica.at
         expected = self.world.items(client.environment, client.filter, self.lives[generation][:revision])
         assert client.replica.items == expected
+        if client.filter.tracked:
+            whole = self.world.items(
+                client.environment,
+                replace(client.filter, tracked=()),
+                self.lives[generation][:revision],
+            )
+            for context in contexts_of(client.filter):
+                assert evaluated(client.replica.items, context) == evaluated(whole, context)
 
     def check_chain(self, client: Client, held: int) -> None:
         """The last delta begins at the scope's last change before the oldest one that it contains."""

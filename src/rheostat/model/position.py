@@ -20,18 +20,34 @@ _MAC_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which settings a stream carries; segments always come all. Empty means everything.
+    """What a stream carries of an environment; segments always come all. Empty means everything.
 
     Attributes:
         names: Exact names, closed over the settings that their rules refer to.
         prefixes: Beginnings of names.
+        tracked: Attributes, each with the texts that it is one of wherever the watcher evaluates. Rules that can
+            match none of them are left out. One that is not named may be anything.
     """
 
     names: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    tracked: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __bool__(self) -> bool:
+        return bool(self.names or self.prefixes or self.tracked)
+
+    @property
+    def selects(self) -> bool:
+        """Whether it lets through some settings only."""
         return bool(self.names or self.prefixes)
+
+    def canonical(self) -> Filter:
+        """Return the one form of all filters that say the same: sorted, and nothing twice."""
+        return Filter(
+            tuple(sorted(set(self.names))),
+            tuple(sorted(set(self.prefixes))),
+            tuple(sorted((path, tuple(sorted(set(values)))) for path, values in self.tracked)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +98,11 @@ def parse_token(token: bytes, key: bytes) -> Position | None:
 
 def scope_of(project: str, environment: str, filter_: Filter | None = None) -> bytes:
     """Return the 8 bytes that name what a stream is about; never depends on the key."""
-    filter_ = filter_ or Filter()
-    text = canonical_json(
-        freeze(
-            {
-                "project": project,
-                "environment": environment,
-                "filter": {
-                    "names": sorted(set(filter_.names)),
-                    "prefixes": sorted(set(filter_.prefixes)),
-                },
-            }
-        )
-    )
+    wanted = (filter_ or Filter()).canonical()
+    described: dict[str, object] = {"names": wanted.names, "prefixes": wanted.prefixes}
+    if wanted.tracked:
+        described["tracked"] = dict(wanted.tracked)
+    text = canonical_json(freeze({"project": project, "environment": environment, "filter": described}))
     return hashlib.sha256(text.encode()).digest()[:8]
 
 

@@ -131,7 +131,6 @@ class Handlers:
         head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        asked_for_more = bool(request.filter.tracked)
         expires_at = None if call.principal.key is None else call.principal.key.expires_at
         ends_by = None
         if expires_at is not None:
@@ -149,7 +148,7 @@ class Handlers:
                     resnapshot=request.resnapshot,
                     min_revision=request.min_revision,
                     filter=filter_ if served else Filter(),
-                    filter_refused=not served or asked_for_more,
+                    filter_refused=not served,
                     may_go_on=lambda: service.key_in_force(call.principal),
                     ends_by=ends_by,
                 )
@@ -708,8 +707,7 @@ def _page_of_items(entries: Sequence[Entry]) -> list[watch_pb2.Item]:
 
 def _filter(request: Any) -> Filter:
     """The filter of a request, in a canonical form, so that equal ones share a scope."""
-    filter_ = filter_from_proto(request.filter)
-    return Filter(tuple(sorted(set(filter_.names))), tuple(sorted(set(filter_.prefixes))))
+    return filter_from_proto(request.filter).canonical()
 
 
 def _is_public(call: Call) -> bool:

@@ -21,6 +21,7 @@ from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import State
 from rheostat.model.watch import Content, Delta, Entry, SnapshotEvent
+from rheostat.service.narrowing import NarrowedEntries, Narrowing, SegmentUse
 from rheostat.store.base import Contents, Identity
 
 __all__ = ["Head", "Hub", "ScopedView", "View", "compacted_head", "head_of", "next_head"]
@@ -101,6 +102,8 @@ class View:
         log: _Log,
         digest: int,
         size: int | None = None,
+        segment_use: SegmentUse | None = None,
+        narrowed: NarrowedEntries | None = None,
     ) -> None:
         self.project = project
         self.environment = environment
@@ -110,6 +113,9 @@ class View:
         self._log = log
         self._length = len(log.revisions)
         self._size = size
+        self._segment_use = segment_use
+        # Passed on from view to view: most settings stay as they are.
+        self._narrowed = NarrowedEntries() if narrowed is None else narrowed
         self._scopes: dict[Filter, ScopedView] = {}
         self._superseded = False
         self._lock = threading.Lock()
@@ -134,6 +140,20 @@ class View:
         if self._size is None:
             self._size = sum(_size(entry.item) for entry in self.entries())
         return self._size
+
+    @property
+    def segment_use(self) -> SegmentUse:
+        """Which settings refer to which segments; read at the first use and kept up from then on."""
+        if self._segment_use is None:
+            self._segment_use = SegmentUse(self.snapshot)
+        return self._segment_use
+
+    def narrowing(self, filter_: Filter) -> Narrowing | None:
+        """Return what narrows entries to the values that a filter tracks; None when it tracks none."""
+        if not filter_.tracked:
+            return None
+        remembered = self._narrowed.of(filter_.tracked)
+        return Narrowing(self.snapshot, self.segment_use, filter_.tracked, remembered)
 
     def removed_at(self, key: ItemKey) -> int:
         """Return the revision that removed the item; 0 when it exists, never did, or that is compacted."""
@@ -188,8 +208,9 @@ class ScopedView:
         self.closure: frozenset[str] | None = None
         # Names that lead to the closure: of the filter, and in the references of what is in it.
         self._used: frozenset[str] = frozenset()
-        if filter_:
+        if filter_.selects:
             self.closure, self._used = _closure(view.snapshot, filter_)
+        self._narrowing = view.narrowing(filter_)
         self._content: Content | None = None
         self._drawn_in: frozenset[str] | None = None
         self._deltas: OrderedDict[tuple[int, Position], Delta] = OrderedDict()
@@ -220,16 +241,21 @@ class ScopedView:
     @property
     def digest(self) -> int:
         """The digest over the scope's items."""
-        return self.view.digest if self.closure is None else self.content.digest
+        if self.closure is not None:
+            return self.content.digest
+        return (
+            self.view.digest if self._narrowing is None else self.view.digest ^ self.view.segment_use.digest
+        )
 
     @property
     def content(self) -> Content:
         """The scope's items; the same object every time, so that what is made of it is shared."""
         with self._lock:
             if self._content is None:
-                entries = tuple(entry for entry in self.view.entries() if self.holds((entry.kind, entry.key)))
-                digest = self.view.digest
-                if self.closure is not None:
+                entries = tuple(map(self._seen, self._held()))
+                if self.closure is None:
+                    digest = self.digest
+                else:
                     digest = digest_of((entry.kind, entry.key, entry.revision) for entry in entries)
                 self._content = Content(entries, digest)
             return self._content
@@ -237,6 +263,13 @@ class ScopedView:
     def entries(self) -> Sequence[Entry]:
         """Return the scope's items."""
         return self.content.entries
+
+    def _held(self) -> Iterable[Entry]:
+        """The scope's items, not narrowed."""
+        return (entry for entry in self.view.entries() if self.holds((entry.kind, entry.key)))
+
+    def _seen(self, entry: Entry) -> Entry:
+        return entry if self._narrowing is None else self._narrowing.entry(entry)
 
     def changed_since(self, revision: int) -> bool:
         """Tell whether the scope changed after *revision*; True when that is not known any more."""
@@ -292,10 +325,14 @@ class ScopedView:
             cached = self._deltas.get(cache_key)
         if cached is not None:
             return cached
+        if self._narrowing is not None:
+            # Segments are in every scope, so that this adds no revision to those that touch it.
+            users = self.view.segment_use.users(name for kind, name in merged if kind == "segment")
+            merged.update(dict.fromkeys(key for name in users if self.holds(key := ("setting", name))))
         delta = Delta(
             from_revision=self._before(first),
             position=position,
-            entries=tuple(entry for key in merged if (entry := self.view.entry(key)) is not None),
+            entries=tuple(self._seen(entry) for key in merged if (entry := self.view.entry(key)) is not None),
             coalesced=count > 1,
             digest=self.digest,
         )
@@ -318,7 +355,7 @@ class ScopedView:
                 return log.revisions[index]
         # Nothing above the floor. The floor itself will not do: a watcher that keeps up may have been passed over
         # it without a word.
-        return max((entry.revision for entry in self.entries() if entry.revision <= log.floor), default=0)
+        return max((entry.revision for entry in self._held() if entry.revision <= log.floor), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +463,8 @@ def compacted_head(head: Head, floor: int) -> Head:
             view._log.compacted(floor),
             view.digest,
             view._size,
+            view._segment_use,
+            view._narrowed,
         )
         for address, view in head.views.items()
     }
@@ -464,18 +503,24 @@ def _next_view(view: View, state: State, revision: int, changes: Sequence[Change
             digest ^= item_digest(change.kind, change.key, change.before.revision)
         if change.after is None:
             tombstones[key] = revision
+            if change.kind == "setting":
+                view._narrowed.forget(change.key)
         else:
             tombstones.pop(key, None)
             digest ^= item_digest(change.kind, change.key, change.after.revision)
         if _references(change.before) != _references(change.after):
             rewired.add(key)
         realiased |= _aliases(change.before) ^ _aliases(change.after)
-    touch = _Touch(tuple((c.kind, c.key) for c in changes), frozenset(rewired), frozenset(realiased))
+    keys = tuple((change.kind, change.key) for change in changes)
+    touch = _Touch(keys, frozenset(rewired), frozenset(realiased))
     # Views of the past keep their length; one whose successor was made, but never published, gets another log.
     log = view._log.cut(view._length)
     log.append(revision, touch)
     snapshot = state.projects[view.project].snapshot(view.environment, revision)
-    return View(view.project, view.environment, snapshot, tombstones, log, digest, size)
+    use = view._segment_use
+    if use is not None:
+        use = use.next(view.snapshot, snapshot, keys)
+    return View(view.project, view.environment, snapshot, tombstones, log, digest, size, use, view._narrowed)
 
 
 def _size(item: Item | None) -> int:

@@ -77,15 +77,18 @@ def position_from_proto(message: watch_pb2.Position) -> Position:
 
 def filter_to_proto(filter_: Filter) -> watch_pb2.Filter | None:
     """Return *filter_* as a message, or None for the one that passes everything."""
-    return watch_pb2.Filter(names=filter_.names, prefixes=filter_.prefixes) if filter_ else None
+    if not filter_:
+        return None
+    message = watch_pb2.Filter(names=filter_.names, prefixes=filter_.prefixes)
+    for path, values in filter_.tracked:
+        message.tracked[path].values.extend(values)
+    return message
 
 
 def filter_from_proto(message: watch_pb2.Filter) -> Filter:
-    """Return the filter that *message* holds; an absent one passes everything.
-
-    ``tracked`` is not part of the result: it only ever leaves out what the watcher would not need.
-    """
-    return Filter(tuple(message.names), tuple(message.prefixes))
+    """Return the filter that *message* holds; an absent one passes everything."""
+    tracked = tuple((path, tuple(message.tracked[path].values)) for path in sorted(message.tracked))
+    return Filter(tuple(message.names), tuple(message.prefixes), tracked)
 
 
 def item_to_proto(entry: Entry) -> watch_pb2.Item:
