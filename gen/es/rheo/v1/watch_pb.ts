@@ -185,8 +185,11 @@ export type Filter = Message<"rheo.v1.Filter"> & {
   prefixes: string[];
 
   /**
-   * By attribute, the values that the watcher will ever have. Rules that can match none of them are left out.
-   * An attribute that is not named may have any value.
+   * By attribute, the values that the watcher will ever have, 1 to 1 000 of them. Rules that can match none of
+   * them are left out, and whatever is evaluated for these values is as it is with all rules. An attribute
+   * that is not named may have any value or none; one that is named is always there, and a text: leave out
+   * one that can be a number or a bool. The revision of a setting's item is then the highest of the setting
+   * and of all segments that its rules refer to, so that a change of a segment sends those settings again.
    *
    * @generated from field: map<string, rheo.v1.StringList> tracked = 3;
    */
