@@ -25,13 +25,16 @@ def assign(candidates: Mapping[str, Sequence[str]], taken: Collection[str]) -> d
         taken: What nobody may have.
     """
     at = dict.fromkeys(candidates, 0)
+    # What two have wanted stays out of use, also for a third one that comes by later.
+    spent = set(taken)
     while True:
         chosen = {key: _at(candidates[key], at[key]) for key in candidates}
         wanted = Counter(chosen.values())
-        clashing = [key for key, name in chosen.items() if wanted[name] > 1 or name in taken]
+        clashing = [key for key, name in chosen.items() if wanted[name] > 1 or name in spent]
         if not clashing:
             return chosen
         for key in clashing:
+            spent.add(chosen[key])
             at[key] += 1
 
 

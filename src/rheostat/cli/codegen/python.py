@@ -53,7 +53,7 @@ _STEP: Final = "    "
 
 _IMPORTS: Final = {
     "collections.abc": ("Mapping", "Sequence"),
-    "typing": ("Any", "Literal", "NotRequired", "TypeAlias", "TypedDict", "Union"),
+    "typing": ("Any", "Literal", "NotRequired", "TypeAlias", "TypedDict", "Union", "cast"),
     "rheostat": ("Setting",),
 }
 
@@ -75,6 +75,12 @@ def python_module(source: Source) -> str:
     return _Module(source).text()
 
 
+_ANNOTATING: Final = frozenset(
+    {*keyword.kwlist, "bool", "float", "int", "str", *(name for names in _IMPORTS.values() for name in names)}
+)
+"""What types are written with."""
+
+
 class _Module:
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -88,7 +94,7 @@ class _Module:
         )
         self._names = type_names(self._entries, _RESERVED.union(self._variables.values()))
         # In a class body a key would hide the type of the same name from the keys behind it.
-        self._hidden = _RESERVED.union(self._names.values())
+        self._hidden = _ANNOTATING.union(self._names.values())
         self._used: set[str] = {"Any", "Setting", "Sequence", "TypedDict"}
         self._defined: set[str] = set()
         self._defining: set[str] = set()
@@ -156,14 +162,14 @@ class _Module:
         setting = entry.setting
         name = self._variables[setting.name]
         arguments: list[Part] = [_text(setting.name), self._runtime_type(setting.type, entry, annotation)]
-        arguments.append(prefixed("default=", _literal(setting.default)))
+        arguments.append(prefixed("default=", self._known(setting.default)))
         if setting.features is not None:
             arguments.append(prefixed("features=", _literal(setting.features)))
         arguments.append(f"version={_text(str(setting.version))}")
         if setting.aliases:
             arguments.append(prefixed("alias=", _literal(setting.aliases)))
         if setting.metadata:
-            arguments.append(prefixed("metadata=", _literal(setting.metadata)))
+            arguments.append(prefixed("metadata=", self._known(setting.metadata)))
         for key, text in (("description", setting.description), ("owner", setting.owner)):
             if text:
                 arguments.append(f"{key}={_text(text)}")
@@ -186,6 +192,14 @@ class _Module:
         if type_ == JsonType():
             return "Any"
         return annotation if _is_plain(type_) else _text(str(type_))
+
+    def _known(self, value: Value) -> Part:
+        """Return a literal that pyright, where it is strict, does not call partially unknown."""
+        literal = _literal(value)
+        if isinstance(literal, str) or not any(map(_has_empty, _children(value))):
+            return literal
+        self._use("cast")
+        return Group(f"cast(Any, {literal.opening}", literal.parts, f"{literal.closing})", literal.space)
 
     # Types.
 
@@ -261,6 +275,8 @@ class _Module:
             fields = {
                 key: (self._annotation(inner.shape, (*path, property_step(key)), entry), inner.required)
                 for key, inner in shape.properties.items()
+                # pyright takes no empty key; the type says nothing of it, as of all others that it does not name.
+                if key
             }
             about = shape.description or f"In the value of {entry.setting.name}."
             self._types.append(self._typed_dict(name, fields, about, shape.properties))
@@ -317,6 +333,25 @@ def _is_plain(type_: SettingType) -> bool:
             return type_ == JsonType()
 
 
+def _children(value: Value) -> Sequence[Value]:
+    match value:
+        case tuple():
+            return value
+        case FrozenMapping():
+            return list(value.values())
+        case _:
+            return ()
+
+
+def _has_empty(value: Value) -> bool:
+    """Tell whether *value* is, or has in it, an empty list or mapping."""
+    return (
+        value == ()
+        or (isinstance(value, FrozenMapping) and not value)
+        or any(map(_has_empty, _children(value)))
+    )
+
+
 def _docstring(text: str) -> str:
     """Return *text* as a docstring of one line: tools read comments in lines of their own, wherever those are."""
     escaped = _escaped(" ".join(text.split()))
@@ -324,14 +359,17 @@ def _docstring(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return f'"{_escaped(text)}"'
+    # The text of a type under a schema is full of quotes.
+    quote = "'" if '"' in text and "'" not in text else '"'
+    return f"{quote}{_escaped(text, quote)}{quote}"
 
 
-_ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPES: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def _escaped(text: str) -> str:
-    return "".join(_ESCAPES.get(character) or _shown(character) for character in text)
+def _escaped(text: str, quote: str = '"') -> str:
+    escapes = {**_ESCAPES, quote: f"\\{quote}"}
+    return "".join(escapes.get(character) or _shown(character) for character in text)
 
 
 def _shown(character: str) -> str:
@@ -360,7 +398,7 @@ def _literal(value: Value) -> Part:
         case tuple():
             return Group("[", [_literal(item) for item in value], "]")
         case FrozenMapping():
-            pairs = [prefixed(f"{_text(key)}: ", _literal(item)) for key, item in value.items()]
+            pairs = [prefixed(f"{_text(key)}: ", _literal(item)) for key, item in sorted(value.items())]
             return Group("{", pairs, "}")
         case _:
             return _scalar(value)

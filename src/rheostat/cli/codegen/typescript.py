@@ -236,7 +236,7 @@ def _literal(value: Value) -> Part:
         case tuple():
             return Group("[", [_literal(item) for item in value], "]")
         case FrozenMapping():
-            pairs = [prefixed(f"{_key(key)}: ", _literal(item)) for key, item in value.items()]
+            pairs = [prefixed(f"{_key(key)}: ", _literal(item)) for key, item in sorted(value.items())]
             return Group("{", pairs, "}", " ")
         case _:
             return _scalar(value)
