@@ -38,6 +38,8 @@ class AiohttpTransport(Transport):
             max_response_bytes: The largest unary response, in bytes after decompression; a larger one raises
                 `ConnectError` with code RESOURCE_EXHAUSTED.
         """
+        self.received_bytes = 0
+        """How many bytes of responses have arrived: a stream in which they still do is not dead."""
         self._session = session
         self._max_response_bytes = max_response_bytes
 
@@ -78,7 +80,7 @@ class AiohttpTransport(Transport):
                 http_version=HTTPVersion.HTTP1,
                 headers=response_headers,
                 content=_Content(
-                    response, coding=coding, limit=None if unbounded else self._max_response_bytes
+                    self, response, coding=coding, limit=None if unbounded else self._max_response_bytes
                 ),
             )
         except BaseException:
@@ -93,7 +95,15 @@ class AiohttpTransport(Transport):
 class _Content:
     """The body of a response: whatever has arrived, as soon as it has."""
 
-    def __init__(self, response: aiohttp.ClientResponse, *, coding: str | None, limit: int | None) -> None:
+    def __init__(
+        self,
+        transport: AiohttpTransport,
+        response: aiohttp.ClientResponse,
+        *,
+        coding: str | None,
+        limit: int | None,
+    ) -> None:
+        self._transport = transport
         self._response = response
         self._coding = coding
         self._limit = limit
@@ -128,6 +138,7 @@ class _Content:
         except (aiohttp.ClientError, OSError) as error:
             raise _reading_failure(error, self._response.url) from error
         self._received += len(chunk)
+        self._transport.received_bytes += len(chunk)
         if self._limit is not None and self._received > self._limit:
             raise body.too_large(self._limit)
         return chunk

@@ -15,7 +15,7 @@ from rheostat.sdk.transport import body
 from rheostat.sdk.transport.call import Call, CallRegister
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Any, Self
 
@@ -45,6 +45,7 @@ class Urllib3Transport(SyncTransport):
         *,
         connect_timeout: float | None = 10.0,
         max_response_bytes: int = body.DEFAULT_MAX_RESPONSE_BYTES,
+        stream_read_timeout: float | None = None,
     ) -> None:
         """Wrap `pool`.
 
@@ -53,7 +54,10 @@ class Urllib3Transport(SyncTransport):
             connect_timeout: Seconds for opening a connection, where `pool` sets no time-out for that itself.
             max_response_bytes: The largest unary response, in bytes after decompression; a larger one raises
                 `ConnectError` with code RESOURCE_EXHAUSTED.
+            stream_read_timeout: Seconds without a byte after which a stream is given up; None waits for ever. May
+                be set anew at any time, and holds from the next read on.
         """
+        self.stream_read_timeout = stream_read_timeout
         self._pool = pool
         self._connect_timeout = connect_timeout
         self._max_response_bytes = max_response_bytes
@@ -114,6 +118,8 @@ class Urllib3Transport(SyncTransport):
         if isinstance(content, bytes) and (content or request.method == "POST"):
             headers["content-length"] = str(len(content))
         connect_timeout, read_timeout = self._timeouts()
+        if stream:
+            read_timeout = _sooner(read_timeout, self.stream_read_timeout)
         response = _tracked(self._pool, call).urlopen(
             request.method,
             request.url,
@@ -143,7 +149,7 @@ class Urllib3Transport(SyncTransport):
                 response,
                 coding=coding,
                 limit=None if unbounded else self._max_response_bytes,
-                read_timeout=None if unbounded else read_timeout,
+                read_timeout=(lambda: self.stream_read_timeout) if unbounded else (lambda: read_timeout),
             ),
         )
 
@@ -166,7 +172,7 @@ class _Content:
         *,
         coding: str | None,
         limit: int | None,
-        read_timeout: float | None,
+        read_timeout: Callable[[], float | None],
     ) -> None:
         self._call = call
         self._response = response
@@ -199,7 +205,7 @@ class _Content:
 
     def _read(self) -> bytes:
         with self._call.using():
-            self._call.wait_at_most(self._read_timeout)
+            self._call.wait_at_most(self._read_timeout())
             try:
                 # At most one read of the socket: `read` would wait until the whole amount is there.
                 chunk = self._response.read1(body.READ_BYTES, decode_content=False)

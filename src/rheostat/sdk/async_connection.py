@@ -1,0 +1,98 @@
+"""The generated clients of one server over one HTTP client, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from connectrpc.client import ResponseMetadata
+from pyqwest import Client
+
+from rheo.v1 import watch_pb2
+from rheo.v1.admin_service_connect import AdminServiceClient
+from rheo.v1.config_service_connect import ConfigServiceClient
+from rheo.v1.event_service_connect import EventServiceClient
+from rheostat.sdk import fork
+from rheostat.sdk.call import Answer, method_named
+from rheostat.sdk.core import Core
+from rheostat.sdk.effect import Fetch
+from rheostat.sdk.failure import translated
+from rheostat.sdk.transport import AiohttpTransport, CancellationInterceptor
+from rheostat.sdk.transport.body import DEFAULT_MAX_RESPONSE_BYTES
+
+__all__ = ["AsyncConnection"]
+
+
+class AsyncConnection:
+    """Calls to one server. For the event loop that runs when it is made.
+
+    Attributes:
+        url: The server's address.
+        config: The generated client of the config service.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Prepare calls; nothing is opened yet."""
+        options = core.options
+        assert options.url is not None
+        self.url = options.url
+        self._core = core
+        given = options.http_client
+        if fork.is_child and given is not None and options.http_client_factory is None:
+            core.warn_once(
+                "http_client",
+                "the http_client of the parent process is not used in this one, but a plain session: pass "
+                "http_client_factory= to have one of your own",
+            )
+        if given is not None and not fork.is_child:
+            self._session, self._own = given, False
+        elif options.http_client_factory is not None:
+            self._session, self._own = options.http_client_factory(), True
+        else:
+            connect = aiohttp.ClientTimeout(total=None, connect=options.timeout)
+            self._session, self._own = aiohttp.ClientSession(timeout=connect), True
+        self._transport = AiohttpTransport(self._session)
+        kwargs: dict[str, Any] = {
+            "http_client": Client(self._transport),
+            "interceptors": [CancellationInterceptor()],
+            "read_max_bytes": DEFAULT_MAX_RESPONSE_BYTES,
+        }
+        self.config = ConfigServiceClient(self.url, **kwargs)
+        admin = AdminServiceClient(self.url, **kwargs)
+        event = EventServiceClient(self.url, **kwargs)
+        self._services = {"ConfigService": self.config, "AdminService": admin, "EventService": event}
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes have arrived in all."""
+        return self._transport.received_bytes
+
+    def watch(self, request: watch_pb2.WatchRequest) -> AsyncIterator[watch_pb2.WatchResponse]:
+        """Open a stream, at the first `anext`."""
+        return self.config.watch(request, headers=self._core.call_headers())
+
+    async def fetch(self, fetch: Fetch) -> Answer[Any]:
+        """Make one unary call.
+
+        Raises:
+            RheostatError: It failed.
+        """
+        method = method_named(fetch.method)
+        function = getattr(self._services[method.service], method.function)
+        headers = {**self._core.call_headers(), **fetch.headers}
+        with ResponseMetadata() as metadata:
+            try:
+                message = await function(
+                    fetch.request, headers=headers, timeout_ms=max(1, round(fetch.timeout * 1000))
+                )
+            except Exception as error:
+                failure = translated(error, self.url)
+                failure.request_id = metadata.headers.get("x-request-id")
+                raise failure from error
+        return Answer(message, dict(metadata.headers), dict(metadata.trailers))
+
+    async def close(self) -> None:
+        """Close the session, unless it is the caller's."""
+        if self._own:
+            await self._session.close()

@@ -1,0 +1,123 @@
+"""The last known good state in a file: used when the server is away at start, refused when it is damaged.
+
+The file is a line of ASCII, ``rheostat-cache 1``, the SHA-256 of all that follows, a JSON object that says what the
+state is of, on a line, and the state as a `GetSnapshotResponse`. It may hold secrets of the configuration, and
+is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from rheo.v1.config_service_pb2 import GetSnapshotResponse
+from rheostat.errors import RheostatError
+from rheostat.sdk.held import Held, whole
+
+__all__ = ["Cache", "DamagedCacheError"]
+
+_MAGIC: Final = b"rheostat-cache 1\n"
+_HASH_BYTES: Final = 32
+
+
+class DamagedCacheError(RheostatError):
+    """The file is cut, altered, of another version, or of another environment."""
+
+    default_reason = "CACHE_DAMAGED"
+
+
+class Cache:
+    """One file. Not for several threads at once; several processes may share it, and the last to write wins."""
+
+    def __init__(self, path: str | os.PathLike[str], server: str, project: str, environment: str) -> None:
+        """Name the file; nothing is read or written yet.
+
+        Args:
+            path: The file.
+            server: What the state is of: the server's address,
+            project: as the client was given it,
+            environment: and this too.
+        """
+        self.path = Path(path)
+        self._about = json.dumps([server, project, environment]).encode()
+
+    def read(self) -> Held | None:
+        """Return the state; None when there is no file.
+
+        Raises:
+            DamagedCacheError: The file cannot be used; the text says why.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DamagedCacheError(f"the cache {self.path} cannot be read: {error.strerror}") from error
+        return self.parse(content)
+
+    def parse(self, content: bytes) -> Held:
+        """Return the state that the *content* of a file is.
+
+        Raises:
+            DamagedCacheError: It is not what was written.
+        """
+        if not content.startswith(_MAGIC):
+            raise self._damaged("it is no cache of this version")
+        checksum = content[len(_MAGIC) : len(_MAGIC) + _HASH_BYTES]
+        body = content[len(_MAGIC) + _HASH_BYTES :]
+        if not hmac.compare_digest(checksum, hashlib.sha256(body).digest()):
+            raise self._damaged("its checksum is wrong")
+        about, _, encoded = body.partition(b"\n")
+        if about != self._about:
+            raise self._damaged("it is of another server, project or environment")
+        message = GetSnapshotResponse()
+        try:
+            message.ParseFromString(encoded)
+            update = whole(Held(), message.position, message.items, message.item_count, message.digest)
+        except (DecodeError, RheostatError) as error:
+            raise self._damaged(str(error)) from error
+        return update.held
+
+    def content(self, held: Held) -> bytes:
+        """Return the content of a file that keeps *held*."""
+        message = GetSnapshotResponse(
+            position=held.position,
+            items=[item.message for item in held.items.values()],
+            item_count=len(held.items),
+            digest=held.digest,
+        )
+        body = self._about + b"\n" + message.SerializeToString()
+        return _MAGIC + hashlib.sha256(body).digest() + body
+
+    def write(self, held: Held, *, sync: Callable[[int], None] = os.fsync) -> None:
+        """Replace the file by one that keeps *held*: readers see the old one or the new one, never a part.
+
+        Raises:
+            OSError: It cannot be written; the old one stays.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Of its own name, so that processes that share the path do not write into each other's.
+        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.content(held))
+                file.flush()
+                sync(file.fileno())
+            draft.replace(self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+
+    def _damaged(self, why: str) -> DamagedCacheError:
+        return DamagedCacheError(f"the cache {self.path} is not used: {why}")

@@ -1,0 +1,304 @@
+"""What `Client` and `AsyncClient` have in common: all that needs neither a thread nor an event loop."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rheostat.errors import InvalidArgumentError, InvalidSettingError, RheostatError
+from rheostat.model.declaration import DeclarationResult
+from rheostat.model.position import Position
+from rheostat.model.setting import Lifecycle
+from rheostat.model.value import FrozenMapping, Value
+from rheostat.sdk import setting as declared
+from rheostat.sdk.core import ALL, Core, Hooks, Options
+from rheostat.sdk.reader import Reader, S
+from rheostat.sdk.status import Status
+from rheostat.wire.watch import position_from_proto
+
+if TYPE_CHECKING:
+    from rheostat.sdk.setting import Setting
+
+__all__ = ["ALL", "BaseClient", "SettingInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """What a setting is, beside its values.
+
+    Attributes:
+        name: Its current name.
+        type: The text of its type, such as ``Enum["a","b"]``.
+        default: The default of the definition.
+        aliases: Its former names.
+        version: Of its definition.
+        features: The attributes that rules may read; None means any.
+        metadata: What tools keep with it.
+        description: For people.
+        owner: Who answers for it.
+        tags: Words to find it by.
+        lifecycle: Where it stands in its life.
+    """
+
+    name: str
+    type: str
+    default: Value
+    aliases: tuple[str, ...]
+    version: str
+    features: tuple[str, ...] | None
+    metadata: FrozenMapping
+    description: str
+    owner: str
+    tags: tuple[str, ...]
+    lifecycle: Lifecycle
+
+
+class BaseClient(Reader[S]):
+    """A live, local replica of one environment; `Client` for threads and `AsyncClient` for asyncio.
+
+    Making one does no I/O. It connects in `start`, as a context manager, or at the first read, which does not wait:
+    until there is a state, reads give defaults.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        project: str | None = None,
+        environment: str | None = None,
+        context: Mapping[str, object] | None = None,
+        defaults: Mapping[str, object] | None = None,
+        settings: Iterable[Setting[Any]] | object = (),
+        required: Iterable[str] = (),
+        name: str = "",
+        client_id: str | None = None,
+        cache_path: str | os.PathLike[str] | None = None,
+        bootstrap: str | os.PathLike[str] | Mapping[str, object] | None = None,
+        offline: bool = False,
+        mode: str = "watch",
+        poll_interval: float = 30.0,
+        names: Iterable[str] = (),
+        prefixes: Iterable[str] = (),
+        timeout: float = 10.0,
+        start_timeout: float = 5.0,
+        retries: int = 2,
+        backoff: tuple[float, float] = (1.0, 30.0),
+        stale_after: float | None = None,
+        strict: bool = False,
+        headers: Mapping[str, str] | None = None,
+        http_client: Any = None,
+        http_client_factory: Callable[[], Any] | None = None,
+        on_update: Callable[[Position], object] | None = None,
+        on_update_error: Callable[[RheostatError], object] | None = None,
+        on_status: Callable[[Status], object] | None = None,
+        on_declaration: Callable[[Sequence[DeclarationResult]], object] | None = None,
+    ) -> None:
+        """Prepare a client.
+
+        Args:
+            url: The server's address; None is taken from ``RHEOSTAT_URL``.
+            key: The key, ``rst_…``; None is taken from ``RHEOSTAT_KEY``.
+            project: The project's slug; None is taken from ``RHEOSTAT_PROJECT``, else it is the key's.
+            environment: The environment's slug; None is taken from ``RHEOSTAT_ENVIRONMENT``, else it is the only one
+                that the key has.
+            context: Attributes of every evaluation; values may be context variables.
+            defaults: Values for settings that the server does not have, by name.
+            settings: Declared settings to bind to this client; also a module or class that holds them.
+            required: Names without which the client is not ready.
+            name: What people are shown, such as ``checkout@web-7``.
+            client_id: The attribute ``client.id``; None draws one for each process.
+            cache_path: A file for the last known good state, read when the server is away at start.
+            bootstrap: Values to begin with: a mapping, a JSON file of one, or a copy of a cache file.
+            offline: Ask no server: bootstrap, defaults and overrides only.
+            mode: ``watch`` for a stream, ``poll`` for networks that cut streams.
+            poll_interval: Seconds between two polls.
+            names: Only these settings, and what they refer to.
+            prefixes: Only settings whose names begin so.
+            timeout: Seconds for one call.
+            start_timeout: Seconds that `start` waits at most.
+            retries: How often a call that may be repeated is.
+            backoff: Seconds: the bound of the first random delay before a stream is opened again, and of the last.
+            stale_after: Seconds without a word of the server after which the state counts as stale; None is three
+                heartbeats.
+            strict: Refuse attributes that are no features of the project; meant for tests.
+            headers: Further headers of every call.
+            http_client: Your own `urllib3.PoolManager`, on `AsyncClient` `aiohttp.ClientSession`, for proxies, TLS
+                and instrumentation. It is never closed for you.
+            http_client_factory: Makes one, in each process anew.
+            on_update: Called with the position after each step.
+            on_update_error: Called with what ended a stream or refused one.
+            on_status: Called with each new status.
+            on_declaration: Called with the answers to declarations.
+
+        Raises:
+            InvalidArgumentError: There is no address, or an option is out of range; the message names it.
+        """
+        url = url or os.environ.get("RHEOSTAT_URL") or None
+        if url is None and not offline:
+            raise InvalidArgumentError(
+                "a client needs the server's address: url, RHEOSTAT_URL, or offline=True"
+            )
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise InvalidArgumentError(
+                f"the server's address {url!r} does not begin with http:// or https://"
+            )
+        if mode not in {"watch", "poll"}:
+            raise InvalidArgumentError(f"the mode {mode!r} is neither 'watch' nor 'poll'")
+        for option, seconds in (
+            ("poll_interval", poll_interval),
+            ("timeout", timeout),
+            ("start_timeout", start_timeout),
+            ("backoff", backoff[0]),
+            ("backoff", backoff[1]),
+            ("stale_after", 1.0 if stale_after is None else stale_after),
+        ):
+            if not 0 < seconds < float("inf"):
+                raise InvalidArgumentError(f"the option {option} is {seconds} s, and has to be above zero")
+        core = Core(
+            Options(
+                url=None if url is None else url.rstrip("/"),
+                key=os.environ.get("RHEOSTAT_KEY") or None if key is None else key,
+                project=os.environ.get("RHEOSTAT_PROJECT", "") if project is None else project,
+                environment=os.environ.get("RHEOSTAT_ENVIRONMENT", "")
+                if environment is None
+                else environment,
+                name=name,
+                client_id=client_id,
+                required=tuple(required),
+                names=tuple(names),
+                prefixes=tuple(prefixes),
+                mode=mode,
+                poll_interval=poll_interval,
+                offline=offline,
+                strict=strict,
+                cache_path=cache_path,
+                bootstrap=bootstrap,
+                timeout=timeout,
+                start_timeout=start_timeout,
+                retries=retries,
+                backoff=backoff,
+                stale_after=stale_after,
+                headers=dict(headers or {}),
+                http_client=http_client,
+                http_client_factory=http_client_factory,
+                hooks=Hooks(on_update, on_update_error, on_status, on_declaration),
+            )
+        )
+        self._read_from(core, core.replica, () if not context else (dict(context),), dict(defaults or {}))
+        core.replica.idle = self._start_idle
+        self.declare(settings)
+
+    # How it stands.
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a state that has every required setting; the cache's and a bootstrap count."""
+        return self._core.ready
+
+    @property
+    def stale(self) -> bool:
+        """Whether nothing was heard of the server for `stale_after` seconds, or the state is from the cache."""
+        return self._core.stale
+
+    @property
+    def status(self) -> Status:
+        """Where the client stands."""
+        return self._core.status
+
+    @property
+    def position(self) -> Position | None:
+        """Up to where everything has been delivered; None before the first state."""
+        position = self._core.held.position
+        return None if position is None else position_from_proto(position)
+
+    @property
+    def client_id(self) -> str:
+        """The attribute ``client.id``, another one in each process unless it was given."""
+        return self._core.client_id
+
+    def get_settings(self) -> dict[str, SettingInfo]:
+        """Return what the settings are, by name: types, aliases, versions, metadata."""
+        return {
+            name: SettingInfo(
+                name=setting.name,
+                type=str(setting.type),
+                default=setting.default,
+                aliases=setting.aliases,
+                version=str(setting.version),
+                features=setting.features,
+                metadata=setting.metadata,
+                description=setting.description,
+                owner=setting.owner,
+                tags=setting.tags,
+                lifecycle=setting.lifecycle,
+            )
+            for name, setting in self._view().snapshot.settings.items()
+        }
+
+    # Declared settings.
+
+    def declare(self, settings: Setting[Any] | Iterable[Setting[Any]] | object) -> None:
+        """Bind declared settings to this client: they are read through it, and declared to the server.
+
+        Values of the server are fitted to their types from now on. Safe to call with what is declared already.
+
+        Raises:
+            InvalidSettingError: What is given holds something else than settings.
+        """
+        found = (settings,) if isinstance(settings, declared.Setting) else declared.settings_of(settings)
+        for each in found:
+            if not isinstance(each, declared.Setting):
+                raise InvalidSettingError(f"{each!r} is not a declared setting")
+            each.bind(self)
+        self._core.declare(found)
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        """Let all declared settings be read through this client inside the block, in this thread or task."""
+        token = declared.current_client.set(self)
+        try:
+            yield
+        finally:
+            declared.current_client.reset(token)
+
+    # Values of this process.
+
+    def set_override(self, name: str, value: object) -> None:
+        """Set the value of *name* for this process: it wins over everything, with the variant ``override``.
+
+        Raises:
+            TypeMismatchError: The value does not fit the declared type, or is no value at all.
+        """
+        self._core.replica.override({name: value})
+
+    def clear_override(self, name: str | None = None) -> None:
+        """Go back to the server's value of *name*, or of everything."""
+        self._core.replica.clear_overrides(None if name is None else (name,))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Go on reading the same revision inside the block; the stream goes on, and what came is shown at its end."""
+        with self._core.replica.frozen():
+            yield
+
+    def narrow(self, **attributes: object) -> None:
+        """Tell the server which values attributes will ever have here: rules that can match none are not sent.
+
+        Evaluations in such contexts give the same as without. ``narrow(region=["eu", "us"], plan=ALL)`` adds to what
+        was narrowed before; `ALL` ends it. An attribute with a dot goes into a mapping:
+        ``narrow(**{"user.plan": ["pro"]})``.
+
+        Raises:
+            TypeMismatchError: Values are no strings.
+            ValueError: The client is strict, and an attribute is no registered feature.
+        """
+        self._core.narrow(attributes)
+
+    @abstractmethod
+    def _start_idle(self) -> None:
+        """Start, if that is possible here; called by reads, and so it neither waits nor raises."""

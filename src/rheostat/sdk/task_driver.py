@@ -1,0 +1,289 @@
+"""Runs a client on an event loop, with two tasks; see `rheostat.sdk.thread_driver` for what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncIterator, Coroutine, Generator
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from rheo.v1 import watch_pb2
+from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatError
+from rheostat.sdk.async_connection import AsyncConnection
+from rheostat.sdk.core import Core
+from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
+from rheostat.sdk.failure import translated
+from rheostat.sdk.subscription import failed
+
+__all__ = ["TaskDriver"]
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS: Final = 0.8
+"""How long `close` waits for the tasks before it cancels callbacks that go on."""
+
+log = logging.getLogger("rheostat")
+
+
+class TaskDriver:
+    """See the module. For the event loop that runs when it is made; `wake` and `hurry` are safe from any thread.
+
+    Attributes:
+        connection: Makes calls; only of a client that is not offline.
+        ending: What is closed together with the client.
+        loop: The event loop.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Prepare the tasks."""
+        self.loop = asyncio.get_running_loop()
+        self.ending: WeakSet[Any] = WeakSet()
+        self._core = core
+        self._woken = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._hurried = False
+        self._closing = False
+        self._events: AsyncIterator[watch_pb2.WatchResponse] | None = None
+        self._next: asyncio.Task[watch_pb2.WatchResponse | None] | None = None
+        self._sleeping: asyncio.Event = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._connection = None if core.options.offline else AsyncConnection(core)
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """Makes calls."""
+        assert self._connection is not None
+        return self._connection
+
+    def start(self) -> None:
+        """Start the tasks and let the core know."""
+        core = self._core
+        core.driver = self
+        core.dispatcher.wake = self.wake
+        core.load_cache()
+        work: list[Coroutine[Any, Any, None]] = [self._serve()]
+        if self._connection is not None:
+            work.append(self._watch())
+        self._tasks = [self.loop.create_task(each, name="rheostat") for each in work]
+
+    # What the core and the client ask for.
+
+    def wake(self) -> None:
+        """See `Driver`."""
+        self._soon(self._wake)
+
+    def hurry(self) -> None:
+        """See `Driver`."""
+        self._soon(self._hurry)
+
+    def _soon(self, what: Any) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self.loop:
+            what()
+            return
+        with contextlib.suppress(RuntimeError):
+            # The loop may be closed already.
+            self.loop.call_soon_threadsafe(what)
+
+    def _wake(self) -> None:
+        self._woken.set()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        self._sleeping.set()
+        if self._next is not None:
+            self._next.cancel()
+
+    async def wait(self, timeout: float | None, *, settle: bool) -> bool:
+        """Wait until the client is ready, with *settle* also with a state that is not the server's.
+
+        Raises:
+            RheostatError: It never will be; see `Core.readiness`.
+        """
+        core = self._core
+        try:
+            async with asyncio.timeout(timeout):
+                while not (core.readiness() and (core.settled if settle else core.confirmed_ready)):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self, work: Generator[Effect, Any, T]) -> T:
+        """Run unary *work* and return its result.
+
+        Raises:
+            RheostatError: It failed, or the client was closed.
+        """
+        try:
+            effect = next(work)
+            while True:
+                try:
+                    result = await self._unary(effect)
+                except RheostatError as error:
+                    effect = work.throw(error)
+                else:
+                    effect = work.send(result)
+        except StopIteration as stop:
+            found: T = stop.value
+            return found
+
+    async def close(self) -> None:
+        """End the tasks; returns within a second, and does nothing the second time."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake()
+        self._sleeping.set()
+        watch = self._tasks[1:]
+        for task in watch:
+            task.cancel()
+        current = asyncio.current_task()
+        waited = [task for task in self._tasks if task is not current]
+        if waited:
+            _, late = await asyncio.wait(waited, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+        if self._connection is not None:
+            await self._connection.close()
+        for each in tuple(self.ending):
+            each.close()
+
+    # The tasks.
+
+    async def _watch(self) -> None:
+        loop = self._core.loop()
+        try:
+            effect = next(loop)
+            while not self._closing:
+                try:
+                    result = await self._perform(effect)
+                except RheostatError as error:
+                    effect = loop.throw(error)
+                else:
+                    effect = loop.send(result)
+        except GeneratorExit:
+            # The event loop was closed without cancelling its tasks: nothing can be awaited any more.
+            self._abandon()
+            raise
+        except asyncio.CancelledError:
+            await self._leave()
+            if not self._closing:
+                self._abandon()
+                await self.connection.close()
+            raise
+        except Exception:
+            log.exception("the watch of the configuration has failed; what is read stays as it is")
+        await self._leave()
+
+    def _abandon(self) -> None:
+        """End with the event loop; the client starts anew on the next one."""
+        core = self._core
+        if core.driver is self:
+            core.driver = None
+            core.dispatcher.wake = lambda: None
+            core.replica.idle = core.restart
+
+    async def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case OpenStream(request):
+                await self._leave()
+                self._hurried = False
+                self._sleeping.clear()
+                self._events = self.connection.watch(request)
+            case Receive(timeout):
+                return await self._receive(timeout)
+            case CloseStream():
+                await self._leave()
+            case _:
+                return await self._unary(effect)
+        return None
+
+    async def _receive(self, timeout: float) -> watch_pb2.WatchResponse | None:
+        assert self._events is not None
+        task = self._next = asyncio.ensure_future(_next(self._events))
+        try:
+            while True:
+                received = self.connection.received_bytes
+                done, _ = await asyncio.wait({task}, timeout=timeout)
+                if done:
+                    return task.result()
+                if self.connection.received_bytes == received:
+                    raise DeadlineExceededError(
+                        f"nothing has come from {self.connection.url} for {timeout:.1f} s"
+                    )
+        except asyncio.CancelledError:
+            if task.cancelled() and self._hurried and not self._closing:
+                return None
+            raise
+        except RheostatError:
+            raise
+        except Exception as error:
+            raise translated(error, self.connection.url) from error
+        finally:
+            self._next = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def _leave(self) -> None:
+        events, self._events = self._events, None
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception as error:  # noqa: BLE001 - it is being left, for whatever reason
+                log.debug("leaving a stream: %s", error)
+
+    async def _unary(self, effect: Effect) -> Any:
+        if self._closing:
+            raise ClientClosedError("the client was closed")
+        match effect:
+            case Fetch():
+                return await self.connection.fetch(effect)
+            case Sleep(seconds):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._sleeping.wait()
+            case _:
+                raise TypeError(f"{effect!r} is no unary effect")
+        return None
+
+    async def _serve(self) -> None:
+        while True:
+            due = self._core.tick()
+            if not self._woken.is_set() and not self._closing:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(due):
+                        await self._woken.wait()
+            self._woken.clear()
+            closing = self._closing
+            for callback, arguments in self._core.dispatcher.calls():
+                try:
+                    found = callback(*arguments)
+                    if inspect.isawaitable(found):
+                        await found
+                except Exception as error:  # noqa: BLE001 - a callback is the caller's
+                    failed(callback, error)
+            while self._core.jobs and not closing:
+                try:
+                    await self.run(self._core.jobs.popleft())
+                except RheostatError as error:
+                    log.debug("a call of the client has failed: %s", error)
+            write = self._core.cache_due(closing=closing)
+            if write is not None:
+                await asyncio.to_thread(write)
+            if closing:
+                return
+
+
+async def _next(events: AsyncIterator[watch_pb2.WatchResponse]) -> watch_pb2.WatchResponse | None:
+    return await anext(events, None)

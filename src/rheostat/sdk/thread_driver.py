@@ -1,0 +1,254 @@
+"""Runs a client on two daemon threads.
+
+One runs the watch loop and waits for the stream. The other delivers callbacks, keeps the timers, writes the cache and
+makes the calls that the core wants, so that none of these holds up the stream.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from rheo.v1 import watch_pb2
+from rheostat.errors import ClientClosedError, RheostatError
+from rheostat.sdk.connection import Connection
+from rheostat.sdk.core import Core
+from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
+from rheostat.sdk.failure import translated
+from rheostat.sdk.subscription import failed
+from rheostat.sdk.transport import CancelScope
+
+__all__ = ["ThreadDriver"]
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS: Final = 0.9
+"""How long `close` waits for the threads; one that is still opening a connection ends by itself later."""
+
+log = logging.getLogger("rheostat")
+
+
+class ThreadDriver:
+    """See the module. Made when the client starts, so that `threading` may be patched until then.
+
+    Attributes:
+        connection: Makes calls; only of a client that is not offline.
+        ending: What is closed together with the client.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Prepare the threads."""
+        self.ending: WeakSet[Any] = WeakSet()
+        self._core = core
+        self._connection = None if core.options.offline else Connection(core)
+        # Guards what follows, and is what everybody waits for.
+        self._changed = threading.Condition()
+        self._woken = False
+        self._hurried = False
+        self._closing = False
+        self._scope: CancelScope | None = None
+        self._events: Iterator[watch_pb2.WatchResponse] | None = None
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def connection(self) -> Connection:
+        """Makes calls."""
+        assert self._connection is not None
+        return self._connection
+
+    def start(self) -> None:
+        """Start the threads and let the core know."""
+        core = self._core
+        core.driver = self
+        core.dispatcher.wake = self.wake
+        core.load_cache()
+        self._run_thread("rheostat-notify", self._serve)
+        if self._connection is not None:
+            self._run_thread("rheostat-watch", self._watch)
+        atexit.register(self.close)
+
+    def _run_thread(self, name: str, target: Any) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    # What the core and the client ask for.
+
+    def wake(self) -> None:
+        """See `Driver`."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def hurry(self) -> None:
+        """See `Driver`."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
+            scope = self._scope
+        if scope is not None:
+            scope.cancel()
+
+    def wait(self, timeout: float | None, *, settle: bool) -> bool:
+        """Wait until the client is ready, with *settle* also with a state that is not the server's.
+
+        Raises:
+            RheostatError: It never will be; see `Core.readiness`.
+        """
+        core = self._core
+        limit = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while True:
+                if core.readiness() and (core.settled if settle else core.confirmed_ready):
+                    return True
+                left = None if limit is None else limit - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._changed.wait(left)
+
+    def run(self, work: Generator[Effect, Any, T]) -> T:
+        """Run unary *work* in this thread and return its result.
+
+        Raises:
+            RheostatError: It failed, or the client was closed.
+        """
+        try:
+            effect = next(work)
+            while True:
+                try:
+                    result = self._unary(effect)
+                except RheostatError as error:
+                    effect = work.throw(error)
+                else:
+                    effect = work.send(result)
+        except StopIteration as stop:
+            found: T = stop.value
+            return found
+
+    def close(self) -> None:
+        """End the threads; returns within `_CLOSE_SECONDS`, and does nothing the second time."""
+        atexit.unregister(self.close)
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            self._changed.notify_all()
+        if self._connection is not None:
+            self._connection.close()
+        limit = time.monotonic() + _CLOSE_SECONDS
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, limit - time.monotonic()))
+        for each in tuple(self.ending):
+            each.close()
+
+    # The threads.
+
+    def _watch(self) -> None:
+        loop = self._core.loop()
+        try:
+            effect = next(loop)
+            while not self._closing:
+                try:
+                    result = self._perform(effect)
+                except RheostatError as error:
+                    if self._closing:
+                        break
+                    effect = loop.throw(error)
+                else:
+                    effect = loop.send(result)
+        except Exception:
+            log.exception("the watch of the configuration has failed; what is read stays as it is")
+        finally:
+            self._leave()
+            loop.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case OpenStream(request):
+                self._leave()
+                with self._changed:
+                    self._scope = CancelScope()
+                    self._hurried = False
+                self._scope.__enter__()
+                self._events = self.connection.watch(request)
+            case Receive(timeout):
+                return self._receive(timeout)
+            case CloseStream():
+                self._leave()
+            case _:
+                return self._unary(effect)
+        return None
+
+    def _receive(self, timeout: float) -> watch_pb2.WatchResponse | None:
+        assert self._events is not None
+        self.connection.wait_at_most(timeout)
+        try:
+            return next(self._events, None)
+        except Exception as error:
+            if self._hurried:
+                return None
+            raise translated(error, self.connection.url) from error
+
+    def _leave(self) -> None:
+        events, self._events = self._events, None
+        with self._changed:
+            scope, self._scope = self._scope, None
+        if scope is not None:
+            scope.cancel()
+            scope.__exit__(None, None, None)
+        close = getattr(events, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001 - it is being left, for whatever reason
+                log.debug("leaving a stream: %s", error)
+
+    def _unary(self, effect: Effect) -> Any:
+        if self._closing:
+            raise ClientClosedError("the client was closed")
+        match effect:
+            case Fetch():
+                try:
+                    return self.connection.fetch(effect)
+                except RheostatError:
+                    if self._closing:
+                        raise ClientClosedError("the client was closed") from None
+                    raise
+            case Sleep(seconds):
+                limit = time.monotonic() + seconds
+                with self._changed:
+                    while not (self._closing or self._hurried) and (left := limit - time.monotonic()) > 0:
+                        self._changed.wait(left)
+            case _:
+                raise TypeError(f"{effect!r} is no unary effect")
+        return None
+
+    def _serve(self) -> None:
+        while True:
+            due = self._core.tick()
+            with self._changed:
+                if not self._woken and not self._closing:
+                    self._changed.wait(due)
+                self._woken = False
+                closing = self._closing
+            for callback, arguments in self._core.dispatcher.calls():
+                try:
+                    callback(*arguments)
+                except Exception as error:  # noqa: BLE001 - a callback is the caller's
+                    failed(callback, error)
+            while self._core.jobs and not closing:
+                try:
+                    self.run(self._core.jobs.popleft())
+                except RheostatError as error:
+                    log.debug("a call of the client has failed: %s", error)
+            write = self._core.cache_due(closing=closing)
+            if write is not None:
+                write()
+            if closing:
+                return
