@@ -115,8 +115,12 @@ def test_a_scope_names_project_environment_and_filter() -> None:
         scope_of("shop", "production", Filter(names=("a", "b"))),
         scope_of("shop", "production", Filter(names=("ab",))),
         scope_of("shop", "production", Filter(names=("b",), prefixes=("a",))),
+        scope_of("shop", "production", Filter(tracked=(("a", ("b",)),))),
+        scope_of("shop", "production", Filter(tracked=(("a", ("b", "c")),))),
+        scope_of("shop", "production", Filter(tracked=(("a", ("b",)), ("c", ("b",))))),
+        scope_of("shop", "production", Filter(names=("a",), tracked=(("a", ("b",)),))),
     }
-    assert len(scopes) == 8
+    assert len(scopes) == 12
     assert {len(scope) for scope in scopes} == {8}
     assert scope_of("shop", "production", Filter()) == scope_of("shop", "production")
 
@@ -132,6 +136,15 @@ def test_a_scope_does_not_depend_on_the_order_or_repetition_of_names(names: list
     assert scope_of("p", "e", Filter(names=tuple(shuffled), prefixes=tuple(shuffled))) == expected
 
 
+def test_a_scope_does_not_depend_on_the_order_or_repetition_of_tracked_values() -> None:
+    one = Filter(tracked=(("plan", ("pro",)), ("region", ("eu", "us"))))
+    other = Filter(tracked=(("region", ("us", "eu", "us")), ("plan", ("pro",))))
+    assert scope_of("p", "e", one) == scope_of("p", "e", other)
+    assert one.canonical() == other.canonical() == one
+
+
 def test_a_scope_never_changes_between_releases() -> None:
     assert scope_of("shop", "production").hex() == "cbb8e6ba758c9aeb"
     assert scope_of("shop", "production", Filter(("é", "a"), ("p.",))).hex() == "48cc4d257ef2af9a"
+    tracked = (("user.plan", ("pro",)), ("region", ("us", "eu")))
+    assert scope_of("shop", "production", Filter(tracked=tracked)).hex() == "a4bed78fa25a209b"

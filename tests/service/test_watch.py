@@ -9,6 +9,7 @@ import pytest
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import BehindError, PermissionDeniedError, UnavailableError
+from rheostat.evaluation.narrow import Narrower
 from rheostat.model.change import (
     DeleteSegment,
     DeleteSetting,
@@ -17,12 +18,15 @@ from rheostat.model.change import (
     SetFeatures,
     SetValue,
 )
+from rheostat.model.encoding import decode_item
 from rheostat.model.key import KeyKind
 from rheostat.model.position import Filter, Position, parse_token, scope_of
+from rheostat.model.setting import Setting
 from rheostat.service.access import OPEN, Principal
 from rheostat.wire.event import CHUNK_BYTES, LARGE_DELTA_BYTES
 from tests.service.book import equals, in_segment, on, put, put_rule, put_segment, rule
 from tests.service.node import NOBODY, PROJECT, Node, Watch, World
+from tests.service.replica import digest
 
 
 @pytest.fixture
@@ -765,6 +769,147 @@ def test_filters_beyond_the_limit_are_ignored_and_hello_says_so(world: World) ->
     assert watch.replica.hello.filter_ignored
     assert not watch.replica.hello.HasField("filter")
     assert {key for _, key in watch.replica.items} == {"a", "z"}
+
+
+# Tracked values.
+
+EU = Filter(tracked=(("region", ("eu",)),))
+
+
+def _rules(watch: Watch, name: str) -> list[str]:
+    """The ids of the rules that a watcher holds of a setting."""
+    setting = decode_item("setting", watch.replica.items["setting", name])
+    assert isinstance(setting, Setting)
+    return [held_rule.id for held_rule in setting.rules]
+
+
+def _tracking(node: Node) -> None:
+    """Three settings: one of plain rules, one that needs a segment through another, one without rules."""
+    node.commit(
+        put_segment("inner", equals("region", "us")),
+        put_segment("outer", in_segment("inner")),
+        put_segment("unused", equals("region", "us")),
+        put("plain"),
+        put("deep"),
+        *(put_rule("plain", rule(region, 1, equals("region", region))) for region in ("eu", "us")),
+        put_rule("deep", rule("in", 1, in_segment("outer"))),
+        put_rule("deep", rule("all", 2)),
+    )
+
+
+def _delta(watch: Watch) -> watch_pb2.Delta:
+    watch.step()
+    assert watch.replica.events[-1] == "delta"
+    watch.check()
+    assert watch.replica.last_delta is not None
+    return watch.replica.last_delta
+
+
+def test_rules_that_can_match_no_tracked_value_are_left_out_and_hello_says_what_is_tracked(
+    node: Node,
+) -> None:
+    _tracking(node)
+    watch = node.watch(filter_=EU).opened()
+    hello = watch.replica.hello
+    assert hello is not None
+    assert not hello.filter_ignored
+    assert {path: list(values.values) for path, values in hello.filter.tracked.items()} == {"region": ["eu"]}
+    assert (_rules(watch, "plain"), _rules(watch, "deep")) == (["eu"], ["all"])
+    assert {name for kind, name in watch.replica.items if kind == "segment"} == {"inner", "outer", "unused"}
+    watch.check()
+    node.commit(put_rule("plain", rule("us2", 1, equals("region", "us"))), put_rule("a", rule("any", 1)))
+    _delta(watch)
+    assert (_rules(watch, "plain"), _rules(watch, "a")) == (["eu"], ["any"])
+
+
+@pytest.mark.parametrize("how", ["open", "resumed", "resumed after a restart"])
+def test_a_change_of_a_segment_brings_back_the_rules_that_it_revives(
+    world: World, node: Node, how: str
+) -> None:
+    _tracking(node)
+    watch = node.watch(filter_=EU).opened()
+    before = node.revision
+    node.commit(put_segment("inner", equals("region", "eu")))
+    if how != "open":
+        watch = (node if how == "resumed" else world.node()).watch(watch.replica, filter_=EU)
+    delta = _delta(watch)
+    assert _rules(watch, "deep") == ["in", "all"]
+    assert (delta.from_revision, delta.coalesced) == (before, False)
+    assert {(item.kind, item.key, item.revision) for item in delta.items} == {
+        ("segment", "inner", before + 1),
+        ("setting", "deep", before + 1),
+    }
+    watch.node.commit(put_segment("outer", equals("region", "ap")))
+    watch.node.commit(put_segment("inner", equals("region", "ap")))
+    assert {(item.key, item.revision) for item in _delta(watch).items} == {
+        ("outer", before + 2),
+        ("inner", before + 3),
+        # It refers to the inner one no more.
+        ("deep", before + 2),
+    }
+    assert _rules(watch, "deep") == ["all"]
+
+
+def test_a_narrowed_setting_has_the_highest_revision_of_itself_and_its_segments(node: Node) -> None:
+    _tracking(node)
+    made = node.revision
+    # Nothing of it is left out, and it counts all the same.
+    node.commit(put("whole"), put_rule("whole", rule("r", 1, in_segment("unused"))))
+    node.commit(put_segment("unused", equals("plan", "pro")))
+    node.commit(put_segment("inner", equals("region", "ap")))
+    node.commit(SetValue("whole", 3))
+    revisions = {
+        ("segment", "inner"): made + 3,
+        ("segment", "outer"): made,
+        ("segment", "unused"): made + 2,
+        ("setting", "a"): made - 1,
+        ("setting", "b"): made - 2,
+        ("setting", "plain"): made,
+        ("setting", "deep"): made + 3,
+        ("setting", "whole"): made + 4,
+    }
+    for filter_ in (EU, Filter(prefixes=("a", "b", "p", "d", "w"), tracked=EU.tracked)):
+        end = node.watch(filter_=filter_).opened().messages[-1].snapshot_end
+        assert end.digest == digest(revisions)
+
+
+def test_a_change_of_a_segment_is_a_change_of_the_settings_that_a_filter_names_only(node: Node) -> None:
+    _tracking(node)
+    other = node.watch(filter_=Filter(names=("plain",), tracked=EU.tracked)).opened()
+    both_ = node.watch(filter_=Filter(names=("plain", "deep"), tracked=EU.tracked)).opened()
+    node.commit(put_segment("inner", equals("region", "eu")))
+    assert {item.key for item in _delta(other).items} == {"inner"}
+    assert {item.key for item in _delta(both_).items} == {"inner", "deep"}
+
+
+def test_a_token_of_other_tracked_values_gets_a_snapshot(node: Node) -> None:
+    _tracking(node)
+    replica = node.watch(filter_=EU).opened().replica
+    watch = node.watch(replica, filter_=Filter(tracked=(("region", ("us",)),))).opened()
+    assert (watch.mode, watch.reason) == ("SNAPSHOT", "SCOPE")
+    assert _rules(watch, "plain") == ["us"]
+
+
+def test_settings_are_narrowed_once_however_many_watch_and_commit(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tracking(node)
+    narrowed = []
+    real = Narrower.narrow
+    monkeypatch.setattr(
+        Narrower, "narrow", lambda self, setting: (narrowed.append(setting.name), real(self, setting))[1]
+    )
+    watches = [node.watch(filter_=EU).opened() for _ in range(3)]
+    assert sorted(narrowed) == ["a", "b", "deep", "plain"]
+    node.commit(SetValue("a", 5))
+    node.service.compact(node.revision - 1)
+    node.commit(put_segment("inner", equals("region", "ap")))
+    watches.append(node.watch(filter_=EU).opened())
+    for watch in watches:
+        watch.step()
+    assert sorted(narrowed[4:]) == ["a", "deep"]
+    for watch in watches:
+        watch.check()
 
 
 # Sizes.

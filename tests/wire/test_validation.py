@@ -79,6 +79,13 @@ def test_counts_elements_before_it_looks_at_them() -> None:
     assert _fields(filtered) == ["tracked"]
 
 
+def test_a_tracked_attribute_has_some_values_and_not_too_many() -> None:
+    for count, refused in ((0, True), (1, False), (1_000, False), (1_001, True)):
+        filtered = watch_pb2.Filter()
+        filtered.tracked["region"].values.extend(map(str, range(count)))
+        assert _fields(filtered) == (['tracked["region"]'] if refused else [])
+
+
 def test_a_large_value_costs_nothing() -> None:
     request = _commit()
     elements = request.mutations[0].set_value.value.list_value.values

@@ -37,7 +37,7 @@ def test_the_position_of_a_beginning_snapshot_has_no_token() -> None:
 
 
 def test_a_filter_comes_back_the_same_and_the_one_of_everything_is_absent() -> None:
-    filter_ = Filter(("b", "a"), ("checkout.",))
+    filter_ = Filter(("b", "a"), ("checkout.",), (("plan", ("pro",)), ("region", ("us", "eu"))))
     message = filter_to_proto(filter_)
     assert message is not None
     assert filter_from_proto(message) == filter_
