@@ -23,6 +23,11 @@ USE_PYTHON = """\
 from typing import Literal, assert_type
 
 import shop_settings as shop
+from rheostat import AsyncClient, Client
+
+client: Client[shop.Settings] = Client("http://127.0.0.1:7420", settings=shop.ALL_SETTINGS)
+assert_type(client.settings["checkout.timeout"], float)
+assert_type(AsyncClient[shop.Settings]("http://127.0.0.1:7420").settings["checkout.guest"], bool)
 
 
 def read(settings: shop.Settings) -> None:
