@@ -5,20 +5,35 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 
+from rheo.v1.config_service_connect import ConfigServiceClientSync
+from rheo.v1.config_service_pb2 import GetSnapshotRequest
+from rheo.v1.value_pb2 import StringList
 from rheo.v1.watch_pb2 import (
     SNAPSHOT_REASON_NEW,
     WATCH_MODE_DELTA,
     WATCH_MODE_SNAPSHOT,
     WATCH_MODE_UP_TO_DATE,
+    Filter,
+    Item,
+    WatchRequest,
     WatchResponse,
 )
 from tests.e2e.process import ClientProgram, ServerProgram
-from tests.e2e.writing import SETTING, commit_by_another_process, make_setting, set_value
+from tests.e2e.writing import (
+    SETTING,
+    commit_by_another_process,
+    make_rules,
+    make_setting,
+    put_region_segment,
+    set_value,
+)
 
 CLIENTS = ("sync", "async", "typescript")
 MAIN_SERVERS = ("serve", "gunicorn-gthread")
@@ -82,6 +97,53 @@ def test_each_change_is_flushed_at_once_by(
     client.snapshot()
     delays = delays_of_changes(server, client, first=1)
     assert statistics.median(delays) < 0.1, delays
+
+
+@pytest.mark.parametrize("server_kind", MAIN_SERVERS)
+def test_tracked_values_narrow_streams_and_polls_and_a_segment_revives_rules(
+    shared_server: Callable[[str], ServerProgram], server_kind: str
+):
+    server = shared_server(server_kind)
+    client = ConfigServiceClientSync(server.url)
+    put_region_segment(server.url, "us")
+    make_rules(server.url, "narrowed.price")
+    filter_ = Filter(prefixes=["narrowed."], tracked={"region": StringList(values=["eu"])})
+    stream = client.watch(WatchRequest(environment="production", filter=filter_), timeout_ms=60_000)
+
+    hello = next(stream).hello
+    assert (hello.filter, hello.filter_ignored) == (filter_, False)
+    items = []
+    for event in stream:
+        items += event.snapshot_chunk.items
+        if event.HasField("snapshot_end"):
+            break
+    assert rules_of(items) == ["always"]
+    poll = GetSnapshotRequest(environment="production", filter=filter_)
+    page = client.get_snapshot(poll)
+    assert list(page.items) == items
+    assert page.digest == event.snapshot_end.digest
+    poll.resume = event.snapshot_end.position.token
+    assert client.get_snapshot(poll).up_to_date
+
+    put_region_segment(server.url, "eu")
+    delta = next(event.delta for event in stream if event.HasField("delta"))
+    assert rules_of(delta.items) == ["in-region", "always"]
+    assert {item.revision for item in delta.items} == {delta.position.revision}
+    page = client.get_snapshot(poll)
+    assert (page.up_to_date, page.digest) == (False, delta.digest)
+    stream.close()
+
+    filter_.tracked["plan"].values.extend([])
+    with pytest.raises(ConnectError) as refused:
+        client.get_snapshot(GetSnapshotRequest(environment="production", filter=filter_))
+    assert refused.value.code is Code.INVALID_ARGUMENT
+    assert 'filter.tracked["plan"]' in refused.value.message
+
+
+def rules_of(items: Sequence[Item]) -> list[str]:
+    """The ids of the rules of the one setting among *items*."""
+    (setting,) = (item.setting for item in items if item.kind == "setting")
+    return [rule.id for rule in setting.rules]
 
 
 @dataclass

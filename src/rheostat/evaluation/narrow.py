@@ -55,7 +55,7 @@ _NEGATED: Final = tuple(
 _NO_SETTINGS: Final = Evaluator(Snapshot())
 """Decides comparisons without references, which look nothing up in a snapshot."""
 
-_MOST_CASES_OF_A_COMPARISON: Final = 256
+_MOST_CASES_OF_A_COMPARISON: Final = 100
 """A comparison that would have to be made more often than this counts as one that can be anything.
 
 Equality with texts, which nearly all rules ask for, is decided without making comparisons one by one.
