@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from tests.program import NODE, SCRIPTS, TYPESCRIPT, install_typescript
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 150
+
+_CACHE = ROOT / "build" / f"mypy-codegen-{os.environ.get('PYTEST_XDIST_WORKER', 'only')}"
 
 
 def check_python(folder: Path, files: Mapping[str, str], *, fails: bool = False) -> str:
@@ -31,7 +34,7 @@ def check_python(folder: Path, files: Mapping[str, str], *, fails: bool = False)
         )
     )
     commands = [
-        [SCRIPTS / "mypy", "--strict", "--config-file=", "--cache-dir", ROOT / "build/mypy-codegen", *files],
+        [SCRIPTS / "mypy", "--strict", "--config-file=", "--cache-dir", _CACHE, *files],
         [SCRIPTS / "basedpyright", "--pythonpath", sys.executable, "--warnings"],
     ]
     said = []

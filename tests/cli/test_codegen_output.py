@@ -273,10 +273,12 @@ RECURSIVE = {
 def with_other_keys():
     """Return a source with a default that has keys which its schema neither names nor forbids."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    inherited = {key: {"type": "string"} for key in ("constructor", "toString", "__proto__")}
     found = [
         Setting("1", "open", parse_type(f"Json[{json.dumps(schema)}]"), freeze({"a": 1, "more": {}})),
         Setting("2", "any", JSON, freeze({"a": [1, None, {"b": 1.5}], "c": [[], {}]})),
         Setting("3", "none", JSON, None),
+        Setting("4", "inherited", parse_type(f"Json[{json.dumps({'properties': inherited})}]"), freeze({})),
     ]
     return Source("p", "e", listed(found))
 

@@ -50,6 +50,15 @@ _PRIMITIVES: Final = {
     "str": "string",
 }
 
+_INHERITED: Final = frozenset(
+    {
+        *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__"),
+        *("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"),
+        *("toString", "valueOf"),
+    }
+)
+"""What every object answers to, also one that does not have the key."""
+
 _RESERVED: Final = frozenset({"Settings", "SettingName"})
 """What the module itself defines. It uses no name of the language's library."""
 
@@ -173,6 +182,8 @@ class _Module:
             lines = [*_comment(shape.description), f"export interface {name} {{"]
             for key, inner in shape.properties.items():
                 annotation = self._annotation(inner.shape, (*path, property_step(key)), entry)
+                if key in _INHERITED and not inner.required:
+                    annotation = "unknown"
                 lines += _comment(inner.description, deprecated=inner.deprecated, indent=_STEP)
                 mark = "" if inner.required else "?"
                 written = key if _IDENTIFIER.fullmatch(key) else _text(key)
