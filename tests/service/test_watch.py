@@ -853,6 +853,8 @@ def test_a_change_of_a_segment_brings_back_the_rules_that_it_revives(
 def test_a_narrowed_setting_has_the_highest_revision_of_itself_and_its_segments(node: Node) -> None:
     _tracking(node)
     made = node.revision
+    # Opened first, so that the node keeps the digest up from revision to revision.
+    watch = node.watch(filter_=EU).opened()
     # Nothing of it is left out, and it counts all the same.
     node.commit(put("whole"), put_rule("whole", rule("r", 1, in_segment("unused"))))
     node.commit(put_segment("unused", equals("plan", "pro")))
@@ -868,6 +870,7 @@ def test_a_narrowed_setting_has_the_highest_revision_of_itself_and_its_segments(
         ("setting", "deep"): made + 3,
         ("setting", "whole"): made + 4,
     }
+    assert _delta(watch).digest == digest(revisions)
     for filter_ in (EU, Filter(prefixes=("a", "b", "p", "d", "w"), tracked=EU.tracked)):
         end = node.watch(filter_=filter_).opened().messages[-1].snapshot_end
         assert end.digest == digest(revisions)
