@@ -133,6 +133,7 @@ class Space:
         self._segments: set[str] = set()
         self._segment_boxes: dict[tuple[str, bool], list[Box]] = {}
         self._has_units: set[int] = set()
+        self._class_of: dict[int, list[int]] = {}
 
     # Reading.
 
@@ -392,6 +393,16 @@ class Space:
             self.links.setdefault(attribute, []).append(Link(attribute, at, tuple(allowed)))
 
     # Answering.
+
+    def class_of(self, at: int) -> list[int]:
+        """Return the class of each cell of the operand at *at*."""
+        found = self._class_of.get(at)
+        if found is None:
+            found = self._class_of[at] = [0] * sum(members.bit_count() for members in self.classes[at])
+            for one, members in enumerate(self.classes[at]):
+                for cell in bits(members):
+                    found[cell] = one
+        return found
 
     def boxes(self, condition: Condition | None, *, wanted: bool = True) -> list[Box]:
         """Return the boxes in which *condition* is TRUE, or without *wanted* those in which it is FALSE.

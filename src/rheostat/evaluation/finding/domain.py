@@ -63,6 +63,17 @@ class Kind(enum.Enum):
     MAPPING = "mapping"
 
 
+_PLAIN: Final = {
+    Kind.TEXT: 0,
+    Kind.NUMBER: 1,
+    Kind.BOOL: 2,
+    Kind.LIST: 3,
+    Kind.MAPPING: 4,
+    Kind.MISSING: 5,
+}
+"""What is easiest to read first. A NaN has no JSON, so that no example holds one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A set of values.
@@ -298,6 +309,7 @@ class Domain:
         self._networks: set[Network] = set()
         self._has_units = False
         self._facets: dict[tuple[str, ...], _Facet] = {}
+        self._plain_cells: list[int] | None = None
 
     # Asking.
 
@@ -665,6 +677,14 @@ class Domain:
 
     # Values.
 
+    def plain_cells(self) -> list[int]:
+        """Return the cells whose values can be shown as JSON, those that are easiest to read first."""
+        if self._plain_cells is None:
+            cells = [number for number, cell in enumerate(self.cells) if cell.kind in _PLAIN]
+            cells.sort(key=lambda number: (_PLAIN[self.cells[number].kind], not self.cells[number].point))
+            self._plain_cells = cells
+        return self._plain_cells
+
     def cell_of(self, value: ContextValue | Absent) -> int:
         """Return the cell that a normalised *value* is in."""
         match value:
@@ -862,4 +882,4 @@ class Buckets:
             place = bucket(self.algorithm, self.salt, unit)
         except UnicodeEncodeError:
             return 0
-        return next(at for at, (low, high) in enumerate(self.stretches, 1) if low <= place < high)
+        return bisect.bisect_right(self.stretches, place, key=operator.itemgetter(0))

@@ -10,7 +10,7 @@ from rheostat.errors import TypeMismatchError
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.finding.box import Element, Space
 from rheostat.evaluation.finding.cover import Place
-from rheostat.evaluation.finding.domain import Buckets, Domain, Kind, bits
+from rheostat.evaluation.finding.domain import Buckets, Domain, Kind
 from rheostat.evaluation.reference import Evaluator, Run
 from rheostat.model.condition import Attribute
 from rheostat.model.rule import Rule
@@ -24,16 +24,6 @@ ATTEMPTS: Final = 3
 
 _VALUES: Final = 1500
 """Values tried for one attribute, so that one with the right buckets may be among them."""
-
-_PLAIN: Final = {
-    Kind.TEXT: 0,
-    Kind.NUMBER: 1,
-    Kind.BOOL: 2,
-    Kind.LIST: 3,
-    Kind.MAPPING: 4,
-    Kind.MISSING: 5,
-}
-"""What is easiest to read first. A NaN has no JSON, so that no example holds one."""
 
 
 def contexts(space: Space, place: Place) -> Iterator[FrozenMapping]:
@@ -62,17 +52,12 @@ def contexts(space: Space, place: Place) -> Iterator[FrozenMapping]:
 def _values(space: Space, at: int, place: Place) -> Iterator[Value | Absent]:
     domain = space.operands[at]
     assert isinstance(domain, Domain)
-    members = [
-        (cell, one)
-        for one in bits(place.get(at, space.full[at]))
-        for cell in bits(space.classes[at][one])
-        if domain.cells[cell].kind in _PLAIN
-    ]
-    members.sort(key=lambda member: (_PLAIN[domain.cells[member[0]].kind], not domain.cells[member[0]].point))
+    classes, allowed = space.class_of(at), place.get(at, space.full[at])
     wanted = [(link, place[link.buckets]) for link in space.links.get(at, ()) if link.buckets in place]
     tried = 0
-    for cell, one in members:
-        if not all(link.allowed[one] & mask for link, mask in wanted):
+    for cell in domain.plain_cells():
+        one = classes[cell]
+        if not allowed >> one & 1 or not all(link.allowed[one] & mask for link, mask in wanted):
             continue
         for value in _values_in(space, at, place, cell):
             tried += 1
@@ -81,7 +66,7 @@ def _values(space: Space, at: int, place: Place) -> Iterator[Value | Absent]:
             if not _is_json(value):
                 continue
             if all(
-                _buckets(space, link.buckets).cell_of(_normal(value)) in bits(mask) for link, mask in wanted
+                mask >> _buckets(space, link.buckets).cell_of(_normal(value)) & 1 for link, mask in wanted
             ):
                 yield value
                 break

@@ -181,7 +181,7 @@ class _Analysis:
             if is_checked:
                 pass
             elif all(self._cover.outside(box, earlier) is None for box in boxes):
-                findings.append(self._hidden(at, rule, boxes, what))
+                findings.append(self._hidden(rule, boxes, earlier, what))
             elif rule.condition is not None:
                 findings = [
                     Finding(
@@ -205,8 +205,8 @@ class _Analysis:
             return f"its condition holds only where {unit!r} is no unit of its split"
         return "it has no outcome"
 
-    def _hidden(self, at: int, rule: Rule, boxes: Sequence[Box], what: str) -> Finding:
-        hiding = self._hiding(at, boxes)
+    def _hidden(self, rule: Rule, boxes: Sequence[Box], earlier: int, what: str) -> Finding:
+        hiding = self._hiding(boxes, earlier)
         together = "matches" if len(hiding) == 1 else "together match"
         why = f"{self._listed(hiding)} {together} all that it matches"
         return Finding(
@@ -222,12 +222,16 @@ class _Analysis:
             names = [*names[: _EXPLAINED - 1], "others"]
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
-    def _hiding(self, at: int, boxes: Sequence[Box]) -> list[int]:
-        """Return rules that hide the one at *at*: one alone if it can be, else few that cannot be left out."""
-        before = [other for other in range(at) if self._numbers.get(other)]
-        touching = [other for other in before if self._meets(other, boxes)]
+    def _hiding(self, boxes: Sequence[Box], earlier: int) -> list[int]:
+        """Return rules that hide *boxes*, with boxes of *earlier*: one alone if it can be, else few that are needed."""
+        met, held = 0, []
+        for box in boxes:
+            its = self._cover.meeting(box, earlier)
+            met |= its
+            held.append(self._cover.containing(box, its))
+        touching = [other for other, numbers in self._numbers.items() if numbers & met]
         for other in touching:
-            if all(any(_is_inside(box, its) for its in self._boxes[other]) for box in boxes):
+            if all(numbers & self._numbers[other] for numbers in held):
                 return [other]
         if len(touching) > _EXPLAINED:
             return touching
@@ -243,13 +247,6 @@ class _Analysis:
             if not self._deadline.passed and self._hide(fewer, boxes):
                 kept = fewer
         return kept
-
-    def _meets(self, other: int, boxes: Sequence[Box]) -> bool:
-        return any(
-            all(mask & box.get(at, mask) for at, mask in its.items())
-            for its in self._boxes[other]
-            for box in boxes
-        )
 
     def _hide(self, others: Sequence[int], boxes: Sequence[Box]) -> bool:
         numbers = sum(self._numbers[other] for other in others)
@@ -366,10 +363,6 @@ class _Analysis:
         out = [option for option in options if option & ~cells]
         rest = [option for option in options if not option & ~cells]
         return [[rest[0], *out, *rest[1:]]] if len(out) == 1 and len(rest) >= 2 else []
-
-
-def _is_inside(box: Box, other: Box) -> bool:
-    return all(at in box and not box[at] & ~mask for at, mask in other.items())
 
 
 def _possible(space: Space, cover: Cover, condition: Condition) -> bool:
