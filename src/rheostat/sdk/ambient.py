@@ -39,9 +39,15 @@ current: Final[ContextVar[Ambient | None]] = ContextVar("rheostat_ambient", defa
 """What is ambient here; None is the common case."""
 
 
+used = False
+"""Whether anything was ever ambient in this process: as long as nothing was, reads need not look."""
+
+
 @contextmanager
 def entered(layer: Mapping[str, object] | None, pins: Mapping[Replica, View]) -> Iterator[None]:
     """Make *layer* and *pins* ambient inside the block, on top of what is."""
+    global used  # noqa: PLW0603 - it is never taken back
+    used = True
     outer = current.get()
     layers = (() if layer is None else (layer,)) + (() if outer is None else outer.layers)
     former: Mapping[Replica, View] = {} if outer is None else outer.pins

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from rheostat.errors import SettingNotFoundError
@@ -36,6 +37,8 @@ T = TypeVar("T")
 _Attributes = Mapping[str, object]
 
 log = logging.getLogger("rheostat")
+
+_NOTHING: Final[_Attributes] = {}
 
 _ambient_now: Final = ambient.current.get
 
@@ -84,12 +87,10 @@ class Reader(Generic[S]):
                 client was ready.
         """
         source = self._source
-        if source.idle is not None:
-            source.idle()
-        if _ambient_now() is None:
+        if source.idle is None and not ambient.used:
             found = source.view.value(name, None, ABSENT, self._base)  # type: ignore[arg-type]
         else:
-            found = self._in_ambient(name, None)
+            found = self._slowly(name, None, _NOTHING)
         if found is ABSENT:
             found = self._default(name, ABSENT)
             if found is ABSENT:
@@ -109,16 +110,24 @@ class Reader(Generic[S]):
             attributes: More of them, which win.
         """
         source = self._source
-        if source.idle is not None:
-            self._before_read(context, attributes)
-        if context is None:
-            context = attributes
-        elif attributes:
-            context = _joined(context, attributes)
-        if _ambient_now() is None:
-            found = source.view.value(name, context, ABSENT, self._base)  # type: ignore[arg-type]
-        else:
-            found = self._in_ambient(name, context)
+        if source.idle is None:
+            view, base = source.view, self._base
+            if ambient.used:
+                now = _ambient_now()
+                if now is not None:
+                    view, base = self._ambient_place(now)
+            # What `CompiledSnapshot.value` does, without its call: that is a tenth of the time of a read.
+            try:
+                program: Any = view._programs[name]
+                if type(program) is not FunctionType:
+                    return program.value
+                if context is None:
+                    return program(attributes, base).value
+                if type(context) is dict and not attributes:
+                    return program(context, base).value
+            except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
+                pass
+        found = self._slowly(name, context, attributes)
         if found is ABSENT:
             found = self._default(name, default)
             return None if found is ABSENT else found
@@ -394,10 +403,16 @@ class Reader(Generic[S]):
             base = now.bases[self] = ambient.base_of((*now.layers, *self._layers, self._core.client_layer))
         return view, base
 
-    def _in_ambient(self, name: str, context: _Attributes | None) -> Any:
+    def _slowly(self, name: str, context: Any, attributes: _Attributes) -> Any:
+        """Return the value with all that a read may have to look at; ABSENT when there is no such setting."""
+        if self._source.idle is not None:
+            self._before_read(context, attributes)
+        if context is None:
+            context = attributes
+        elif attributes and context is not attributes:
+            context = _joined(context, attributes)
         now = _ambient_now()
-        assert now is not None
-        view, base = self._ambient_place(now)
+        view, base = (self._source.view, self._base) if now is None else self._ambient_place(now)
         return view.value(name, context, ABSENT, base)  # type: ignore[arg-type]
 
     def _default(self, name: str, explicit: Any) -> Any:
