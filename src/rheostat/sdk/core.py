@@ -184,6 +184,7 @@ class Core:
         self._heartbeat = _HEARTBEAT_SECONDS
         self._pending: dict[str, Setting[Any]] = {}
         self._declares = True
+        self._asked_features = False
         self._warned: set[Hashable] = set()
         self._cache: Cache | None = None
         if options.cache_path is not None:
@@ -317,7 +318,6 @@ class Core:
         ):
             # It may be a server that does not know them.
             self._pending.update((setting.name, setting) for setting in self.replica.declarations)
-        self._introduce()
 
     def advanced(self, update: Update) -> bool:
         """Take over *update*; False when something newer is held already."""
@@ -377,6 +377,7 @@ class Core:
         self.refusal = None
         self.stale = False
         self._heard_at = self._clock()
+        self._introduce()
         if changed or self.dispatcher or self._uncached is not None:
             self._announce()
 
@@ -484,7 +485,7 @@ class Core:
         """Fit values to *settings*, and declare them to the server once it answers."""
         new = self.replica.declare(settings)
         self._pending.update((setting.name, setting) for setting in new)
-        if new and self.hello is not None:
+        if new and self._live:
             self._introduce()
 
     def adopt(self, setting: Setting[Any]) -> None:
@@ -495,7 +496,8 @@ class Core:
     def _introduce(self) -> None:
         if self._pending and self._declares and not self.closed:
             self.jobs.append(self._declaring())
-        if self.options.strict and self.features is None:
+        if self.options.strict and not self._asked_features:
+            self._asked_features = True
             self.jobs.append(self._asking_features())
         if self.jobs and self.driver is not None:
             self.driver.wake()
@@ -532,6 +534,8 @@ class Core:
             self.dispatcher.call(self.options.hooks.on_declaration, tuple(results))
 
     def _declaring_failed(self, pending: Mapping[str, Setting[Any]], error: RheostatError) -> None:
+        if isinstance(error, ClientClosedError):
+            return
         # With the next stream.
         self._pending = {**pending, **self._pending}
         self.warn_once(("declare", error.reason), "settings could not be declared: %s", error)
@@ -581,7 +585,7 @@ class Core:
         """Ask for the rules only that can match, from the next stream on, which is opened at once.
 
         Raises:
-            TypeMismatchError: The values of an attribute are no strings.
+            TypeMismatchError: The values of an attribute are no strings, or there are none.
             ValueError: See `check_features`.
         """
         self.check_features(attributes)
@@ -594,6 +598,10 @@ class Core:
             if not all(isinstance(value, str) for value in listed):
                 raise TypeMismatchError(
                     f"the values of {attribute!r} to narrow to are not all strings: {listed!r}"
+                )
+            if not listed:
+                raise TypeMismatchError(
+                    f"there are no values of {attribute!r} to narrow to: name some, or pass ALL"
                 )
             tracked[attribute] = listed
         if tracked != self._tracked:

@@ -17,6 +17,7 @@ from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
 from rheostat.sdk.failure import translated
 from rheostat.sdk.subscription import failed
+from rheostat.sdk.watch_loop import Loop
 
 __all__ = ["TaskDriver"]
 
@@ -160,29 +161,40 @@ class TaskDriver:
     # The tasks.
 
     async def _watch(self) -> None:
-        loop = self._core.loop()
-        try:
-            effect = next(loop)
-            while not self._closing:
-                try:
-                    result = await self._perform(effect)
-                except RheostatError as error:
-                    effect = loop.throw(error)
-                else:
-                    effect = loop.send(result)
-        except GeneratorExit:
-            # The event loop was closed without cancelling its tasks: nothing can be awaited any more.
-            self._abandon()
-            raise
-        except asyncio.CancelledError:
-            await self._leave()
-            if not self._closing:
+        while not self._closing:
+            loop = self._core.loop()
+            try:
+                await self._follow(loop)
+            except GeneratorExit:
+                # The event loop was closed without cancelling its tasks: nothing can be awaited any more.
                 self._abandon()
-                await self.connection.close()
-            raise
-        except Exception:
-            log.exception("the watch of the configuration has failed; what is read stays as it is")
+                raise
+            except asyncio.CancelledError:
+                await self._leave()
+                if not self._closing:
+                    self._abandon()
+                    await self.connection.close()
+                raise
+            except Exception:
+                # A defect of ours must not end the watch for good.
+                log.exception("the watch of the configuration has failed; it begins anew")
+                await self._leave()
+                await asyncio.sleep(self._core.options.backoff[1])
+            finally:
+                loop.close()
         await self._leave()
+
+    async def _follow(self, loop: Loop) -> None:
+        effect = next(loop)
+        while not self._closing:
+            try:
+                result = await self._perform(effect)
+            except RheostatError as error:
+                if self._closing:
+                    return
+                effect = loop.throw(error)
+            else:
+                effect = loop.send(result)
 
     def _abandon(self) -> None:
         """End with the event loop; the client starts anew on the next one."""
@@ -223,8 +235,6 @@ class TaskDriver:
         except asyncio.CancelledError:
             if task.cancelled() and self._hurried and not self._closing:
                 return None
-            raise
-        except RheostatError:
             raise
         except Exception as error:
             raise translated(error, self.connection.url) from error

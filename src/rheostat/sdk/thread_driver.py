@@ -7,6 +7,7 @@ makes the calls that the core wants, so that none of these holds up the stream.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
@@ -22,6 +23,7 @@ from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive,
 from rheostat.sdk.failure import translated
 from rheostat.sdk.subscription import failed
 from rheostat.sdk.transport import CancelScope
+from rheostat.sdk.watch_loop import Loop
 
 __all__ = ["ThreadDriver"]
 
@@ -150,23 +152,32 @@ class ThreadDriver:
     # The threads.
 
     def _watch(self) -> None:
-        loop = self._core.loop()
-        try:
-            effect = next(loop)
-            while not self._closing:
-                try:
-                    result = self._perform(effect)
-                except RheostatError as error:
-                    if self._closing:
-                        break
-                    effect = loop.throw(error)
-                else:
-                    effect = loop.send(result)
-        except Exception:
-            log.exception("the watch of the configuration has failed; what is read stays as it is")
-        finally:
-            self._leave()
-            loop.close()
+        while not self._closing:
+            loop = self._core.loop()
+            try:
+                self._follow(loop)
+            except ClientClosedError:
+                break
+            except Exception:
+                # A defect of ours must not end the watch for good.
+                log.exception("the watch of the configuration has failed; it begins anew")
+                with contextlib.suppress(ClientClosedError):
+                    self._unary(Sleep(self._core.options.backoff[1]))
+            finally:
+                self._leave()
+                loop.close()
+
+    def _follow(self, loop: Loop) -> None:
+        effect = next(loop)
+        while not self._closing:
+            try:
+                result = self._perform(effect)
+            except ClientClosedError:
+                raise
+            except RheostatError as error:
+                effect = loop.throw(error)
+            else:
+                effect = loop.send(result)
 
     def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -191,6 +202,8 @@ class ThreadDriver:
         try:
             return next(self._events, None)
         except Exception as error:
+            if self._closing:
+                raise ClientClosedError("the client was closed") from error
             if self._hurried:
                 return None
             raise translated(error, self.connection.url) from error
