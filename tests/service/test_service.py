@@ -22,7 +22,7 @@ from rheostat.errors import (
     TypeMismatchError,
     UnavailableError,
 )
-from rheostat.evaluation import Context
+from rheostat.evaluation import Context, evaluate
 from rheostat.model.change import (
     DeleteSetting,
     Mutation,
@@ -38,7 +38,7 @@ from rheostat.service import Limits, Service, Writer
 from rheostat.service.access import OPEN, Principal
 from rheostat.service.plan import Plan
 from rheostat.store import open_store
-from tests.service.book import equals, on, put, put_rule, put_segment, rule
+from tests.service.book import equals, in_segment, on, put, put_rule, put_segment, rule
 from tests.service.node import NOBODY, PROJECT, Node, World
 
 DEADLINE = 20.0
@@ -446,6 +446,30 @@ def test_evaluating_what_is_not_there_is_an_error(node: Node) -> None:
     for method in (node.service.evaluate, node.service.explain):
         with pytest.raises(SettingNotFoundError):
             method(PROJECT, "production", "none", Context())
+
+
+def test_evaluates_what_was_committed_last_whatever_was_evaluated_before(node: Node) -> None:
+    contexts = [Context(), Context({"x": 1}), Context({"x": 2})]
+    commits: list[list[Mutation]] = [
+        [put_segment("g", equals("x", 1))],
+        [put("a"), put_rule("a", rule("r", 1, in_segment("g")))],
+        [put("b"), put_rule("b", rule("r", 1, on("a", 1)))],
+        [put("c"), put_rule("c", rule("r", 1, equals("x", 1)))],
+        [put_segment("g", equals("x", 2))],
+        [put_rule("a", rule("r", 2, in_segment("g")))],
+        [RenameSetting("a", "d")],
+        [put_rule("b", rule("r", 3, on("d", 2)))],
+        [put("d", default=2)],
+        [DeleteSetting("b")],
+        [put("b", default=7)],
+    ]
+    for mutations in commits:
+        node.commit(*mutations)
+        view = node.service.view(PROJECT, "production")
+        for name in (name for setting in view.snapshot.settings.values() for name in setting.names):
+            for context in contexts:
+                found = node.service.evaluate(PROJECT, "production", name, context)
+                assert found == evaluate(view.snapshot, name, context), (mutations, name, context)
 
 
 def test_a_view_stays_what_it_was(node: Node) -> None:

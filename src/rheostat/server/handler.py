@@ -36,7 +36,7 @@ from rheostat.errors import (
     PermissionDeniedError,
     SettingNotFoundError,
 )
-from rheostat.evaluation import Context, evaluate
+from rheostat.evaluation import Context
 from rheostat.evaluation.explain import explain
 from rheostat.model.change import Change, ChangeSet, PutEnvironment, PutProject
 from rheostat.model.key import Key, KeyKind
@@ -49,7 +49,7 @@ from rheostat.server.codec import Shared
 from rheostat.service import Service, Writer
 from rheostat.service.access import DEFAULT_PROJECT, Permission, Principal, resolve, resolve_project
 from rheostat.service.plan import Plan
-from rheostat.service.publish import Head, ScopedView
+from rheostat.service.publish import Head, ScopedView, View
 from rheostat.service.service import MAX_REVISION, Outcome, behind, no_revision
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.change import (
@@ -249,11 +249,11 @@ class Handlers:
         head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         context = self._context(request, call)
-        snapshot = self.service.view(project, environment, head).snapshot
-        if snapshot.setting(request.name) is None:
+        view = self.service.view(project, environment, head)
+        if view.snapshot.setting(request.name) is None:
             raise _no_setting(request.name, environment)
         return config.EvaluateResponse(
-            evaluation=self._evaluation(snapshot, head, request.name, context, request.explain, call)
+            evaluation=self._evaluation(view, head, request.name, context, request.explain, call)
         )
 
     def evaluate_all(self, request: config.EvaluateAllRequest, call: Call) -> config.EvaluateAllResponse:
@@ -261,12 +261,12 @@ class Handlers:
         head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         context = self._context(request, call)
-        snapshot = self.service.view(project, environment, head).snapshot
-        names = list(request.names) or sorted(snapshot.settings)
+        view = self.service.view(project, environment, head)
+        names = list(request.names) or sorted(view.snapshot.settings)
         response = config.EvaluateAllResponse(revision=head.revision)
         size, limit = 0, self.service.limits.max_snapshot_bytes
         for name in names:
-            evaluation = self._evaluation(snapshot, head, name, context, request.explain, call)
+            evaluation = self._evaluation(view, head, name, context, request.explain, call)
             # One large setting can be named ten thousand times.
             size += evaluation.ByteSize()
             if size > limit:
@@ -278,12 +278,13 @@ class Handlers:
         return response
 
     def _evaluation(
-        self, snapshot: Snapshot, head: Head, name: str, context: Context, explained: bool, call: Call
+        self, view: View, head: Head, name: str, context: Context, explained: bool, call: Call
     ) -> Any:
         # Explanations quote rules and segments, which public keys never see.
         explained = explained and not _is_public(call)
-        result = dataclasses.replace(evaluate(snapshot, name, context), revision=head.revision)
-        return evaluation_to_proto(name, result, explain(snapshot, name, context) if explained else None)
+        result = dataclasses.replace(view.compiled.evaluate(name, context), revision=head.revision)
+        explanation = explain(view.snapshot, name, context) if explained else None
+        return evaluation_to_proto(name, result, explanation)
 
     def _context(self, request: config.EvaluateRequest | config.EvaluateAllRequest, call: Call) -> Context:
         if request.subjects:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from rheostat.evaluation.compile import CompiledSnapshot
 from rheostat.model.change import Change, ChangeSet, Item, ItemKey
 from rheostat.model.condition import segments_of, settings_of
 from rheostat.model.encoding import encode_item
@@ -104,6 +105,7 @@ class View:
         size: int | None = None,
         segment_use: SegmentUse | None = None,
         narrowed: NarrowedEntries | None = None,
+        compiled: CompiledSnapshot | None = None,
     ) -> None:
         self.project = project
         self.environment = environment
@@ -114,6 +116,7 @@ class View:
         self._length = len(log.revisions)
         self._size = size
         self._segment_use = segment_use
+        self._compiled = compiled
         # Passed on from view to view: most settings stay as they are.
         self._narrowed = NarrowedEntries() if narrowed is None else narrowed
         self._scopes: dict[Filter, ScopedView] = {}
@@ -147,6 +150,13 @@ class View:
         if self._segment_use is None:
             self._segment_use = SegmentUse(self.snapshot)
         return self._segment_use
+
+    @property
+    def compiled(self) -> CompiledSnapshot:
+        """The compiled evaluator of the snapshot; made at the first use, and passed on from then on."""
+        if self._compiled is None:
+            self._compiled = CompiledSnapshot(self.snapshot)
+        return self._compiled
 
     def narrowing(self, filter_: Filter) -> Narrowing | None:
         """Return what narrows entries to the values that a filter tracks; None when it tracks none."""
@@ -465,6 +475,7 @@ def compacted_head(head: Head, floor: int) -> Head:
             view._size,
             view._segment_use,
             view._narrowed,
+            view._compiled,
         )
         for address, view in head.views.items()
     }
@@ -520,7 +531,26 @@ def _next_view(view: View, state: State, revision: int, changes: Sequence[Change
     use = view._segment_use
     if use is not None:
         use = use.next(view.snapshot, snapshot, keys)
-    return View(view.project, view.environment, snapshot, tombstones, log, digest, size, use, view._narrowed)
+    compiled = view._compiled
+    if compiled is not None:
+        compiled = CompiledSnapshot(
+            snapshot,
+            previous=compiled,
+            settings=[name for kind, name in keys if kind == "setting"],
+            segments=[name for kind, name in keys if kind == "segment"],
+        )
+    return View(
+        view.project,
+        view.environment,
+        snapshot,
+        tombstones,
+        log,
+        digest,
+        size,
+        use,
+        view._narrowed,
+        compiled,
+    )
 
 
 def _size(item: Item | None) -> int:

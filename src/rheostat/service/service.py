@@ -25,7 +25,7 @@ from rheostat.errors import (
     SettingNotFoundError,
     UnavailableError,
 )
-from rheostat.evaluation import Context, Evaluation, evaluate
+from rheostat.evaluation import Context, Evaluation
 from rheostat.evaluation.explain import Explanation, explain
 from rheostat.model.change import Change, ChangeSet, Mutation, PutEnvironment, PutProject
 from rheostat.model.encoding import encode_item
@@ -732,13 +732,13 @@ class Service:
         Raises:
             SettingNotFoundError: The environment has no such setting.
         """
-        snapshot = self.view(project, environment, head).snapshot
-        if snapshot.setting(name) is None:
+        view = self.view(project, environment, head)
+        if view.snapshot.setting(name) is None:
             raise SettingNotFoundError(
                 f"the environment {environment!r} has no setting {name!r}",
                 metadata={"setting": name, "environment": environment},
             )
-        return evaluate(snapshot, name, context)
+        return view.compiled.evaluate(name, context)
 
     def explain(
         self, project: str, environment: str, name: str, context: Context, *, head: Head | None = None
