@@ -155,19 +155,17 @@ class AsyncClient(BaseClient[S]):
     def changes(self, name: str | None = None) -> AsyncChanges:
         """Return an iterator over the changes from now on, of *name* or of all settings; it ends with the client."""
         found = AsyncChanges()
-        self._driver().ending.add(found)
+        self._driver()
+        self._core.ending.add(found)
         found.stop = self._core.subscribe(Subscription(self, found.put, name))
         return found
 
     def after_fork(self) -> None:
         """Become the client of a child process, which starts on its own event loop; called by itself."""
         core = self._core
-        driver = core.driver
-        core.after_fork()
+        driver = core.after_fork()
         if driver is not None:
-            fork.KEPT.append(driver)
-            core.driver = None
-            core.dispatcher.wake = lambda: None
+            fork.keep(driver)
             if not core.closed:
                 core.replica.idle = self._start_idle
 
@@ -181,16 +179,18 @@ class AsyncClient(BaseClient[S]):
             core.restart = self._start_idle
             if not core.options.strict:
                 core.replica.idle = None
-            fork.register(self)
             driver.start()
         return driver
 
     def _start_idle(self) -> None:
         if self._core.driver is None and not self._core.closed:
             # Without a running loop the read is answered, and nothing starts.
-            with contextlib.suppress(RuntimeError, RheostatError):
+            with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop()
-                self._driver()
+                try:
+                    self._driver()
+                except RheostatError:
+                    self._core.replica.idle = None
 
 
 class AsyncChanges(AsyncIterator[SettingChange[Any]]):
@@ -218,7 +218,8 @@ class AsyncChanges(AsyncIterator[SettingChange[Any]]):
         while not self._found:
             if self._ended:
                 raise StopAsyncIteration
-            self._changed.clear()
+            # A new one, which belongs to the event loop that runs now.
+            self._changed = asyncio.Event()
             await self._changed.wait()
         return self._found.popleft()
 

@@ -13,7 +13,7 @@ from rheo.v1 import watch_pb2
 from rheo.v1.admin_service_connect import AdminServiceClient
 from rheo.v1.config_service_connect import ConfigServiceClient
 from rheo.v1.event_service_connect import EventServiceClient
-from rheostat.sdk import fork
+from rheostat.errors import FailedPreconditionError
 from rheostat.sdk.call import Answer, method_named
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import Fetch
@@ -33,19 +33,25 @@ class AsyncConnection:
     """
 
     def __init__(self, core: Core) -> None:
-        """Prepare calls; nothing is opened yet."""
+        """Prepare calls; nothing is opened yet.
+
+        Raises:
+            FailedPreconditionError: The process was forked, and has no HTTP client of its own.
+        """
         options = core.options
         assert options.url is not None
         self.url = options.url
         self._core = core
         given = options.http_client
-        if fork.is_child and given is not None and options.http_client_factory is None:
-            core.warn_once(
-                "http_client",
-                "the http_client of the parent process is not used in this one, but a plain session: pass "
-                "http_client_factory= to have one of your own",
+        if core.inherited and given is not None and options.http_client_factory is None:
+            # A session of other options might pass by a proxy, or trust other certificates.
+            message = (
+                "the http_client of the parent process cannot be used in this one, which goes on with its last "
+                "state: pass http_client_factory="
             )
-        if given is not None and not fork.is_child:
+            core.warn_once("http_client", message)
+            raise FailedPreconditionError(message)
+        if given is not None and not core.inherited:
             self._session, self._own = given, False
         elif options.http_client_factory is not None:
             self._session, self._own = options.http_client_factory(), True

@@ -14,6 +14,7 @@ from rheostat.model.declaration import DeclarationResult
 from rheostat.model.position import Position
 from rheostat.model.setting import Lifecycle
 from rheostat.model.value import FrozenMapping, Value
+from rheostat.sdk import fork
 from rheostat.sdk import setting as declared
 from rheostat.sdk.core import ALL, Core, Hooks, Options
 from rheostat.sdk.reader import Reader, S
@@ -191,6 +192,7 @@ class BaseClient(Reader[S]):
         )
         self._read_from(core, core.replica, () if not context else (dict(context),), dict(defaults or {}))
         core.replica.idle = self._start_idle
+        fork.register(self)
         self.declare(settings)
 
     # How it stands.
@@ -298,6 +300,10 @@ class BaseClient(Reader[S]):
             ValueError: The client is strict, and an attribute is no registered feature.
         """
         self._core.narrow(attributes)
+
+    @abstractmethod
+    def after_fork(self) -> None:
+        """Become the client of a child process; called by itself."""
 
     @abstractmethod
     def _start_idle(self) -> None:

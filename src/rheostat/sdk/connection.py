@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -13,9 +14,8 @@ from rheo.v1 import watch_pb2
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheo.v1.event_service_connect import EventServiceClientSync
-from rheostat.sdk import fork
 from rheostat.sdk.call import Answer, method_named
-from rheostat.sdk.core import Core, Options
+from rheostat.sdk.core import Core
 from rheostat.sdk.effect import Fetch
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport import Urllib3Transport
@@ -41,9 +41,14 @@ class Connection:
         assert options.url is not None
         self.url = options.url
         self._core = core
-        self._pool, self._own = _pool(options)
+        self._pool, self._own = _pool(core)
         self._transport = Urllib3Transport(self._pool, connect_timeout=options.timeout)
+        # The core's stream has one of its own, because only its silence is bounded.
+        self._watching = Urllib3Transport(self._pool, connect_timeout=options.timeout)
         client = SyncClient(self._transport)
+        self._watched = ConfigServiceClientSync(
+            self.url, http_client=SyncClient(self._watching), read_max_bytes=DEFAULT_MAX_RESPONSE_BYTES
+        )
         self.config = ConfigServiceClientSync(
             self.url, http_client=client, read_max_bytes=DEFAULT_MAX_RESPONSE_BYTES
         )
@@ -76,29 +81,41 @@ class Connection:
         return Answer(message, dict(metadata.headers), dict(metadata.trailers))
 
     def watch(self, request: watch_pb2.WatchRequest) -> Iterator[watch_pb2.WatchResponse]:
-        """Open a stream, at the first `next`."""
-        return self.config.watch(request, headers=self._core.call_headers())
+        """Open the stream of the core, at the first `next`."""
+        return self._watched.watch(request, headers=self._core.call_headers())
 
     def wait_at_most(self, seconds: float) -> None:
-        """Bound the silence of streams, from the next read on."""
-        self._transport.stream_read_timeout = seconds
+        """Bound the silence of the core's stream, from the next read on."""
+        self._watching.stream_read_timeout = seconds
+
+    def abandon(self) -> None:
+        """Leave the calls in flight to the parent process, after a fork."""
+        self._watching.abandon()
+        self._transport.abandon()
 
     def close(self) -> None:
         """End all calls and refuse new ones. Returns at once, from any thread."""
+        self._watching.close()
         self._transport.close()
         if self._own:
             self._pool.clear()
 
 
-def _pool(options: Options) -> tuple[urllib3.PoolManager, bool]:
+def _pool(core: Core) -> tuple[urllib3.PoolManager, bool]:
     """Return the pool to use, and whether it is ours to close."""
+    options = core.options
     given = options.http_client
-    if fork.is_child and given is not None and options.http_client_factory is None:
-        # The parent's own connections must not be used here: one with the same options instead.
-        kwargs = dict(given.connection_pool_kw)
-        return urllib3.PoolManager(len(given.pools), headers=given.headers, **kwargs), True
-    if given is not None and not fork.is_child:
+    if given is not None and not core.inherited:
         return given, False
     if options.http_client_factory is not None:
         return options.http_client_factory(), True
+    if given is not None:
+        return _renewed(given), True
     return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=options.timeout)), True
+
+
+def _renewed(given: urllib3.PoolManager) -> urllib3.PoolManager:
+    """Return a pool of the same kind and options without the connections, which are those of the parent process."""
+    fresh = copy.copy(given)
+    fresh.pools = type(given.pools)(given.pools._maxsize)
+    return fresh

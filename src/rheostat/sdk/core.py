@@ -143,6 +143,7 @@ class Core:
         stale: Nothing was heard of the server for a while. A plain attribute, because evaluations read it.
         client_id: The attribute ``client.id``.
         driver: Runs the client; None before it has started.
+        ending: What is closed together with the client.
         restart: What the next read is to call once the driver has ended with its event loop.
         randomness: Where delays are drawn from.
         client_layer: The weakest layer of every context, which has it.
@@ -168,6 +169,8 @@ class Core:
         self.readers: WeakSet[Reader[Any]] = WeakSet()
         self.jobs: deque[Generator[Effect, Any, object]] = deque()
         self.driver: Driver | None = None
+        self.ending: WeakSet[Any] = WeakSet()
+        self._process = os.getpid()
         self.restart: Callable[[], None] | None = None
         self.hello: watch_pb2.Hello | None = None
         self.closed = False
@@ -629,8 +632,16 @@ class Core:
         self.closed = True
         self._announce()
 
-    def after_fork(self) -> None:
-        """Become the client of a child process."""
+    @property
+    def inherited(self) -> bool:
+        """Whether this process was forked from the one that has made the client."""
+        return os.getpid() != self._process
+
+    def after_fork(self) -> Driver | None:
+        """Become the client of a child process; returns the driver of the parent, which is to be left alone."""
+        driver, self.driver = self.driver, None
+        # Before anything wakes the threads of the parent.
+        self.dispatcher.wake = lambda: None
         self.replica.after_fork()
         self.hello = None
         if self.options.client_id is None:
@@ -641,6 +652,7 @@ class Core:
                 reader.forget_context()
         self.randomness.seed()
         self.jobs.clear()
+        return driver
 
     def _made_target(self) -> Target:
         options = self.options

@@ -403,6 +403,12 @@ class Reader(Generic[S]):
             base = now.bases[self] = ambient.base_of((*now.layers, *self._layers, self._core.client_layer))
         return view, base
 
+    def _ambient_layers(self) -> tuple[_Attributes, ...]:
+        """Return all layers behind a call's own, the strongest first."""
+        now = _ambient_now()
+        layers = (() if now is None else now.layers) + self._layers
+        return (*(ambient.resolved(layer) for layer in layers), self._core.client_layer)
+
     def _slowly(self, name: str, context: Any, attributes: _Attributes) -> Any:
         """Return the value with all that a read may have to look at; ABSENT when there is no such setting."""
         if self._source.idle is not None:

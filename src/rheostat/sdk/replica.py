@@ -113,7 +113,10 @@ class Replica:
         self._locks: dict[str, AbstractContextManager[object]] = {}
         self._declared: dict[str, DeclaredSetting[Any]] = {}
         self._overrides: dict[str, object] = {}
-        self._frozen = 0
+        # One token for each block that has frozen the view, and the thread that it is in.
+        self._frozen: dict[object, int] = {}
+        # Whether a writing method has begun and not ended: a fork in between leaves the child half a step.
+        self._writing = False
         # What has arrived since the view was frozen.
         self._withheld: set[ItemKey] = set()
         # None until somebody wants to be told of changes.
@@ -139,15 +142,26 @@ class Replica:
         return self._overrides
 
     def after_fork(self) -> None:
-        """Forget the lock, which a thread of the parent may have held, and what it may have been changing."""
+        """Go on without the threads of the parent, which may have held the lock, frozen the view, or been writing."""
         self._locks = {}
         self._references = None
+        here = threading.get_ident()
+        frozen = self._frozen
+        self._frozen = {token: thread for token, thread in frozen.items() if thread == here}
+        if not self._frozen and (self._writing or frozen):
+            shown = self.view.snapshot
+            everything = {*self.held.items, *self._withheld}
+            everything.update(("setting", name) for name in (*shown.settings, *self._overrides))
+            everything.update(("segment", name) for name in shown.segments)
+            self._withheld = set()
+            self._publish(everything)
+        self._writing = False
 
     # What changes the state.
 
     def advance(self, held: Held, changed: Iterable[ItemKey]) -> None:
         """Take over what was delivered and show it, unless the view is frozen."""
-        with self.lock():
+        with self._changing():
             self.held = held
             if self._frozen:
                 self._withheld.update(changed)
@@ -156,7 +170,7 @@ class Replica:
 
     def confirm(self, held: Held) -> None:
         """Take over a position at which nothing else has changed."""
-        with self.lock():
+        with self._changing():
             if held is self.held:
                 return
             self.held = held
@@ -166,13 +180,14 @@ class Replica:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Go on showing the same view inside the block; what arrives is shown at its end."""
+        token = object()
         with self.lock():
-            self._frozen += 1
+            self._frozen[token] = threading.get_ident()
         try:
             yield
         finally:
-            with self.lock():
-                self._frozen -= 1
+            with self._changing():
+                self._frozen.pop(token, None)
                 if not self._frozen:
                     withheld, self._withheld = self._withheld, set()
                     if withheld or self.held.revision != self.view.snapshot.revision:
@@ -183,7 +198,7 @@ class Replica:
 
         A name that was declared before belongs to the newer declaration.
         """
-        with self.lock():
+        with self._changing():
             new = [setting for setting in settings if self._declared.get(setting.name) is not setting]
             if new:
                 declared = dict(self._declared)
@@ -200,7 +215,7 @@ class Replica:
         Raises:
             TypeMismatchError: A value does not fit the declared type of its setting, or is no value at all.
         """
-        with self.lock():
+        with self._changing():
             overrides = dict(self._overrides)
             for name, value in values.items():
                 # Before anything is changed.
@@ -211,7 +226,7 @@ class Replica:
 
     def clear_overrides(self, names: Iterable[str] | None = None) -> None:
         """Go back to the server's values, of *names* or of all; unknown names do nothing."""
-        with self.lock():
+        with self._changing():
             gone = tuple(self._overrides) if names is None else tuple(names)
             self._overrides = {name: value for name, value in self._overrides.items() if name not in gone}
             self._show_again(gone)
@@ -223,6 +238,15 @@ class Replica:
         """
         # `setdefault` is atomic: two threads that come first get the same one.
         return self._locks.get("") or self._locks.setdefault("", threading.RLock())
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self.lock():
+            self._writing = True
+            try:
+                yield
+            finally:
+                self._writing = False
 
     # How a view comes about.
 

@@ -127,25 +127,28 @@ class Dispatcher:
     """
 
     wake: Callable[[], None] = lambda: None
-    _subscriptions: tuple[Subscription, ...] = ()
+    # By identity, in order: adding and removing one is atomic.
+    _subscriptions: dict[Subscription, None] = field(default_factory=dict)
     _queue: deque[
         tuple[Publication, tuple[Subscription, ...]] | tuple[Callable[..., object], tuple[Any, ...]]
     ] = field(default_factory=deque)
+    # Of the publication that is being delivered, one by one: a fork in the midst of it loses none.
+    _changes: deque[tuple[Subscription, SettingChange[Any]]] = field(default_factory=deque)
 
     def subscribe(self, subscription: Subscription) -> Unsubscribe:
         """Tell *subscription* of what is published from now on; returns what ends that, which may be called twice."""
-        self._subscriptions = (*self._subscriptions, subscription)
+        self._subscriptions[subscription] = None
 
         def unsubscribe() -> None:
             subscription.active = False
-            self._subscriptions = tuple(each for each in self._subscriptions if each is not subscription)
+            self._subscriptions.pop(subscription, None)
 
         return unsubscribe
 
     def publish(self, publication: Publication) -> None:
         """Queue *publication* for those who are subscribed now."""
         if publication.affected and self._subscriptions:
-            self._queue.append((publication, self._subscriptions))
+            self._queue.append((publication, tuple(self._subscriptions)))
             self.wake()
 
     def call(self, hook: Callable[..., object] | None, *arguments: Any) -> None:
@@ -156,21 +159,26 @@ class Dispatcher:
 
     def calls(self) -> Iterator[tuple[Callable[..., object], tuple[Any, ...]]]:
         """Take what is queued and yield each callback with its arguments, in order."""
-        while self._queue:
+        while self._changes or self._queue:
             try:
-                first, second = self._queue.popleft()
-            except IndexError:
-                return
-            if not isinstance(first, Publication):
-                yield first, second
-                continue
-            for subscription in second:
-                for change in subscription.changes(first):
+                if self._changes:
+                    subscription, change = self._changes.popleft()
                     if subscription.active:
                         yield subscription.callback, (change,)
+                    continue
+                first, second = self._queue[0]
+                if isinstance(first, Publication):
+                    changes = [(each, change) for each in second for change in each.changes(first)]
+                    self._queue.popleft()
+                    self._changes.extend(changes)
+                else:
+                    self._queue.popleft()
+                    yield first, second
+            except IndexError:
+                return
 
     def __bool__(self) -> bool:
-        return bool(self._queue)
+        return bool(self._changes or self._queue)
 
 
 def failed(callback: Callable[..., object], error: BaseException) -> None:

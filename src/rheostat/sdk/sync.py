@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from connectrpc.client import ResponseMetadata
 from google.protobuf.message import Message
@@ -26,6 +28,9 @@ from rheostat.sdk.reader import S
 from rheostat.sdk.subscription import SettingChange, Subscription
 from rheostat.sdk.thread_driver import ThreadDriver
 from rheostat.sdk.transport import CancelScope
+
+_EXEC_SECONDS: Final = 0.02
+"""How long a child waits before it connects: it may run another program, or fork again and end."""
 
 __all__ = ["Changes", "Client", "Stream"]
 
@@ -154,20 +159,26 @@ class Client(BaseClient[S]):
     def changes(self, name: str | None = None) -> Changes:
         """Return an iterator over the changes from now on, of *name* or of all settings; it ends with the client."""
         found = Changes()
-        self._driver().ending.add(found)
+        self._driver()
+        self._core.ending.add(found)
         found.stop = self._core.subscribe(Subscription(self, found.put, name))
         return found
 
     def after_fork(self) -> None:
         """Become the client of a child process; called by itself."""
-        driver = self._core.driver
-        self._core.after_fork()
-        if driver is not None:
-            fork.KEPT.append(driver)
-            self._core.driver = None
-            self._core.dispatcher.wake = lambda: None
-            if not self._core.closed:
-                self._driver()
+        core = self._core
+        driver: ThreadDriver | None = core.after_fork()  # type: ignore[assignment]
+        for each in tuple(core.ending):
+            each.after_fork()
+        if driver is None:
+            return
+        driver.abandon()
+        fork.keep(driver)
+        if not core.closed:
+            core.replica.idle = self._start_idle
+            if fork.runs_threads():
+                # Not `Thread.start`, which waits for the thread: gevent cannot switch before it knows of the fork.
+                _thread.start_new_thread(self._start_soon, ())
 
     def _driver(self) -> ThreadDriver:
         core = self._core
@@ -179,9 +190,12 @@ class Client(BaseClient[S]):
                 driver = ThreadDriver(core)
                 if not core.options.strict:
                     core.replica.idle = None
-                fork.register(self)
                 driver.start()
         return driver
+
+    def _start_soon(self) -> None:
+        time.sleep(_EXEC_SECONDS)
+        self._start_idle()
 
     def _start_idle(self) -> None:
         if self._core.driver is None and not self._core.closed:
@@ -199,6 +213,10 @@ class Changes(Iterator[SettingChange[Any]]):
         self._found: deque[SettingChange[Any]] = deque()
         self._changed = threading.Condition()
         self._ended = False
+
+    def after_fork(self) -> None:
+        """Forget the lock, which a thread of the parent may have held."""
+        self._changed = threading.Condition()
 
     def put(self, change: SettingChange[Any]) -> None:
         """Add a change."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatError
@@ -34,14 +34,12 @@ class TaskDriver:
 
     Attributes:
         connection: Makes calls; only of a client that is not offline.
-        ending: What is closed together with the client.
         loop: The event loop.
     """
 
     def __init__(self, core: Core) -> None:
         """Prepare the tasks."""
         self.loop = asyncio.get_running_loop()
-        self.ending: WeakSet[Any] = WeakSet()
         self._core = core
         self._woken = asyncio.Event()
         self._changed = asyncio.Event()
@@ -68,7 +66,9 @@ class TaskDriver:
         work: list[Coroutine[Any, Any, None]] = [self._serve()]
         if self._connection is not None:
             work.append(self._watch())
-        self._tasks = [self.loop.create_task(each, name="rheostat") for each in work]
+        self._woken.set()  # What was queued before is to be delivered first.
+        context = contextvars.Context()  # Not that of whoever starts the client.
+        self._tasks = [self.loop.create_task(each, name="rheostat", context=context) for each in work]
 
     # What the core and the client ask for.
 
@@ -155,7 +155,7 @@ class TaskDriver:
                 task.cancel()
         if self._connection is not None:
             await self._connection.close()
-        for each in tuple(self.ending):
+        for each in tuple(self._core.ending):
             each.close()
 
     # The tasks.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import contextvars
 import logging
 import threading
 import time
 from collections.abc import Generator, Iterator
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import ClientClosedError, RheostatError
@@ -40,19 +40,19 @@ class ThreadDriver:
 
     Attributes:
         connection: Makes calls; only of a client that is not offline.
-        ending: What is closed together with the client.
     """
 
     def __init__(self, core: Core) -> None:
         """Prepare the threads."""
-        self.ending: WeakSet[Any] = WeakSet()
         self._core = core
         self._connection = None if core.options.offline else Connection(core)
         # Guards what follows, and is what everybody waits for.
         self._changed = threading.Condition()
-        self._woken = False
+        # What was queued before is to be delivered first.
+        self._woken = True
         self._hurried = False
         self._closing = False
+        self._abandoned = False
         self._scope: CancelScope | None = None
         self._events: Iterator[watch_pb2.WatchResponse] | None = None
         self._threads: list[threading.Thread] = []
@@ -75,7 +75,9 @@ class ThreadDriver:
         atexit.register(self.close)
 
     def _run_thread(self, name: str, target: Any) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        # Not in the context of whoever happens to start the client, which some threads inherit.
+        run = contextvars.Context().run
+        thread = threading.Thread(target=run, args=(target,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -146,8 +148,18 @@ class ThreadDriver:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, limit - time.monotonic()))
-        for each in tuple(self.ending):
+        for each in tuple(self._core.ending):
             each.close()
+
+    def abandon(self) -> None:
+        """Leave all to the parent process. Takes no lock, as a thread of the parent may have held any.
+
+        Greenlets do survive a fork, and end then.
+        """
+        self._closing = self._abandoned = True
+        atexit.unregister(self.close)
+        if self._connection is not None:
+            self._connection.abandon()
 
     # The threads.
 
@@ -250,6 +262,8 @@ class ThreadDriver:
                     self._changed.wait(due)
                 self._woken = False
                 closing = self._closing
+            if self._abandoned:
+                return
             for callback, arguments in self._core.dispatcher.calls():
                 try:
                     callback(*arguments)

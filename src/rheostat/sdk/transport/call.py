@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import math
+import os
 import socket
 import threading
 import time
@@ -157,6 +159,24 @@ class Call:
             finally:
                 self._in_use.release()
 
+    def abandon(self) -> None:
+        """Leave the call to the parent process, after a fork: nothing that is done to it here reaches its connection.
+
+        Takes no lock, because a thread of the parent may have held any.
+        """
+        self._cancelled = True
+        opened = self._socket or self._open_socket()
+        plain: socket.socket | None = getattr(opened, "socket", opened)
+        if plain is None or plain.fileno() < 0:
+            return
+        # Another open file under the same number: whoever still reads finds an end, and whoever closes it closes
+        # nothing of the parent's. While the child held it too, the server would not see the parent hang up.
+        ours, other = _socket.socketpair()
+        with contextlib.suppress(OSError):
+            os.dup2(ours.fileno(), plain.fileno(), inheritable=False)
+        ours.close()
+        other.close()
+
     def _shut_down(self) -> None:
         opened = self._socket or self._open_socket()
         if opened is None:
@@ -243,6 +263,12 @@ class CallRegister:
         with self._changed:
             self._closed = True
         self.cancel_all()
+
+    def abandon(self) -> None:
+        """Leave all calls to the parent process, after a fork."""
+        self._closed = True
+        for call in tuple(self._calls):
+            call.abandon()
 
     def _watch(self, due: float) -> None:
         # A thread does not survive `fork`; the child's first call starts its own.

@@ -88,6 +88,10 @@ class Urllib3Transport(SyncTransport):
         """End every call in flight and refuse new ones; the pool stays open."""
         self._calls.close()
 
+    def abandon(self) -> None:
+        """Leave the calls in flight to the parent process, after a fork; takes no lock. The pool stays untouched."""
+        self._calls.abandon()
+
     @property
     def calls_in_flight(self) -> int:
         """How many calls have neither ended nor been abandoned."""
