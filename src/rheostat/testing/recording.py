@@ -1,0 +1,121 @@
+"""Readers that remember what was read through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rheostat.evaluation.result import Evaluation, Reason
+from rheostat.model.value import ABSENT, Absent
+from rheostat.sdk import ambient
+from rheostat.sdk.reader import Reader, S
+from rheostat.sdk.replica import ViewSource
+
+if TYPE_CHECKING:
+    from rheostat.sdk.setting import Setting
+
+__all__ = ["RecordedEvaluation", "RecordingReader"]
+
+T = TypeVar("T")
+
+_Attributes = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvaluation:
+    """One read.
+
+    Attributes:
+        name: As it was asked for, which may be an alias.
+        context: All attributes that counted, of the call, ambient and of the reader; without ``client.id``.
+        value: What the caller got.
+        reason: Why.
+        rule_id: The rule that matched, or None.
+        variant: The variant that was given, or None.
+    """
+
+    name: str
+    context: Mapping[str, object]
+    value: Any
+    reason: Reason
+    rule_id: str | None = None
+    variant: str | None = None
+
+
+class RecordingReader(Reader[S]):
+    """Appends each read that has answered to `evaluations`, and makes readers that append to the same list.
+
+    Attributes:
+        evaluations: The reads so far, the oldest first; yours to clear.
+    """
+
+    evaluations: list[RecordedEvaluation]
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        self._record(name, value, super().evaluate(name), ())
+        return value
+
+    def get(
+        self, name: str, default: Any = ABSENT, /, context: _Attributes | None = None, **attributes: object
+    ) -> Any:
+        """Return the value; see `Reader.get`."""
+        value = super().get(name, default, context, **attributes)
+        found = super().evaluate(name, default, context, **attributes)
+        self._record(name, value, found, (attributes, context))
+        return value
+
+    def evaluate(
+        self, name: str, default: Any = ABSENT, /, context: _Attributes | None = None, **attributes: object
+    ) -> Evaluation:
+        """Return the evaluation; see `Reader.evaluate`."""
+        found = super().evaluate(name, default, context, **attributes)
+        self._record(name, found.value, found, (attributes, context))
+        return found
+
+    def evaluate_setting(
+        self, setting: Setting[T], default: T | Absent, context: _Attributes | None, attributes: _Attributes
+    ) -> Evaluation:
+        """Return the evaluation of a declared setting; see `Reader.evaluate_setting`."""
+        found = super().evaluate_setting(setting, default, context, attributes)
+        self._record(setting.name, found.value, found, (attributes, context))
+        return found
+
+    def _record(self, name: str, value: Any, found: Evaluation, given: tuple[object, ...]) -> None:
+        now = ambient.current.get()
+        layers = (*given, *(() if now is None else now.layers), *self._layers)
+        self.evaluations.append(
+            RecordedEvaluation(name, _merged(layers), value, found.reason, found.rule_id, found.variant)
+        )
+
+    def _other(
+        self, source: ViewSource, layers: tuple[_Attributes, ...], defaults: Mapping[str, object]
+    ) -> Reader[S]:
+        found: RecordingReader[S] = RecordingReader()
+        found.evaluations = self.evaluations
+        found._read_from(self._core, source, layers, defaults)
+        return found
+
+
+def _merged(layers: tuple[object, ...]) -> dict[str, object]:
+    """Return the attributes of *layers*, the strongest first, as one mapping."""
+    merged: dict[str, object] = {}
+    for layer in reversed(layers):
+        if isinstance(layer, Mapping):
+            _lay_over(merged, ambient.resolved(layer))
+    return merged
+
+
+def _lay_over(merged: dict[str, object], layer: Mapping[str, object]) -> None:
+    for name in layer:
+        if name not in layer:
+            # A context variable without a value.
+            continue
+        value = layer[name]
+        if isinstance(value, Mapping):
+            former = merged.get(name)
+            inner = dict(former) if isinstance(former, Mapping) else {}
+            _lay_over(inner, value)
+            value = inner
+        merged[name] = value
