@@ -1,6 +1,7 @@
 export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 
 run := "uv run --locked --no-sync"
+peers := "UV_PROJECT_ENVIRONMENT=build/environment/"
 
 # Everything that CI checks
 default: check
@@ -29,7 +30,7 @@ test *arguments:
     {{ run }} pytest -n 2 --dist loadfile {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
-bench: bench-store bench-delivery
+bench: bench-store bench-evaluation bench-analysis bench-delivery
 
 # Commits a second and the time to another process, beside plain sqlite3
 bench-store:
@@ -38,6 +39,21 @@ bench-store:
 # Commit to watcher for 1, 100 and 1 000 watchers, beside a raw asyncio server
 bench-delivery:
     {{ run }} python benchmarks/delivery.py
+
+# Reads beside rules by hand and other SDKs, which are installed below build/; --only NAME ... asks some of them
+bench-evaluation *arguments:
+    {{ peers }}peers uv sync --quiet --locked --only-group peers
+    {{ peers }}peers-pydantic1 uv sync --quiet --locked --only-group peers-pydantic1
+    {{ run }} python benchmarks/evaluation.py --peers-python build/environment/peers/bin/python \
+        --peers-python build/environment/peers-pydantic1/bin/python {{ arguments }}
+
+# The analysis of rule sets of 200 rules
+bench-analysis:
+    {{ run }} python benchmarks/analysis.py
+
+# The property tests of evaluation with many examples: about an hour
+nightly:
+    RHEOSTAT_COMPILE_EXAMPLES=100000 RHEOSTAT_NIGHTLY_SETS=10000 {{ run }} pytest -n 2 --timeout 0 tests/evaluation
 
 # Remove what is generated outside of gen/
 clean:
