@@ -36,14 +36,14 @@ from rheostat.model.condition import (
     SegmentReference,
     SettingReference,
 )
-from rheostat.model.rule import Distribution, Rule, ValueOutcome, Variant
+from rheostat.model.rule import TOTAL_WEIGHT, Distribution, Rule, ValueOutcome, Variant
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.type import JSON
 from rheostat.model.value import ABSENT
 from tests.evaluation import strategy
 from tests.evaluation.test_reference import BAD, deep
-from tests.evaluation.test_spec import CASES, context_of, decode, snapshot_of
+from tests.evaluation.test_spec import BUCKETS, CASES, context_of, decode, snapshot_of
 
 EXAMPLES = int(os.environ.get("RHEOSTAT_COMPILE_EXAMPLES", "5000"))
 """How many generated (rules, context) pairs are tried; the nightly run tries 100 000."""
@@ -203,6 +203,46 @@ def test_the_compiled_evaluator_gives_what_the_specification_says(case: dict[str
     evaluation = CompiledSnapshot(snapshot).evaluate(case["evaluate"], context, default)
 
     assert shown(evaluation) == shown(reference.evaluate(snapshot, case["evaluate"], context, default))
+
+
+def in_bucket(algorithm: BucketAlgorithm, salt: str, at: int) -> CompiledSnapshot:
+    """Settings that give 1 in one bucket: a percentage, one that does not begin at 0, and a split."""
+    weights = (at, 1, TOTAL_WEIGHT - at - 1)
+    variants = tuple(Variant(name, weight, name) for name, weight in zip("abc", weights, strict=True))
+    rules = {
+        "to": Percentage("u", salt, 0, at + 1, algorithm),
+        "from": Percentage("u", salt, at, TOTAL_WEIGHT, algorithm),
+    }
+    return CompiledSnapshot(
+        Snapshot.of(
+            [
+                *(json_setting(name, (rule("r", 1, condition),), 0) for name, condition in rules.items()),
+                json_setting("split", (Rule("r", Distribution("u", salt, variants, algorithm)),), "none"),
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize("name", [algorithm.name for algorithm in BucketAlgorithm])
+def test_the_compiled_evaluator_has_the_golden_buckets(name: str) -> None:
+    for vector in BUCKETS[name]:
+        context = {"u": decode(vector["unit"])}
+        at = vector["bucket"]
+        found = in_bucket(BucketAlgorithm(name), vector["salt"], at)
+
+        assert [found.value(setting, context) for setting in ("to", "from", "split")] == [1, 1, "b"], vector
+        if at:
+            before = in_bucket(BucketAlgorithm(name), vector["salt"], at - 1)
+            assert [before.value(setting, context) for setting in ("to", "from", "split")] == [0, 1, "c"]
+
+
+@pytest.mark.parametrize("vector", BUCKETS["INVALID_UNITS"], ids=lambda vector: vector["why"])
+@pytest.mark.parametrize("algorithm", BucketAlgorithm)
+def test_what_is_no_unit_is_in_no_compiled_bucket(algorithm: BucketAlgorithm, vector: dict[str, Any]) -> None:
+    context = {"u": decode(vector["unit"])}
+    for at in (0, TOTAL_WEIGHT - 1):
+        found = in_bucket(algorithm, "salt", at)
+        assert [found.value(setting, context) for setting in ("to", "from", "split")] == [0, 0, "none"]
 
 
 def eq(path: str, literal: Any) -> Comparison:
