@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextvars import copy_context
 from typing import Any, NoReturn
-from weakref import WeakSet
 
 from rheostat.errors import FailedPreconditionError
 from rheostat.sdk import ambient
@@ -25,14 +24,10 @@ class Delivery:
 
     So callbacks run when all of a change is visible, in the thread that has made it, and outside of the lock. What a
     callback changes is told after what was to be told already.
-
-    Attributes:
-        ending: What is closed together with the client.
     """
 
     def __init__(self, core: Core) -> None:
         """Deliver what *core* has to tell."""
-        self.ending: WeakSet[Any] = WeakSet()
         self._core = core
         self._lock = threading.RLock()
         self._depth = 0
@@ -92,7 +87,7 @@ class Delivery:
 
     def close(self) -> None:
         """Close what ends with the client."""
-        for each in tuple(self.ending):
+        for each in tuple(self._core.ending):
             each.close()
 
     # Telling.

@@ -116,6 +116,15 @@ class _Stub(RecordingReader[S], BaseClient[S]):
     def _start_idle(self) -> None:
         """Do nothing: it is live."""
 
+    def after_fork(self) -> None:
+        """Go on in a child process with what was set; called by itself."""
+        self._core.replica.after_fork()
+        for each in tuple(self._core.ending):
+            forget = getattr(each, "after_fork", None)
+            if forget is not None:
+                forget()
+        self._delivery = self._delivering()
+
     # What a test sets.
 
     def __setitem__(self, name: str, value: object) -> None:
