@@ -163,8 +163,9 @@ class AsyncClient(BaseClient[S]):
     def after_fork(self) -> None:
         """Become the client of a child process, which starts on its own event loop; called by itself."""
         core = self._core
-        driver = core.after_fork()
+        driver: TaskDriver | None = core.after_fork()  # type: ignore[assignment]
         if driver is not None:
+            driver.disown()
             fork.keep(driver)
             if not core.closed:
                 core.replica.idle = self._start_idle

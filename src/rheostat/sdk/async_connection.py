@@ -98,6 +98,11 @@ class AsyncConnection:
                 raise failure from error
         return Answer(message, dict(metadata.headers), dict(metadata.trailers))
 
+    def disown(self) -> None:
+        """Leave the calls in flight, and the session, to the parent process, after a fork."""
+        self._own = False
+        self._transport.disown()
+
     async def close(self) -> None:
         """Close the session, unless it is the caller's."""
         if self._own:

@@ -88,10 +88,10 @@ class Connection:
         """Bound the silence of the core's stream, from the next read on."""
         self._watching.stream_read_timeout = seconds
 
-    def abandon(self) -> None:
+    def disown(self) -> None:
         """Leave the calls in flight to the parent process, after a fork."""
-        self._watching.abandon()
-        self._transport.abandon()
+        self._watching.disown()
+        self._transport.disown()
 
     def close(self) -> None:
         """End all calls and refuse new ones. Returns at once, from any thread."""

@@ -632,6 +632,13 @@ class Core:
         self.closed = True
         self._announce()
 
+    def adrift(self, driver: Driver) -> None:
+        """Note that *driver* has ended with its event loop: the client starts anew on the next one."""
+        if self.driver is driver:
+            self.driver = None
+            self.dispatcher.wake = lambda: None
+            self.replica.idle = self.restart
+
     @property
     def inherited(self) -> bool:
         """Whether this process was forked from the one that has made the client."""

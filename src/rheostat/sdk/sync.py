@@ -172,7 +172,7 @@ class Client(BaseClient[S]):
             each.after_fork()
         if driver is None:
             return
-        driver.abandon()
+        driver.disown()
         fork.keep(driver)
         if not core.closed:
             core.replica.idle = self._start_idle

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatError
+from rheostat.sdk import fork
 from rheostat.sdk.async_connection import AsyncConnection
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
@@ -144,8 +145,7 @@ class TaskDriver:
         self._closing = True
         self._wake()
         self._sleeping.set()
-        watch = self._tasks[1:]
-        for task in watch:
+        for task in self._tasks[1:]:
             task.cancel()
         current = asyncio.current_task()
         waited = [task for task in self._tasks if task is not current]
@@ -158,6 +158,15 @@ class TaskDriver:
         for each in tuple(self._core.ending):
             each.close()
 
+    def disown(self) -> None:
+        """Leave all to the parent process: in its child not even the end of the event loop reaches its connections."""
+        self._closing = True
+        # Referred to for good, or its finalizer would run.
+        fork.keep(self._events)
+        self._events = None
+        if self._connection is not None:
+            self._connection.disown()
+
     # The tasks.
 
     async def _watch(self) -> None:
@@ -167,12 +176,12 @@ class TaskDriver:
                 await self._follow(loop)
             except GeneratorExit:
                 # The event loop was closed without cancelling its tasks: nothing can be awaited any more.
-                self._abandon()
+                self._core.adrift(self)
                 raise
             except asyncio.CancelledError:
                 await self._leave()
                 if not self._closing:
-                    self._abandon()
+                    self._core.adrift(self)
                     await self.connection.close()
                 raise
             except Exception:
@@ -195,14 +204,6 @@ class TaskDriver:
                 effect = loop.throw(error)
             else:
                 effect = loop.send(result)
-
-    def _abandon(self) -> None:
-        """End with the event loop; the client starts anew on the next one."""
-        core = self._core
-        if core.driver is self:
-            core.driver = None
-            core.dispatcher.wake = lambda: None
-            core.replica.idle = core.restart
 
     async def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -229,9 +230,7 @@ class TaskDriver:
                 if done:
                     return task.result()
                 if self.connection.received_bytes == received:
-                    raise DeadlineExceededError(
-                        f"nothing has come from {self.connection.url} for {timeout:.1f} s"
-                    )
+                    raise DeadlineExceededError(f"nothing from {self.connection.url} for {timeout:.1f} s")
         except asyncio.CancelledError:
             if task.cancelled() and self._hurried and not self._closing:
                 return None

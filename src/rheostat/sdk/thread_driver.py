@@ -6,6 +6,7 @@ makes the calls that the core wants, so that none of these holds up the stream.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import contextvars
@@ -52,7 +53,7 @@ class ThreadDriver:
         self._woken = True
         self._hurried = False
         self._closing = False
-        self._abandoned = False
+        self._parked: _thread.LockType | None = None
         self._scope: CancelScope | None = None
         self._events: Iterator[watch_pb2.WatchResponse] | None = None
         self._threads: list[threading.Thread] = []
@@ -77,7 +78,14 @@ class ThreadDriver:
     def _run_thread(self, name: str, target: Any) -> None:
         # Not in the context of whoever happens to start the client, which some threads inherit.
         run = contextvars.Context().run
-        thread = threading.Thread(target=run, args=(target,), name=name, daemon=True)
+
+        def work() -> None:
+            run(target)
+            if self._parked is not None:
+                # A greenlet of the parent process: the end of a thread that is none here is not foreseen.
+                self._parked.acquire()
+
+        thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -151,15 +159,17 @@ class ThreadDriver:
         for each in tuple(self._core.ending):
             each.close()
 
-    def abandon(self) -> None:
+    def disown(self) -> None:
         """Leave all to the parent process. Takes no lock, as a thread of the parent may have held any.
 
-        Greenlets do survive a fork, and end then.
+        Greenlets do survive a fork, and stand still then.
         """
-        self._closing = self._abandoned = True
+        self._parked = _thread.allocate_lock()
+        self._parked.acquire()
+        self._closing = True
         atexit.unregister(self.close)
         if self._connection is not None:
-            self._connection.abandon()
+            self._connection.disown()
 
     # The threads.
 
@@ -262,7 +272,7 @@ class ThreadDriver:
                     self._changed.wait(due)
                 self._woken = False
                 closing = self._closing
-            if self._abandoned:
+            if self._parked is not None:
                 return
             for callback, arguments in self._core.dispatcher.calls():
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import aiohttp
 from multidict import CIMultiDict
@@ -10,6 +11,7 @@ from pyqwest import Client, Headers, HTTPVersion, ReadError, Response, Transport
 from yarl import URL
 
 from rheostat.sdk.transport import body
+from rheostat.sdk.transport.descriptor import disown
 
 if TYPE_CHECKING:
     from typing import Self
@@ -42,6 +44,7 @@ class AiohttpTransport(Transport):
         """How many bytes of responses have arrived: a stream in which they still do is not dead."""
         self._session = session
         self._max_response_bytes = max_response_bytes
+        self._responses: WeakSet[aiohttp.ClientResponse] = WeakSet()
 
     async def execute(self, request: Request) -> Response:
         """Send a request and return its response once the headers are here.
@@ -69,6 +72,7 @@ class AiohttpTransport(Transport):
             )
         except (aiohttp.ClientError, OSError) as error:
             raise _opening_failure(error, url) from error
+        self._responses.add(response)
         try:
             response_headers = Headers(response.headers.items())
             coding = body.coding(response_headers)
@@ -86,6 +90,15 @@ class AiohttpTransport(Transport):
         except BaseException:
             response.close()
             raise
+
+    def disown(self) -> None:
+        """Leave the calls that are answered to the parent process, after a fork."""
+        for response in tuple(self._responses):
+            connection = response.connection
+            transport = None if connection is None else connection.transport
+            opened = None if transport is None else transport.get_extra_info("socket")
+            if opened is not None:
+                disown(opened.fileno())
 
     def _stream_timeout(self) -> aiohttp.ClientTimeout:
         timeout = self._session.timeout

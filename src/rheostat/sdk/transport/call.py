@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import math
-import os
 import socket
 import threading
 import time
@@ -15,6 +13,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from rheostat.sdk.transport.cancellation import entered_scopes
+from rheostat.sdk.transport.descriptor import disown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,23 +158,15 @@ class Call:
             finally:
                 self._in_use.release()
 
-    def abandon(self) -> None:
+    def disown(self) -> None:
         """Leave the call to the parent process, after a fork: nothing that is done to it here reaches its connection.
 
         Takes no lock, because a thread of the parent may have held any.
         """
         self._cancelled = True
         opened = self._socket or self._open_socket()
-        plain: socket.socket | None = getattr(opened, "socket", opened)
-        if plain is None or plain.fileno() < 0:
-            return
-        # Another open file under the same number: whoever still reads finds an end, and whoever closes it closes
-        # nothing of the parent's. While the child held it too, the server would not see the parent hang up.
-        ours, other = _socket.socketpair()
-        with contextlib.suppress(OSError):
-            os.dup2(ours.fileno(), plain.fileno(), inheritable=False)
-        ours.close()
-        other.close()
+        if opened is not None:
+            disown(getattr(opened, "socket", opened).fileno())
 
     def _shut_down(self) -> None:
         opened = self._socket or self._open_socket()
@@ -264,11 +255,11 @@ class CallRegister:
             self._closed = True
         self.cancel_all()
 
-    def abandon(self) -> None:
+    def disown(self) -> None:
         """Leave all calls to the parent process, after a fork."""
         self._closed = True
         for call in tuple(self._calls):
-            call.abandon()
+            call.disown()
 
     def _watch(self, due: float) -> None:
         # A thread does not survive `fork`; the child's first call starts its own.

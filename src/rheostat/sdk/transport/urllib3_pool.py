@@ -88,9 +88,9 @@ class Urllib3Transport(SyncTransport):
         """End every call in flight and refuse new ones; the pool stays open."""
         self._calls.close()
 
-    def abandon(self) -> None:
+    def disown(self) -> None:
         """Leave the calls in flight to the parent process, after a fork; takes no lock. The pool stays untouched."""
-        self._calls.abandon()
+        self._calls.disown()
 
     @property
     def calls_in_flight(self) -> int:
