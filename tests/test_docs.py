@@ -263,9 +263,22 @@ def test_the_first_two_commands_of_the_readme_are_what_the_project_has() -> None
     # `uv run` installs the default groups, and with them just and the server.
     assert project["tool"]["uv"]["default-groups"] == ["dev"]
     dev = project["dependency-groups"]["dev"]
-    assert "rheostat[server]" in dev
+    assert any(re.fullmatch(r"rheostat\[([a-z]+,)*server(,[a-z]+)*\]", requirement) for requirement in dev)
     assert any(requirement.startswith("rust-just") for requirement in dev)
     assert re.search(r"^test .*:\n    .*pytest", (ROOT / "justfile").read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_readme_shows_reading_reacting_and_testing_in_ten_lines_each() -> None:
+    readme = ROOT / "README.md"
+    shown = {
+        line: next(block for block in blocks_of(readme) if block.line > number)
+        for number, line in enumerate(readme.read_text("utf-8").splitlines())
+        if line in {"## Read it from Python", "## React to a change", "## Test without a server"}
+    }
+    assert len(shown) == 3
+    for heading, block in shown.items():
+        assert block.language == "python"
+        assert len(block.text.splitlines()) <= 10, heading
 
 
 def test_contributing_names_every_recipe() -> None:
