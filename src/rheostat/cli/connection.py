@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 import urllib3
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
+from pyqwest import SyncClient
 
 from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1.admin_service_connect import AdminServiceClientSync
@@ -21,7 +22,7 @@ from rheostat.cli.failure import UnreachableError
 from rheostat.cli.option import Target
 from rheostat.errors import RheostatError
 from rheostat.model.setting import Setting
-from rheostat.sdk.transport import sync_http_client
+from rheostat.sdk.transport import Urllib3Transport
 from rheostat.wire.error import from_connect
 from rheostat.wire.setting import setting_from_proto
 
@@ -60,7 +61,8 @@ class Connection:
         """Prepare a connection; nothing is sent before the first call."""
         self.target = target
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=2)
-        http_client = sync_http_client(self._pool)
+        self._transport = Urllib3Transport(self._pool)
+        http_client = SyncClient(self._transport)
         self.admin = AdminServiceClientSync(
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
@@ -166,6 +168,10 @@ class Connection:
             found.extend(page.settings)
             revision = page.revision
         return [setting_from_proto(message) for message in found], revision
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound the silence of streams, from the next read on."""
+        self._transport.stream_read_timeout = seconds
 
     def translated(self, error: ConnectError) -> RheostatError:
         """Return the error that commands report for *error*."""

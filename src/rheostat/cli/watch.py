@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 import click
 from connectrpc.errors import ConnectError
@@ -21,26 +22,17 @@ from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import change_record
 from rheostat.cli.shell import complete_setting
-from rheostat.errors import RheostatError, UnavailableError
-from rheostat.model.change import Change, Item, ItemKey
-from rheostat.model.position import digest_of
-from rheostat.sdk.transport import CancelScope
-from rheostat.wire.instant import duration_from_proto
-from rheostat.wire.watch import item_from_proto, position_from_proto
+from rheostat.errors import DeadlineExceededError, RheostatError, UnavailableError
+from rheostat.model.change import Change
+from rheostat.sdk.effect import Effect, OpenStream, Receive, Sleep
+from rheostat.sdk.held import DivergedError, Held, Update
+from rheostat.sdk.watch_loop import Target as LoopTarget
+from rheostat.sdk.watch_loop import watch_loop
 
 __all__ = ["Watcher", "watch"]
 
 _BACKOFF: Final = (0.2, 10.0)
 """Seconds: the bound of the first random delay, and of the last; it doubles in between."""
-
-_MAX_DOUBLINGS: Final = 16
-"""Beyond these the bound is the last in any case, and the power need not grow."""
-
-_DIVERGED_SECONDS: Final = (240.0, 300.0)
-"""The bounds of the delay while the digest goes on to differ: each try costs the server a whole snapshot."""
-
-_SILENT_HEARTBEATS: Final = 3
-"""A stream without an event for so many heartbeats is dead; see `rheo.v1.Hello.heartbeat`."""
 
 
 @command(
@@ -103,18 +95,8 @@ def watch(
             output.note("")
 
 
-class _DivergedError(UnavailableError):
-    """The digest of what was received is not the server's."""
-
-
 class Watcher:
-    """Follows one environment and goes on after every cut; for one thread.
-
-    The state that it holds is that of its position: a snapshot replaces it, a delta of the same history steps it,
-    and the digest in each of them and in every bookmark is compared before anything is taken over. When it
-    differs, a snapshot is asked for; when it differs again, what is held stays, and minutes pass before the next
-    try.
-    """
+    """Follows one environment with the SDK's own loop and goes on after every cut; for one thread."""
 
     def __init__(
         self,
@@ -124,7 +106,8 @@ class Watcher:
         on_change: Callable[[int, Iterable[Change], bool], bool],
         on_event: Callable[[Mapping[str, Any]], None],
         initial: bool = False,
-        randomness: Callable[[float, float], float] = random.uniform,
+        randomness: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Prepare to watch.
@@ -135,26 +118,30 @@ class Watcher:
             on_change: Called with revision, changes, and whether steps were merged; False ends the watch.
             on_event: Called with what else happens, as the JSON stream says it.
             initial: Also report what the first snapshot has.
-            randomness: Draws a delay between two bounds, in seconds.
+            randomness: Where delays are drawn from.
+            clock: Monotonic seconds.
             sleep: Waits.
         """
         self._connection = connection
-        self._wanted = wanted
         self._on_change = on_change
         self._on_event = on_event
         self._initial = initial
-        self._randomness = randomness
+        self._randomness = randomness or random.Random()  # noqa: S311 - it spreads load, and guards nothing
+        self._clock = clock
         self._sleep = sleep
-        self._revisions: dict[ItemKey, int] = {}
-        self._items: dict[ItemKey, Item] = {}
-        self._pending: list[watch_pb2.Item] = []
-        self._position: watch_pb2.Position | None = None
-        self._heartbeat = 15.0
-        self._resnapshot = False
-        self._attempt = 0
-        self._differences = 0
-        self._spread = 0.0
-        self._environment = connection.target.environment
+        self._events: Iterator[watch_pb2.WatchResponse] | None = None
+        self._wanted_more = True
+        first, last = _BACKOFF
+        target = connection.target
+        self.held = Held()
+        self.target = LoopTarget(
+            project=target.project,
+            environment=target.environment,
+            filter=wanted,
+            first_backoff=first,
+            last_backoff=last,
+            open_timeout=target.timeout,
+        )
 
     def run(self) -> None:
         """Watch until `on_change` says to stop.
@@ -162,81 +149,49 @@ class Watcher:
         Raises:
             RheostatError: The first connection failed, or going on is refused.
         """
-        while True:
-            diverged = False
+        loop = watch_loop(self, clock=self._clock, randomness=self._randomness)
+        with contextlib.closing(loop):
             try:
-                if not self._follow():
-                    return
-                reason = "the server ended the stream"
-            except _DivergedError as error:
-                diverged = self._differences > 1
-                reason = error.message
-            except RheostatError as error:
-                if self._position is None or not isinstance(error, UnavailableError):
-                    raise
-                reason = error.message.partition("\n")[0]
-            delay = self._delay(diverged=diverged)
-            self._on_event({"event": "disconnected", "reason": reason, "retry_in": round(delay, 3)})
-            self._sleep(delay)
+                effect = next(loop)
+                while self._wanted_more:
+                    try:
+                        result = self._perform(effect)
+                    except RheostatError as error:
+                        effect = loop.throw(error)
+                    else:
+                        effect = loop.send(result)
+            finally:
+                self._leave()
 
-    def _delay(self, *, diverged: bool) -> float:
-        """Draw the seconds until the next attempt, and count it."""
-        first, last = _BACKOFF
-        bounds = 0.0, min(last, first * 2 ** min(self._attempt, _MAX_DOUBLINGS))
-        if diverged:
-            bounds = _DIVERGED_SECONDS
-        elif self._spread:
-            bounds = 0.0, self._spread
-        self._attempt += 1
-        self._spread = 0.0
-        return self._randomness(*bounds)
-
-    def _follow(self) -> bool:
-        """Follow one stream to its end; False when nobody wants more."""
-        target = self._connection.target
-        request = watch_pb2.WatchRequest(
-            project=target.project,
-            environment=self._environment,
-            resume=b"" if self._position is None else self._position.token,
-            resnapshot=self._resnapshot,
-            filter=self._wanted,
-        )
-        with CancelScope() as scope, _Watchdog(scope, target.timeout) as watchdog:
-            try:
-                for event in self._connection.config.watch(request, headers=self._connection.headers):
-                    watchdog.feed(self._heartbeat * _SILENT_HEARTBEATS)
-                    if not self._take(event):
-                        return False
-            except ConnectError as error:
-                if watchdog.bit:
-                    raise UnavailableError("the server has gone silent") from error
-                raise self._connection.translated(error) from error
-        return True
-
-    def _take(self, event: watch_pb2.WatchResponse) -> bool:
-        match event.WhichOneof("event"):
-            case "hello":
-                self._take_hello(event.hello)
-            case "snapshot_begin":
-                self._pending = []
-            case "snapshot_chunk":
-                self._pending.extend(event.snapshot_chunk.items)
-            case "snapshot_end":
-                return self._take_snapshot(event.snapshot_end)
-            case "delta":
-                return self._take_delta(event.delta)
-            case "bookmark":
-                self._take_bookmark(event.bookmark)
-            case "go_away":
-                self._spread = duration_from_proto(event.go_away.spread)
+    def _perform(self, effect: Effect) -> watch_pb2.WatchResponse | None:
+        match effect:
+            case OpenStream(request):
+                self._events = iter(self._connection.config.watch(request, headers=self._connection.headers))
+            case Receive(timeout):
+                assert self._events is not None
+                self._connection.wait_at_most(timeout)
+                try:
+                    return next(self._events, None)
+                except ConnectError as error:
+                    raise self._connection.translated(error) from error
+            case Sleep(seconds):
+                self._sleep(seconds)
             case _:
-                pass
-        return True
+                self._leave()
+        return None
 
-    def _take_hello(self, hello: watch_pb2.Hello) -> None:
+    def _leave(self) -> None:
+        events, self._events = self._events, None
+        close = getattr(events, "close", None)
+        if close is not None:
+            close()
+
+    # What the loop tells; see `rheostat.sdk.watch_loop.Observer`.
+
+    def connected(self, hello: watch_pb2.Hello) -> None:
+        """Say so."""
         # From here on the environment is known, also when the project gets a second one.
-        self._environment = hello.environment
-        self._heartbeat = duration_from_proto(hello.heartbeat) or self._heartbeat
+        self.target = replace(self.target, environment=hello.environment)
         self._on_event(
             {
                 "event": "hello",
@@ -247,149 +202,51 @@ class Watcher:
             }
         )
 
-    def _take_snapshot(self, end: watch_pb2.SnapshotEnd) -> bool:
-        first = self._position is None
-        items, self._pending = self._pending, []
-        revisions = _stepped({}, items)
-        self._compare(revisions, end.digest)
-        if not self._resnapshot:
-            self._differences = 0
-        # Else only a delta or bookmark shows that the snapshot has mended it: one that always differs would
-        # otherwise be answered with a snapshot each time.
-        self._resnapshot = False
-        gone = sorted(set(self._revisions) - set(revisions))
-        changes = self._apply(
-            [*items, *(watch_pb2.Item(kind=kind, key=key, deleted=True) for kind, key in gone)]
-        )
-        self._position = end.position
+    def advanced(self, update: Update) -> bool:
+        """Report the changes of a step."""
+        before, self.held = self.held, update.held
+        first = before.position is None
         if first:
-            counts = {
-                plural: sum(kind == word for kind, _ in self._items)
-                for word, plural in (("setting", "settings"), ("segment", "segments"))
-            }
-            self._on_event({"event": "snapshot", "revision": end.position.revision, **counts})
+            kinds = [kind for (kind, _), held in update.held.items.items() if held.item is not None]
+            counts = {"settings": kinds.count("setting"), "segments": kinds.count("segment")}
+            self._on_event({"event": "snapshot", "revision": update.held.revision, **counts})
+        changes = self._changes(before, update)
         if changes and (not first or self._initial):
-            return self._on_change(end.position.revision, changes, not first)
+            self._wanted_more = self._on_change(update.held.revision, changes, update.coalesced)
         return True
 
-    def _take_delta(self, delta: watch_pb2.Delta) -> bool:
-        held = self._continued(delta.position)
-        if not delta.from_revision <= held.revision:
-            raise UnavailableError("a step of the stream is missing")
-        if delta.position.revision <= held.revision:
-            return True
-        self._compare(_stepped(self._revisions, delta.items), delta.digest)
-        self._differences = 0
-        changes = self._apply(delta.items)
-        self._position = delta.position
-        return self._on_change(delta.position.revision, changes, delta.coalesced) if changes else True
+    def confirmed(self, held: Held) -> None:
+        """Take the position over."""
+        self.held = held
 
-    def _take_bookmark(self, bookmark: watch_pb2.Bookmark) -> None:
-        held = self._continued(bookmark.position)
-        if bookmark.position.revision < held.revision:
-            raise UnavailableError("the stream has gone back")
-        self._compare(self._revisions, bookmark.digest)
-        self._differences = 0
-        self._position = bookmark.position
+    def heard(self) -> None:
+        """Nothing is made of it."""
 
-    def _continued(self, position: watch_pb2.Position) -> watch_pb2.Position:
-        """Return the held position, of which *position* must be the history.
+    def disconnected(self, error: RheostatError | None, retry_in: float) -> None:
+        """Say so; what fails before there is a state, and not only for a moment, ends the watch."""
+        if error is not None and not isinstance(error, UnavailableError | DeadlineExceededError):
+            raise error
+        if error is not None and self.held.position is None and not isinstance(error, DivergedError):
+            raise error
+        reason = "the server ended the stream" if error is None else error.message.partition("\n")[0]
+        self._on_event({"event": "disconnected", "reason": reason, "retry_in": round(max(0.0, retry_in), 3)})
 
-        Raises:
-            UnavailableError: It is of another history; the token tells the server which one is held.
-        """
-        held = self._position
-        if held is None:
-            raise UnavailableError("the stream has begun without a snapshot")
-        if not position_from_proto(held).same_history(position_from_proto(position)):
-            raise UnavailableError("the stream is of another history than what is held")
-        return held
+    def refused(self, error: RheostatError, retry_in: float) -> None:
+        """End the watch: somebody is there to do something about it."""
+        raise error
 
-    def _compare(self, revisions: Mapping[ItemKey, int], digest: int) -> None:
-        """Compare the digest of *revisions*; only when it agrees does the next delay begin anew.
-
-        Raises:
-            _DivergedError: What was received is not what the server has: a snapshot has to mend it.
-        """
-        if digest_of((kind, key, revision) for (kind, key), revision in revisions.items()) == digest:
-            self._attempt = 0
-            return
-        self._resnapshot = True
-        self._differences += 1
-        message = "what was received is not what the server has; asking for all of it"
-        if self._differences > 1:
-            message = "what was received is again not what the server has; keeping what is held"
-        raise _DivergedError(message)
-
-    def _apply(self, items: Iterable[watch_pb2.Item]) -> list[Change]:
+    def _changes(self, before: Held, update: Update) -> list[Change]:
         changes: list[Change] = []
-        for message in items:
-            key = message.kind, message.key
-            received = item_from_proto(message)
-            before = self._items.pop(key, None)
-            if received.item is not None:
-                self._items[key] = received.item
+        for kind, key in sorted(update.changed):
+            old, new = before.items.get((kind, key)), update.held.items.get((kind, key))
+            left = None if old is None else old.item
+            right = None if new is None else new.item
             # In another history the same revision may be something else.
-            same = self._revisions.get(key) == message.revision and before == received.item
-            if message.deleted:
-                self._revisions.pop(key, None)
-            else:
-                self._revisions[key] = message.revision
-            if not same and (before is not None or received.item is not None):
-                environment = self._environment if message.kind == "setting" else ""
-                project = self._connection.target.project
-                changes.append(Change(project, environment, message.kind, message.key, before, received.item))
+            same = old is not None and new is not None and old.revision == new.revision and left == right
+            if not same and (left is not None or right is not None):
+                environment = self.target.environment if kind == "setting" else ""
+                changes.append(Change(self.target.project, environment, kind, key, left, right))
         return changes
-
-
-def _stepped(revisions: Mapping[ItemKey, int], items: Iterable[watch_pb2.Item]) -> dict[ItemKey, int]:
-    """Return what is held after *items*, of which tombstones take others away."""
-    after = dict(revisions)
-    for item in items:
-        if item.deleted:
-            after.pop((item.kind, item.key), None)
-        else:
-            after[item.kind, item.key] = item.revision
-    return after
-
-
-class _Watchdog:
-    """Cancels a scope when nobody has fed it in time; works from a thread of its own."""
-
-    def __init__(self, scope: CancelScope, seconds: float) -> None:
-        self.bit = False
-        self._scope = scope
-        self._changed = threading.Condition()
-        self._deadline = time.monotonic() + seconds
-        self._ended = False
-        self._thread = threading.Thread(target=self._guard, name="rheostat-watchdog", daemon=True)
-
-    def feed(self, seconds: float) -> None:
-        """Be content for so many seconds."""
-        with self._changed:
-            self._deadline = time.monotonic() + seconds
-            self._changed.notify()
-
-    def _guard(self) -> None:
-        with self._changed:
-            while not self._ended:
-                left = self._deadline - time.monotonic()
-                if left <= 0:
-                    self.bit = True
-                    break
-                self._changed.wait(left)
-        if self.bit:
-            self._scope.cancel()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-        self._thread.join()
 
 
 def _print_changes(output: Output, revision: int, changes: Iterable[Change], *, coalesced: bool) -> None:

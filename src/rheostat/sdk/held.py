@@ -78,11 +78,13 @@ class Update:
         held: The state after it.
         changed: The kinds and keys that may differ.
         problems: What this version cannot read, and why.
+        coalesced: It merges several revisions, so that values in between are not seen.
     """
 
     held: Held
     changed: frozenset[ItemKey]
     problems: tuple[str, ...] = ()
+    coalesced: bool = False
 
 
 def whole(
@@ -118,7 +120,9 @@ def whole(
         raise DivergedError("the snapshot is not what its digest says; asking for another")
     changed = {key for key, item in items.items() if held.items.get(key) is not item}
     changed.update(key for key in held.items if key not in items)
-    return Update(Held(position, items, found), frozenset(changed), tuple(problems))
+    return Update(
+        Held(position, items, found), frozenset(changed), tuple(problems), coalesced=before is not None
+    )
 
 
 def step(held: Held, delta: watch_pb2.Delta) -> Update | None:
@@ -152,7 +156,7 @@ def step(held: Held, delta: watch_pb2.Delta) -> Update | None:
             f"the state after revision {delta.position.revision} is not what the server has; asking for all of it"
         )
     changed = frozenset((message.kind, message.key) for message in delta.items)
-    return Update(Held(delta.position, items, digest), changed, tuple(problems))
+    return Update(Held(delta.position, items, digest), changed, tuple(problems), coalesced=delta.coalesced)
 
 
 def bookmark(held: Held, message: watch_pb2.Bookmark) -> Held:
