@@ -51,7 +51,7 @@ bench-evaluation *arguments:
 bench-analysis:
     {{ run }} python benchmarks/analysis.py
 
-# The property tests of evaluation with many examples: about an hour
+# The property tests of evaluation with many examples: about ten minutes
 nightly:
     RHEOSTAT_COMPILE_EXAMPLES=100000 RHEOSTAT_NIGHTLY_SETS=10000 {{ run }} pytest -n 2 --timeout 0 tests/evaluation
 
