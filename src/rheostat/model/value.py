@@ -54,6 +54,7 @@ class Absent(enum.Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+"""No value at all, which is never the same as None; compare with ``is``, as it has no truth value."""
 
 
 class FrozenMapping(Mapping[str, "Value"]):
