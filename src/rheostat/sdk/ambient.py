@@ -93,20 +93,17 @@ class _Resolved(Mapping[str, object]):
 
     def __contains__(self, key: object) -> bool:
         try:
-            self._layer[key]  # type: ignore[index]
+            # Not `get` with a default, which would win over the variable's own.
+            self[key]  # type: ignore[index]
         except (KeyError, TypeError):
             return False
-        found = self._layer[key]  # type: ignore[index]
-        return not isinstance(found, ContextVar) or found.get(_NOTHING) is not _NOTHING
+        return True
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layer)
 
     def __len__(self) -> int:
         return len(self._layer)
-
-
-_NOTHING: Final = object()
 
 
 def resolved(layer: Mapping[str, object]) -> Mapping[str, object]:
