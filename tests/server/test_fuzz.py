@@ -51,9 +51,9 @@ METHODS = [
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
-WRITES = {"Commit", "Revert", "CreateKey", "RevokeKey"}
+WRITES = {"Commit", "Revert", "CreateKey", "RevokeKey", "DeclareSettings"}
 NOT_SERVED = {
-    "DeclareSettings", "ReportStatus", "ListClients", "RecordEvents", "UpsertSubjects", "GetSubjects",
+    "ReportStatus", "ListClients", "RecordEvents", "UpsertSubjects", "GetSubjects",
 }  # fmt: skip
 
 CODES = {

@@ -234,7 +234,7 @@ def every(*names: str) -> frozenset[str]:
 
 PUBLIC = every("Ping", "Evaluate", "EvaluateAll")
 EVENTS = every("RecordEvents", "UpsertSubjects", "GetSubjects")
-SERVER = PUBLIC | EVENTS | every("Watch", "GetSnapshot", "ReportStatus")
+SERVER = PUBLIC | EVENTS | every("Watch", "GetSnapshot", "ReportStatus", "DeclareSettings")
 READS = every(
     *("GetProject", "ListProjects", "GetEnvironment", "ListEnvironments", "GetSetting", "ListSettings"),
     *("GetSegment", "ListSegments", "GetFeatures", "GetRevision", "ListRevisions", "ListClients", "Export"),
@@ -245,8 +245,11 @@ EDITOR = VIEWER | every("Commit", "Revert")
 ALLOWED: Mapping[str, tuple[dict[str, Any], frozenset[str]]] = {
     "public": ({"kind": KeyKind.PUBLIC}, PUBLIC),
     "server": ({"kind": KeyKind.SERVER, "declare": False}, SERVER),
-    "server that declares": ({"kind": KeyKind.SERVER}, SERVER | every("DeclareSettings")),
-    "relay": ({"kind": KeyKind.RELAY}, every("Ping", "Watch", "GetSnapshot", "ReportStatus")),
+    "server that declares": ({"kind": KeyKind.SERVER}, SERVER),
+    "relay": (
+        {"kind": KeyKind.RELAY},
+        every("Ping", "Watch", "GetSnapshot", "ReportStatus", "DeclareSettings"),
+    ),
     "viewer": ({"kind": KeyKind.USER, "role": Role.VIEWER}, VIEWER),
     "editor": ({"kind": KeyKind.USER, "role": Role.EDITOR}, EDITOR),
     "approver": ({"kind": KeyKind.USER, "role": Role.APPROVER}, EDITOR),

@@ -46,7 +46,6 @@ METHODS: dict[str, MethodDescriptor] = {
 }
 CONFIG, ADMIN, EVENT = "rheo.v1.ConfigService/", "rheo.v1.AdminService/", "rheo.v1.EventService/"
 NOT_SERVED = {
-    f"{CONFIG}DeclareSettings",
     f"{CONFIG}ReportStatus",
     f"{ADMIN}ListClients",
     *(method for method in METHODS if method.startswith(EVENT)),

@@ -236,7 +236,7 @@ def _create_in_store(
             project=project,
             environments=environments,
             role=None if role is None else Role(role),
-            declare=declare is not False,
+            declare=declare,
             subjects=subjects,
             description=description,
             expires_at=expires_at,

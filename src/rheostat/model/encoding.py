@@ -204,7 +204,7 @@ def _setting(setting: Setting) -> dict[str, Any]:
 
 
 def _key(key: Key) -> dict[str, Any]:
-    return {
+    encoded = {
         "selector": key.selector,
         "kind": key.kind.value,
         "verifier": base64.b64encode(key.verifier).decode(),
@@ -219,6 +219,9 @@ def _key(key: Key) -> dict[str, Any]:
         "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
         "revision": key.revision,
     }
+    if key.declare_protected:
+        encoded["declare_protected"] = True
+    return encoded
 
 
 class _Fields:
@@ -406,6 +409,7 @@ def _decode_key(raw: Mapping[str, Any]) -> Key:
         expires_at=_instant(fields.take("expires_at")),
         revoked_at=_instant(fields.take("revoked_at")),
         revision=fields.take("revision"),
+        declare_protected=fields.take("declare_protected", False),
     )
     fields.end()
     return key

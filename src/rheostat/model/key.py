@@ -48,7 +48,8 @@ class Key:
         project: The project it belongs to; empty for a store-wide user key.
         environments: The environments it may see; empty means all of the project's.
         role: Of a user key; None for other kinds.
-        declare: A server key may declare settings.
+        declare: A server key may declare settings, in environments that are not protected.
+        declare_protected: It was expressly given that permission, which holds in protected environments too.
         subjects: A public key may name stored subjects in its context.
         description: For people.
         created_at: Aware, UTC.
@@ -70,6 +71,7 @@ class Key:
     expires_at: datetime.datetime | None = None
     revoked_at: datetime.datetime | None = None
     revision: int = 0
+    declare_protected: bool = False
 
 
 def make_secret(kind: KeyKind, randomness: bytes) -> tuple[str, str, bytes]:

@@ -43,7 +43,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
     "rheo.v1.ConfigService/GetSnapshot": Permission.WATCH,
     "rheo.v1.ConfigService/Evaluate": Permission.EVALUATE,
     "rheo.v1.ConfigService/EvaluateAll": Permission.EVALUATE,
-    "rheo.v1.ConfigService/DeclareSettings": Permission.DECLARE,
+    # A key that may not declare is told so for each setting that it would change.
+    "rheo.v1.ConfigService/DeclareSettings": Permission.REPORT,
     "rheo.v1.ConfigService/ReportStatus": Permission.REPORT,
     "rheo.v1.ConfigService/Ping": Permission.PING,
     "rheo.v1.AdminService/Commit": Permission.EDIT,

@@ -23,8 +23,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1 import config_service_pb2 as config
+from rheo.v1 import declaration_pb2, watch_pb2
 from rheo.v1 import event_service_pb2 as event
-from rheo.v1 import watch_pb2
 from rheostat._version import __version__
 from rheostat.errors import (
     DeadlineExceededError,
@@ -39,6 +39,7 @@ from rheostat.errors import (
 from rheostat.evaluation import Context
 from rheostat.evaluation.explain import explain
 from rheostat.model.change import Change, ChangeSet, PutEnvironment, PutProject
+from rheostat.model.declaration import Declaration, DeclarationOutcome, DeclarationResult
 from rheostat.model.key import Key, KeyKind
 from rheostat.model.position import Filter, parse_token
 from rheostat.model.snapshot import Snapshot
@@ -58,6 +59,7 @@ from rheostat.wire.change import (
     mutations_from_request,
     warning_to_proto,
 )
+from rheostat.wire.declaration import declaration_from_proto, declaration_result_to_proto
 from rheostat.wire.evaluation import evaluation_to_proto
 from rheostat.wire.event import EventEncoder, timestamp
 from rheostat.wire.key import key_kind_from_request, key_to_proto, role_from_request
@@ -296,6 +298,25 @@ class Handlers:
             return Context(struct_from_request(request.attributes, "attributes"))
         return Context(context_from_request(request.context, "context"))
 
+    def declare_settings(
+        self, request: config.DeclareSettingsRequest, call: Call
+    ) -> config.DeclareSettingsResponse:
+        """Answer declarations, and commit those that are acceptable."""
+        head = self.service.head
+        project, environment = self._resolve(head, call, request.project, request.environment)
+        outcome = self.service.declare(
+            _declarer(request, call),
+            project,
+            environment,
+            [_declaration(message) for message in request.declarations],
+        )
+        return config.DeclareSettingsResponse(
+            results=[declaration_result_to_proto(result) for result in outcome.results],
+            revision=outcome.revision,
+            generation=outcome.generation,
+            features=outcome.features,
+        )
+
     def ping(self, request: config.PingRequest, call: Call) -> config.PingResponse:
         """Answer who is there."""
         head = self.service.head
@@ -408,7 +429,7 @@ class Handlers:
             project=project,
             environments=environments,
             role=role,
-            declare=request.declare if request.HasField("declare") else True,
+            declare=request.declare if request.HasField("declare") else None,
             subjects=request.subjects,
             description=request.description,
             expires_at=_instant(request.expires_at, "expires_at") if request.HasField("expires_at") else None,
@@ -437,14 +458,10 @@ class Handlers:
         payload = type(request)()
         payload.CopyFrom(request)
         payload.ClearField("request_id")
-        digest = hashlib.sha256(
-            call.method.encode() + b"\0" + payload.SerializeToString(deterministic=True)
-        ).digest()
-        author = request.author
-        key = call.principal.key
-        if key is not None and not author:
-            author = key.description or key.selector
-        return Writer(call.principal, author, request.message, request.request_id, digest)
+        author = request.author or _author(call)
+        return Writer(
+            call.principal, author, request.message, request.request_id, _payload_digest(payload, call)
+        )
 
     @staticmethod
     def _outcome(outcome: Outcome) -> dict[str, Any]:
@@ -631,10 +648,6 @@ class Handlers:
 
     # What later versions serve.
 
-    def declare_settings(self, request: config.DeclareSettingsRequest, call: Call) -> Message:
-        """Refuse: this version does not take declarations."""
-        raise _not_served(call)
-
     def report_status(self, request: config.ReportStatusRequest, call: Call) -> Message:
         """Refuse: this version keeps no reports."""
         raise _not_served(call)
@@ -692,6 +705,46 @@ _NEVER_BLOCK: Final = frozenset(
         "ConfigService/Ping",
     )
 )
+
+
+def _payload_digest(payload: Message, call: Call) -> bytes:
+    return hashlib.sha256(
+        call.method.encode() + b"\0" + payload.SerializeToString(deterministic=True)
+    ).digest()
+
+
+def _author(call: Call) -> str:
+    key = call.principal.key
+    return "" if key is None else key.description or key.selector
+
+
+def _declarer(request: config.DeclareSettingsRequest, call: Call) -> Writer:
+    """Who declares: for display, the program, as it calls itself."""
+    payload = config.DeclareSettingsRequest()
+    payload.CopyFrom(request)
+    payload.ClearField("request_id")
+    # Another process of the program may repeat the request.
+    payload.ClearField("client")
+    client = request.client
+    program = client.name or client.id
+    message = f"Declared by {program}" if program else "Declared by code"
+    if client.sdk:
+        message = f"{message} ({client.sdk})"
+    return Writer(
+        call.principal,
+        _author(call) or client.name,
+        message,
+        request.request_id,
+        _payload_digest(payload, call),
+    )
+
+
+def _declaration(message: declaration_pb2.Declaration) -> Declaration | DeclarationResult:
+    """Return a declaration, or what is answered to one that cannot be read."""
+    try:
+        return declaration_from_proto(message)
+    except InvalidArgumentError as exc:
+        return DeclarationResult(message.name, DeclarationOutcome.INVALID, message=exc.message)
 
 
 def _page_of_items(entries: Sequence[Entry]) -> list[watch_pb2.Item]:

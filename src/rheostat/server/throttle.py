@@ -14,7 +14,10 @@ from rheostat.errors import LimitExceededError
 __all__ = ["WRITES", "Throttle"]
 
 WRITES: Final = frozenset(
-    f"rheo.v1.AdminService/{name}" for name in ("Commit", "Revert", "CreateKey", "RevokeKey")
+    (
+        "rheo.v1.ConfigService/DeclareSettings",
+        *(f"rheo.v1.AdminService/{name}" for name in ("Commit", "Revert", "CreateKey", "RevokeKey")),
+    )
 )
 """The methods that are counted as writes, dry runs included: planning is what costs."""
 

@@ -13,6 +13,7 @@ from rheostat.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
 )
+from rheostat.model.change import Environment
 from rheostat.model.key import Key, KeyKind, Role, key_selector, verify_secret
 from rheostat.model.state import ProjectState, State
 
@@ -97,6 +98,17 @@ class Principal:
             raise PermissionDeniedError(
                 f"this key may not {permission.value}", metadata={"permission": permission.value}
             )
+
+    def may_declare(self, environment: Environment) -> bool:
+        """Tell whether what the caller declares takes effect in *environment*, which it sees.
+
+        In a protected one, where change-sets need an approval, the permission stands for it, and so it has to
+        be given expressly.
+        """
+        if Permission.DECLARE not in self.permissions:
+            return False
+        by_default = self.key is not None and self.key.kind is KeyKind.SERVER
+        return not (environment.protected and by_default) or bool(self.key and self.key.declare_protected)
 
     def sees(self, project: str, environment: str = "") -> bool:
         """Tell whether the caller may know of the project, and of the environment when one is given."""

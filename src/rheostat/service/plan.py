@@ -97,7 +97,7 @@ from rheostat.service.limit import Limits
 from rheostat.service.review import review
 from rheostat.service.schema import check_schema, validate_schema
 
-__all__ = ["Plan", "plan", "plan_key", "plan_revert"]
+__all__ = ["Plan", "checked_value", "plan", "plan_declarations", "plan_key", "plan_revert"]
 
 ItemAddress = tuple[str, str, str]
 """Environment (empty for project-wide items), kind and key of an item in a project."""
@@ -105,8 +105,11 @@ ItemAddress = tuple[str, str, str]
 RemovedAt: TypeAlias = Callable[[ItemAddress], int]
 """Returns the revision that removed an item which is not there; 0 when that is not known, or it never was."""
 
-_COMPARED_FIELDS: Final = ("name", "aliases", "type", "default", "features", "metadata")
-"""What only a declaration, or a higher version, may change once code has declared a setting."""
+_GUARDED_FIELDS: Final = ("name", "aliases", "type", "default", "features", "metadata", "version")
+"""What only a declaration, or a higher version, may change once code has declared a setting.
+
+The version is among them because it never falls: with a lower one, the fields would be free.
+"""
 
 
 def _never(_: ItemAddress) -> int:
@@ -179,6 +182,38 @@ def plan(
         except RheostatError as exc:
             raise with_place(exc) from exc.__cause__
     return draft.finish(expected_revision, by_operator=True)
+
+
+def plan_declarations(
+    state: State,
+    project: str,
+    environment: str,
+    mutations: Sequence[RenameSetting | PutSetting],
+    *,
+    revision: int,
+    new_id: Callable[[], str],
+    limits: Limits | None = None,
+) -> Plan:
+    """Plan what acceptable declarations ask for; each setting that is put is declared by code from then on.
+
+    Args:
+        state: What there is.
+        project: The slug of the project.
+        environment: The slug of the environment.
+        mutations: In order.
+        revision: What the changed items will carry.
+        new_id: As in `plan`.
+        limits: As in `plan`.
+
+    Raises:
+        RheostatError: As `plan`.
+    """
+    draft = _Draft(state, project, environment, revision, new_id, limits or Limits(), _never, placed=False)
+    for mutation in mutations:
+        draft.apply(mutation)
+        if isinstance(mutation, PutSetting):
+            draft._put(environment, replace(draft.its_setting(environment, mutation.name), declared=True))
+    return draft.finish(None, by_operator=False)
 
 
 def plan_revert(
@@ -270,6 +305,37 @@ def _equal(left: Item | None, right: Item | None) -> bool:
 
 def _invalid(field_: str, message: str) -> InvalidSettingError:
     return InvalidSettingError(message, violations=[FieldViolation(field_, message)])
+
+
+def checked_value(type_: SettingType, value: Value, place: str, limits: Limits) -> Value:
+    """Return *value* in the form that *type_* stores; *place* is the field that an error names.
+
+    Raises:
+        TypeMismatchError: It does not fit the type, or the schema inside it.
+        LimitExceededError: It is too large.
+        InvalidSettingError: It looks like a credential.
+    """
+    try:
+        value = normalise(type_, value)
+        validate_schema(type_, value)
+    except TypeMismatchError as exc:
+        exc.violations = (FieldViolation(place, exc.message),)
+        raise
+    size = len(canonical_json(value).encode())
+    if size > limits.max_value_bytes:
+        raise LimitExceededError(
+            f"{place}: a value of {size} bytes is larger than {limits.max_value_bytes}",
+            limit="max_value_bytes",
+        )
+    kind = looks_like_credential(value)
+    if kind is not None:
+        raise InvalidSettingError(
+            f"the value looks like {kind}; configuration is not a vault, keep a reference to the secret "
+            "instead",
+            violations=[FieldViolation(place, f"looks like {kind}")],
+            reason="LOOKS_LIKE_CREDENTIAL",
+        )
+    return value
 
 
 @dataclass
@@ -554,13 +620,20 @@ class _Draft:
                 )
         type_ = self._type(cast("str", fields["type"]))
         default = self._value(type_, cast("Value", fields["default"]), "put_setting.setting.default")
-        return Setting(id=self._identity(environment, name), name=name, type=type_, default=default)
+        aliases = fields.get("aliases", ABSENT)
+        names = (name, *(() if aliases is ABSENT else cast("tuple[str, ...]", aliases)))
+        return Setting(id=self._identity(environment, names), name=name, type=type_, default=default)
 
-    def _identity(self, environment: str, name: str) -> str:
-        """The id under which other environments know the name, else a new one."""
+    def _identity(self, environment: str, names: tuple[str, ...]) -> str:
+        """The id under which other environments know the name, or else an alias of it; else a new one."""
         others = [slug for slug in self.environments() if slug != environment]
-        candidates = [found for slug in others if (found := self.settings(slug).get(name)) is not None]
-        candidates += [found for slug in others if (found := self.find(slug, name)) is not None]
+        candidates = [
+            found
+            for name in names
+            for find in (lambda slug, name: self.settings(slug).get(name), self.find)
+            for slug in others
+            if (found := find(slug, name)) is not None
+        ]
         here = self.its_ids(environment)
         for candidate in candidates:
             if candidate.id not in here:
@@ -629,27 +702,7 @@ class _Draft:
         return ABSENT if value is ABSENT else self._value(type_, value, place)
 
     def _value(self, type_: SettingType, value: Value, place: str) -> Value:
-        try:
-            value = normalise(type_, value)
-            validate_schema(type_, value)
-        except TypeMismatchError as exc:
-            exc.violations = (FieldViolation(place, exc.message),)
-            raise
-        size = len(canonical_json(value).encode())
-        if size > self.limits.max_value_bytes:
-            raise LimitExceededError(
-                f"{place}: a value of {size} bytes is larger than {self.limits.max_value_bytes}",
-                limit="max_value_bytes",
-            )
-        kind = looks_like_credential(value)
-        if kind is not None:
-            raise InvalidSettingError(
-                f"the value looks like {kind}; configuration is not a vault, keep a reference to the secret "
-                "instead",
-                violations=[FieldViolation(place, f"looks like {kind}")],
-                reason="LOOKS_LIKE_CREDENTIAL",
-            )
-        return value
+        return checked_value(type_, value, place, self.limits)
 
     def _outcome(self, type_: SettingType, outcome: Outcome | None, place: str) -> Outcome:
         match outcome:
@@ -938,7 +991,7 @@ class _Draft:
             old = declared.get((change.environment, new.id)) if isinstance(new, Setting) else None
             if not isinstance(new, Setting) or old is None or new.version > old.version:
                 continue
-            for name in _COMPARED_FIELDS:
+            for name in _GUARDED_FIELDS:
                 if encode_item(replace(old, **{name: getattr(new, name)})) != encode_item(old):
                     raise self._placed_error(
                         (change.environment, "setting", new.name),

@@ -28,18 +28,20 @@ from rheostat.errors import (
 from rheostat.evaluation import Context, Evaluation
 from rheostat.evaluation.explain import Explanation, explain
 from rheostat.model.change import Change, ChangeSet, Mutation, PutEnvironment, PutProject
+from rheostat.model.declaration import Declaration, DeclarationResult
 from rheostat.model.encoding import encode_item
 from rheostat.model.key import Key, KeyKind, Role, make_secret
 from rheostat.model.state import State
 from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
 from rheostat.service.admission import Admission
+from rheostat.service.declare import Answers, answer_declarations
 from rheostat.service.limit import Limits
-from rheostat.service.plan import ItemAddress, Plan, plan, plan_key, plan_revert
+from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.store.base import Contents, Identity, Store, Transaction
 
-__all__ = ["Outcome", "Service", "Writer", "behind"]
+__all__ = ["DeclarationsOutcome", "Outcome", "Service", "Writer", "behind"]
 
 log = logging.getLogger("rheostat.service")
 
@@ -95,6 +97,25 @@ class Outcome:
     change_set: ChangeSet
     revision: int
     generation: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeclarationsOutcome:
+    """What became of declarations.
+
+    Attributes:
+        results: One for each declaration, in order.
+        revision: The revision of the change-set, or the one at which it was found that nothing changes.
+        generation: The store's.
+        features: The project's hierarchy of features at that revision.
+        replayed: The same request had been committed before.
+    """
+
+    results: tuple[DeclarationResult, ...]
+    revision: int
+    generation: int
+    features: tuple[str, ...]
     replayed: bool = False
 
 
@@ -457,6 +478,102 @@ class Service:
 
         return self._write(writer, make, dry_run=dry_run)
 
+    def declare(
+        self,
+        writer: Writer,
+        project: str,
+        environment: str,
+        declarations: Sequence[Declaration | DeclarationResult],
+    ) -> DeclarationsOutcome:
+        """Answer *declarations*, and commit those that are acceptable as one change-set.
+
+        What is wrong with one declaration is its answer, and never an error. Whether the writer may declare in the
+        environment is part of the answers too.
+
+        Args:
+            writer: Who, and why.
+            project: Slug; it exists.
+            environment: Slug; it exists, and the writer sees it.
+            declarations: The batch; what could not even be read stands in it as its answer.
+
+        Raises:
+            AlreadyExistsError: The request id was used with other declarations.
+            UnavailableError: The node is draining, or the store is away.
+        """
+        # Most batches change nothing, so they are answered before the store is locked, and then only confirmed.
+        answered = self._answered(self.head.state, writer, project, environment, declarations)
+
+        def make(state: State, revision: int) -> Plan:
+            nonlocal answered
+            if state is not answered[0]:
+                answered = self._answered(state, writer, project, environment, declarations)
+            mutations = answered[1].mutations
+            if not mutations:
+                return Plan(project, (), rule_number=state.rule_number)
+            made = plan_declarations(
+                state,
+                project,
+                environment,
+                mutations,
+                revision=revision,
+                new_id=self._new_id,
+                limits=self.limits,
+            )
+            self._check_snapshots(made)
+            return made
+
+        outcome = self._write(writer, make)
+        revision = outcome.revision
+        if outcome.replayed:
+            state = self._state_before(revision)
+            answered = self._answered(state, writer, project, environment, declarations)
+        elif not outcome.change_set.changes:
+            revision = answered[0].revision
+        state, answers = answered
+        return DeclarationsOutcome(
+            answers.results,
+            revision,
+            outcome.generation,
+            state.projects[project].project.features,
+            outcome.replayed,
+        )
+
+    def _answered(
+        self,
+        state: State,
+        writer: Writer,
+        project: str,
+        environment: str,
+        declarations: Sequence[Declaration | DeclarationResult],
+    ) -> tuple[State, Answers]:
+        entry = state.projects[project]
+        view = self.hub.head.views.get((project, environment))
+        answers = answer_declarations(
+            entry,
+            environment,
+            declarations,
+            permitted=writer.principal.may_declare(entry.environments[environment].environment),
+            limits=self.limits,
+            room=None if view is None else self.limits.max_snapshot_bytes - view.size,
+        )
+        return state, answers
+
+    def _state_before(self, revision: int) -> State:
+        """Return what the store held when *revision*, which this node holds, was planned."""
+        head = self.head
+        later: list[ChangeSet] = []
+        at = revision - 1
+        while at < head.revision and (found := self.store.read_since(at)):
+            later += found
+            at = later[-1].revision
+        undone = [
+            replace(change, before=change.after, after=change.before)
+            for change_set in reversed(later)
+            if change_set.revision <= head.revision
+            for change in reversed(change_set.changes)
+        ]
+        return head.state.apply(undone, revision - 1, head.state.rule_number)
+
     def revert(
         self,
         writer: Writer,
@@ -544,12 +661,24 @@ class Service:
         project: str,
         environments: Sequence[str] = (),
         role: Role | None = None,
-        declare: bool = True,
+        declare: bool | None = None,
         subjects: bool = False,
         description: str = "",
         expires_at: datetime.datetime | None = None,
     ) -> tuple[Key, str, Outcome]:
-        """Create a key; its text is returned once and never stored. A replay returns an empty text."""
+        """Create a key; its text is returned once and never stored. A replay returns an empty text.
+
+        Args:
+            writer: Who, and why.
+            kind: What it is for.
+            project: The project it belongs to; empty for a store-wide user key.
+            environments: Those that it sees; empty means all.
+            role: Of a user key.
+            declare: Whether a server key may declare settings; None means yes, but not where that is protected.
+            subjects: Whether a public key may name stored subjects.
+            description: For people.
+            expires_at: When it ends; None means never.
+        """
         text, selector, verifier = make_secret(kind, self.randomness(40))
         key = Key(
             selector=selector,
@@ -558,7 +687,8 @@ class Service:
             project=project,
             environments=tuple(environments),
             role=role,
-            declare=declare,
+            declare=declare is not False,
+            declare_protected=declare is True,
             subjects=subjects,
             description=description,
             created_at=self.clock(),
