@@ -77,7 +77,7 @@ class Driven:
         self.statuses: list[Status] = []
         self.errors: list[Exception] = []
         self.hellos: list[Any] = []
-        made: type[Client] | type[AsyncClient] = Client if home.kind == "sync" else AsyncClient
+        made: type[Client | AsyncClient] = Client if home.kind == "sync" else AsyncClient
         options.setdefault("on_status", self.statuses.append)
         options.setdefault("on_update_error", self.errors.append)
         self.client: Any = made(*args, **options)

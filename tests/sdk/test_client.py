@@ -156,7 +156,7 @@ def test_explains_why_a_value_is_what_it_is(editor: Editor, connect: Connect):
     client = connect()
     found = client.explain("timeout", region="us")
     assert found.evaluation.value == 2.5
-    assert [(rule.rule_id, str(rule.truth)) for rule in found.rules][0][0] == "eu"
+    assert [rule.rule_id for rule in found.rules] == ["eu"]
 
 
 def test_a_pinned_view_stays_at_its_revision(editor: Editor, connect: Connect):

@@ -17,7 +17,12 @@ def translated(error: Exception, url: str) -> RheostatError:
         return error
     if isinstance(error, ConnectError):
         found = from_connect(error)
-        strange = error.code is Code.UNIMPLEMENTED or "content-type" in error.message
+        strange = (
+            error.code is Code.UNIMPLEMENTED
+            or "content-type" in error.message
+            # Said by the runtime on this side, with a code that is the server's for a wrong request.
+            or error.message.startswith("unmarshal ")
+        )
         if (strange and not error.details) or type(found) is RheostatError:
             # A page of a proxy, a message that cannot be read: not for good, as far as anybody knows.
             return UnavailableError(f"what answers at {url} cannot be understood: {error.message}")
