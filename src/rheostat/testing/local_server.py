@@ -81,10 +81,10 @@ class LocalServer:
         self._lock = threading.RLock()
         self._closed = False
         self._running: _Running | None = None
+        self.service: Service = Service(open_store(store), limits=limits, heartbeat=heartbeat)
         # Bound while the server is stopped, so that nobody else takes the port and clients are refused.
         self._reserved = _bound(0)
         self.url: str = f"http://127.0.0.1:{self._reserved.getsockname()[1]}"
-        self.service: Service = Service(open_store(store), limits=limits, heartbeat=heartbeat)
         try:
             self.service.start()
             self.start()
@@ -238,7 +238,6 @@ class _Running:
             uvicorn.Config(
                 asgi_app(service, open=True),
                 loop="asyncio",
-                http="httptools",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
