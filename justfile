@@ -40,10 +40,10 @@ bench-store:
 bench-delivery:
     {{ run }} python benchmarks/delivery.py
 
-# Reads beside rules by hand and other SDKs, which are installed below build/; --only NAME ... asks some of them
+# Reads beside rules by hand and other SDKs, which are installed below build/; those that cannot be are named
 bench-evaluation *arguments:
-    {{ peers }}peers uv sync --quiet --locked --only-group peers
-    {{ peers }}peers-pydantic1 uv sync --quiet --locked --only-group peers-pydantic1
+    -{{ peers }}peers uv sync --quiet --locked --only-group peers
+    -{{ peers }}peers-pydantic1 uv sync --quiet --locked --only-group peers-pydantic1
     {{ run }} python benchmarks/evaluation.py --peers-python build/environment/peers/bin/python \
         --peers-python build/environment/peers-pydantic1/bin/python {{ arguments }}
 
@@ -67,6 +67,10 @@ lint-proto:
 # Generate everything under gen/ from proto/
 generate:
     {{ run }} python tools/generate.py
+
+# Write docs/reference/api from the docstrings
+api:
+    {{ run }} python tools/api.py
 
 # Fail, naming the files, when gen/ is not what proto/ generates, or breaks the released contract
 checkgenerate: lint-proto
