@@ -140,7 +140,7 @@ def pool_factory(url: str) -> None:
     def factory() -> urllib3.PoolManager:
         made.append(os.getpid())
         say("factory", os.getpid())
-        return urllib3.PoolManager()
+        return urllib3.PoolManager(maxsize=4)
 
     plain(url, http_client_factory=factory)
 
@@ -232,11 +232,12 @@ def storm(url: str) -> None:
             count += 1
             client.get(SETTING)
             client.set_override(f"other.{number}", count)
-            client.declare([Setting(f"declared.{number}.{count % 50}", int, default=count)])
+            client.declare([Setting(f"declared.{number}.{count % 50}", int, default=0)])
             with client.frozen():
                 client.get(SETTING)
             client.subscribe(SETTING, lambda change: None)()
             client.clear_override(f"other.{number}")
+            time.sleep(0.001)
 
     threads = [threading.Thread(target=busy, args=(number,), daemon=True) for number in range(3)]
     for thread in threads:
@@ -406,10 +407,10 @@ def asynchronous(url: str) -> None:
     asyncio.run(parent())
 
 
-def asynchronous_thread(url: str) -> None:
+def asynchronous_thread(url: str, **options: Any) -> None:
     """The event loop runs in a thread, and the main thread forks."""
     seen = Seen()
-    client: AsyncClient[Any] = AsyncClient(url, **seen.hooks())
+    client: AsyncClient[Any] = AsyncClient(url, **seen.hooks(), **options)
     seen.count(client)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -457,6 +458,23 @@ def asynchronous_pool(url: str) -> None:
             await client.close()
 
     asyncio.run(parent())
+
+
+def tls(url: str) -> None:
+    """The child of a TLS client says no goodbye in its parent's name."""
+    plain(url, http_client=urllib3.PoolManager(maxsize=4, ca_certs=os.environ["RHEOSTAT_TEST_CA"]))
+
+
+def asynchronous_tls(url: str) -> None:
+    import ssl
+
+    import aiohttp
+
+    def session() -> aiohttp.ClientSession:
+        trust = ssl.create_default_context(cafile=os.environ["RHEOSTAT_TEST_CA"])
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust))
+
+    asynchronous_thread(url, http_client_factory=session)
 
 
 def gevent_early(url: str) -> None:

@@ -143,7 +143,12 @@ class _Content:
         self._ended = True
         # Closes the connection unless the whole body was read, in which case aiohttp has taken it back
         # already: one with unread bytes on it must never carry another call.
+        connection = self._response.connection
+        transport = None if connection is None else connection.transport
         self._response.close()
+        if transport is not None:
+            # A TLS connection would wait for the server's goodbye, longer than the event loop may run.
+            transport.abort()
 
     async def _read(self) -> bytes:
         try:
