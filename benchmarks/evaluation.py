@@ -628,26 +628,44 @@ def check(subject: Subject) -> None:
         raise SystemExit("the flag static is not on")
 
 
-def timed(loop: str, names: dict[str, Any]) -> float:
-    """Return the least CPU time in ns of one turn of *loop*, a body over `rows` of (user, plan, ctx)."""
-    found: dict[str, Any] = {}
-    source = f"def run(turns):\n for _ in turns:\n  for user, plan, ctx in rows:\n   {loop}\n"
-    exec(compile(source, "<loop>", "exec"), names, found)
-    run = found["run"]
-    turns = 1
-    while True:
+class Loop:
+    """A statement that is timed, over and over, on `rows` of (user, plan, ctx)."""
+
+    def __init__(self, statement: str, names: dict[str, Any]) -> None:
+        found: dict[str, Any] = {}
+        source = f"def run(turns):\n for _ in turns:\n  for user, plan, ctx in rows:\n   {statement}\n"
+        exec(compile(source, "<loop>", "exec"), names, found)
+        self._run = found["run"]
+        self._reads = len(names["rows"])
+        self._turns = 1
+        while (taken := self._seconds()) < ROUND_SECONDS:
+            factor = min(ROUND_SECONDS / max(taken, 1e-6) * 1.1, 20)
+            self._turns = max(self._turns + 1, int(self._turns * factor))
+        self.best = self._ns(taken)
+
+    def round(self) -> None:
+        self.best = min(self.best, self._ns(self._seconds()))
+
+    def _seconds(self) -> float:
         started = time.process_time()
-        run(range(turns))
-        taken = time.process_time() - started
-        if taken >= ROUND_SECONDS:
-            break
-        turns = max(turns + 1, int(turns * min(ROUND_SECONDS / max(taken, 1e-6) * 1.1, 20)))
-    best = taken
+        self._run(range(self._turns))
+        return time.process_time() - started
+
+    def _ns(self, seconds: float) -> float:
+        return seconds / self._turns / self._reads * 1e9
+
+
+def timed(statements: list[str], names: dict[str, Any]) -> list[float]:
+    """Return the least CPU time in ns of each statement, without that of the loop.
+
+    They take turns, so that a moment in which the machine has other work spoils a round of each and not all of one.
+    """
+    loops = [Loop(statement, names) for statement in ("pass", *statements)]
     for _ in range(ROUNDS - 1):
-        started = time.process_time()
-        run(range(turns))
-        best = min(best, time.process_time() - started)
-    return best / turns / len(names["rows"]) * 1e9
+        for loop in loops:
+            loop.round()
+    empty, *rest = loops
+    return [loop.best - empty.best for loop in rest]
 
 
 def measure(subject: Subject) -> dict[str, Any]:
@@ -659,7 +677,11 @@ def measure(subject: Subject) -> dict[str, Any]:
         user = f"user-{index}"
         rows.append((user, "pro", eval(subject.make, {**names, "user": user, "plan": "pro"})))
     names["rows"] = rows
-    empty = timed("pass", names)
+    statements = {
+        **{("ready", flag): subject.read(flag) for flag in FLAGS},
+        **{("built", flag): f"ctx = {subject.make}; {subject.read(flag)}" for flag in FLAGS},
+        **{("more", name): statement for name, statement in subject.more.items()},
+    }
     found: dict[str, Any] = {
         "ready": {},
         "built": {},
@@ -667,11 +689,8 @@ def measure(subject: Subject) -> dict[str, Any]:
         "note": subject.note,
         "rollout": subject.rollout,
     }
-    for flag in FLAGS:
-        found["ready"][flag] = timed(subject.read(flag), names) - empty
-        found["built"][flag] = timed(f"ctx = {subject.make}; {subject.read(flag)}", names) - empty
-    for name, statement in subject.more.items():
-        found["more"][name] = timed(statement, names) - empty
+    for (part, name), ns in zip(statements, timed(list(statements.values()), names), strict=True):
+        found[part][name] = ns
     found["measures"] = subject.measures() if subject.measures is not None else {}
     return found
 
@@ -729,7 +748,7 @@ def rheostat_measures() -> dict[str, float]:
             for _ in range(USERS)
         ]
         names = {"rows": rows, "value": compiled.value}
-        found[f"{count} rules by hierarchy, ns"] = timed('value("h", ctx)', names) - timed("pass", names)
+        found[f"{count} rules by hierarchy, ns"] = timed(['value("h", ctx)'], names)[0]
 
     for count in (1, 20, 500):
         rules = tuple(Rule(f"r{i}", ValueOutcome(i), equal("country", f"c{i}")) for i in range(count))
@@ -739,9 +758,7 @@ def rheostat_measures() -> dict[str, float]:
             ("", "", {"country": f"c{dice.randrange(count)}", "user": {"id": str(i)}}) for i in range(USERS)
         ]
         names = {"rows": rows, "value": compiled.value}
-        found[f"{count} equality rules, one matches, ns"] = timed('value("c", ctx)', names) - timed(
-            "pass", names
-        )
+        found[f"{count} equality rules, one matches, ns"] = timed(['value("c", ctx)'], names)[0]
 
     rest = Percentage("user.id", "rollout", 0, 50_000)
     settings = [
@@ -827,6 +844,8 @@ def ask_one(name: str, python: str) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer in {LIMIT_SECONDS} s"}
+    except OSError as exc:
+        return {"missing": str(exc)}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if lines:
         found: dict[str, Any] = json.loads(lines[-1])
