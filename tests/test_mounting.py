@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,72 @@ def test_serves_below_the_prefix_of_another_application(command: list[str], stor
         # The process's own reads see the write as well.
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
             assert "3.5" in answer.read().decode()
+
+
+def test_read_py_reads_for_each_customer_and_again_after_a_change(rheostat: str) -> None:
+    with Program([sys.executable, EXAMPLES / "read.py", rheostat]) as program:
+        printed = program.wait_for("Ctrl-C ends")
+        assert "a subscriber in Europe: 4.0 s, 3 attempts, guests too" in printed
+        assert "somebody in Asia: 3.0 s, 3 attempts, no guests" in printed
+        revision = commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        program.wait_for(f"revision {revision}: checkout.timeout has changed")
+        program.wait_for("somebody in Asia: 5.5 s, 3 attempts, no guests")
+
+
+def test_read_py_gets_the_servers_values_once_the_server_is_there(store: str) -> None:
+    port = free_port()
+    with Program([sys.executable, EXAMPLES / "read.py", f"http://127.0.0.1:{port}"]) as program:
+        program.wait_for("a subscriber in Europe: 2.5 s, 1 attempts, guests too")
+        serve = [SCRIPTS / "rheostat", "serve", "--store", store, "--port", str(port)]
+        with Program(serve) as server:
+            server.wait_for_port(port)
+            program.wait_for("a subscriber in Europe: 4.0 s, 3 attempts, guests too", timeout=60)
+
+
+def test_read_async_py_reads_one_revision_in_each_request(rheostat: str) -> None:
+    with Program([sys.executable, EXAMPLES / "read_async.py", rheostat]) as program:
+        assert re.search(r"^s-1 \(plus\): \w+ within 4.0 s$", program.wait_for("Ctrl-C ends"), re.MULTILINE)
+        revision = commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        program.wait_for(f"revision {revision}: checkout.timeout has changed")
+        program.wait_for("within 5.5 s")
+        assert "Error" not in program.output
+
+
+READERS = {
+    "flask": ["flask", "--app", "flask_client", "run", "--port", "PORT"],
+    "flask on gunicorn's threads, preloaded": [
+        "gunicorn", "--preload", "--threads", "4", "--bind", "127.0.0.1:PORT", "--graceful-timeout", "1", "flask_client:app",
+    ],
+    "fastapi on uvicorn": ["uvicorn", "fastapi_client:app", "--port", "PORT"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READERS.values(), ids=READERS)
+def test_an_application_reads_the_server_in_the_context_of_each_request(
+    command: list[str], rheostat: str
+) -> None:
+    port = free_port()
+
+    def answers(plan: str, wanted: str) -> str:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/", headers={"x-region": "eu", "x-plan": plan}
+        )
+        deadline = time.monotonic() + 30.0
+        while True:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read().decode()
+            if wanted in text or time.monotonic() > deadline:
+                return text
+
+    arguments = [str(SCRIPTS / command[0]), *(word.replace("PORT", str(port)) for word in command[1:])]
+    with Program(arguments, cwd=EXAMPLES, env={"RHEOSTAT_URL": rheostat}) as program:
+        program.wait_for_port(port)
+        assert "4.0" in answers("plus", "4.0")
+        assert "3.0" in answers("free", "3.0")
+        revision = commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        changed = answers("free", "5.5")
+        assert "5.5" in changed
+        assert str(revision) in changed
 
 
 def test_watch_py_prints_each_change(rheostat: str) -> None:
