@@ -43,6 +43,9 @@ _DIVERGED_SECONDS: Final = (240.0, 300.0)
 _LEAST_LIFE_SECONDS: Final = 1.0
 """A stream that was asked to leave sooner counts as a failure, lest two sides that disagree spin."""
 
+_LONGEST_SECONDS: Final = 3600.0
+"""What is longer is no heartbeat, spread or wait that a sound server means: the client would never come back."""
+
 _PAGE_SIZE: Final = 1000
 
 Loop: TypeAlias = Generator[Effect, Any, None]
@@ -261,7 +264,7 @@ class _Session:
         match kind:
             case "hello":
                 self._heartbeat = duration_from_proto(event.hello.heartbeat)
-                if not 0 < self._heartbeat < float("inf"):
+                if not 0 < self._heartbeat <= _LONGEST_SECONDS:
                     raise BrokenStreamError(f"the server's heartbeat is {self._heartbeat} s")
                 observer.connected(event.hello)
                 if event.hello.mode == watch_pb2.WATCH_MODE_UP_TO_DATE:
@@ -284,8 +287,8 @@ class _Session:
                 held = bookmark(observer.held, event.bookmark)
                 self.agreed(held, mended=True)
             case "go_away":
-                spread = duration_from_proto(event.go_away.spread)
-                self._leave_at = self._clock() + self._random.uniform(0.0, max(0.0, spread))
+                spread = min(max(0.0, duration_from_proto(event.go_away.spread)), _LONGEST_SECONDS)
+                self._leave_at = self._clock() + self._random.uniform(0.0, spread)
             case _:
                 # Resets need nothing: a snapshot follows. Others may come.
                 pass
@@ -319,7 +322,8 @@ class _Session:
             self._backoff.reset()
 
     def recovered(self) -> None:
-        """Begin the delays anew after a poll that succeeded."""
+        """Begin the delays anew after a poll that succeeded: whatever differed is mended."""
+        self._differences = 0
         self._backoff.reset()
 
     def after_end(self) -> float:
@@ -346,6 +350,7 @@ class _Session:
             delay = self._backoff.delay()
             if isinstance(error, (UnavailableError, LimitExceededError)) and error.retry_after:
                 # What the server asks for is a least; the jitter on top keeps clients apart.
-                delay = max(delay, error.retry_after * self._random.uniform(1.0, 1.5))
+                asked = min(error.retry_after, _LONGEST_SECONDS)
+                delay = max(delay, asked * self._random.uniform(1.0, 1.5))
         self._observer.disconnected(error, delay)
         return delay
