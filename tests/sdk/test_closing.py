@@ -150,7 +150,8 @@ def test_a_closed_client_leaves_no_thread_and_no_task(editor: Editor, make: Make
 
     def running() -> set[object]:
         if home.kind == "sync":
-            return {each for each in threading.enumerate() if each.name.startswith("rheostat-")}
+            names = {"rheostat-notify", "rheostat-watch"}
+            return {each for each in threading.enumerate() if each.name in names}
         return {each for each in asyncio.all_tasks(home.loop) if each.get_name() == "rheostat"}
 
     before = running()
@@ -259,7 +260,9 @@ def test_nothing_keeps_the_interpreter_or_warns_at_its_end(
     assert (found.returncode, found.stdout, found.stderr) == (0, "done\n", "")
 
 
-def test_a_blocked_callback_does_not_keep_the_interpreter(servers: Callable[[str], ServerProgram], tmp_path: Path):
+def test_a_blocked_callback_does_not_keep_the_interpreter(
+    servers: Callable[[str], ServerProgram], tmp_path: Path
+):
     editor = Editor(servers("serve").url)
     editor.put("a", 1)
     took, found = _run(tmp_path / "program.py", _BLOCKED, editor.url, editor.environment)
