@@ -169,8 +169,8 @@ def test_a_declared_setting_takes_values_of_its_type_alone() -> None:
     stub["colours"] = Theme.DARK
     assert THEME.get() is Theme.DARK
     assert stub["theme"] == stub["colours"] == "dark"
-    with pytest.raises(TypeMismatchError, match=r"the value of 'theme': .*Theme\.DARK"):
-        stub["theme"] = "dark"
+    with pytest.raises(TypeMismatchError, match="the value of 'theme': 'drak' is no member of Theme"):
+        stub["theme"] = "drak"
     with pytest.raises(
         TypeMismatchError, match=r"the value of 'checkout.timeout': 'fast' is not of type float"
     ):
@@ -181,10 +181,51 @@ def test_a_declared_setting_takes_values_of_its_type_alone() -> None:
     ):
         pass
     with pytest.raises(TypeMismatchError, match="rule 1 of 'theme'"):
-        stub.set_rules("theme", [(None, "dark")])
+        stub.set_rules("theme", [(None, 1)])
     with pytest.raises(TypeMismatchError):
         StubClient({"checkout.timeout": "fast"}, settings=[TIMEOUT])
     assert THEME.get() is Theme.DARK
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_values_of_python_types_are_taken_before_and_after_the_setting_is_known(
+    stub: StubClient, known: bool
+) -> None:
+    with stub.activate():
+        if known:
+            assert (THEME.get(), LIMITS.get()) == (Theme.LIGHT, Limits(5))
+        stub["theme"], stub["limits"] = Theme.DARK, Limits(7)
+        assert (THEME.get(), LIMITS.get()) == (Theme.DARK, Limits(7))
+        stub["theme"], stub["limits"] = "light", {"calls": 8}
+        assert (THEME.get(), LIMITS.get()) == (Theme.LIGHT, Limits(8))
+        stub.set_rules("theme", [("exists(night)", Theme.DARK)])
+        assert THEME.get(night=True) is Theme.DARK
+        with pytest.raises(TypeMismatchError, match="the value of 'theme'"):
+            stub["theme"] = object()
+
+
+@pytest.mark.parametrize("value", [Theme.DARK, "dark"])
+def test_overrides_of_python_types_are_taken_before_the_setting_is_known(
+    stub: StubClient, value: object
+) -> None:
+    with stub.activate(), stub.override(theme=value, limits=Limits(7)):
+        assert (THEME.get(), LIMITS.get()) == (Theme.DARK, Limits(7))
+        with stub.override(theme=Theme.LIGHT):
+            assert THEME.get() is Theme.LIGHT
+        assert THEME.get() is Theme.DARK
+
+
+def test_an_override_that_does_not_fit_a_later_declaration_is_not_used_and_holds_nothing_up(
+    stub: StubClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub["checkout.timeout"] = 1.0
+    stub.set_override("checkout.timeout", "fast")
+    with stub.activate():
+        assert TIMEOUT.get() == 1.0
+        stub["checkout.timeout"] = 3.0
+        assert TIMEOUT.get() == 3.0
+    assert stub.evaluate("checkout.timeout").variant is None
+    assert "the override of 'checkout.timeout': 'fast' is not of type float; it is not used" in caplog.text
 
 
 def test_an_active_stub_is_read_by_settings_that_are_bound_to_another_client(stub: StubClient) -> None:

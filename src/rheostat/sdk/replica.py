@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -19,12 +19,12 @@ from rheostat.model.change import ItemKey
 from rheostat.model.condition import segments_of, settings_of
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
-from rheostat.model.type import JSON
+from rheostat.model.type import JSON, normalise
 from rheostat.model.value import ABSENT, Absent, Value, freeze, same
 from rheostat.sdk.held import Held, HeldItem
+from rheostat.sdk.setting import Problem
 
 if TYPE_CHECKING:
-    from rheostat.sdk.setting import Problem
     from rheostat.sdk.setting import Setting as DeclaredSetting
 
 __all__ = ["OVERRIDE", "Publication", "Replica", "View", "ViewSource"]
@@ -285,7 +285,7 @@ class Replica:
                 settings[key] = self._effective(key, received, decoded, problems)
         overridden = before.overridden
         if self._overrides or overridden:
-            overridden = self._apply_overrides(settings, decoded, overridden)
+            overridden = self._apply_overrides(settings, decoded, overridden, problems)
         snapshot = before.snapshot.replace(held.revision, settings=settings, segments=segments)
         after = View(
             snapshot,
@@ -334,11 +334,21 @@ class Replica:
         settings: dict[str, Setting | None],
         decoded: dict[str, _Decoded],
         before: frozenset[str],
+        problems: list[tuple[DeclaredSetting[Any], Problem]],
     ) -> frozenset[str]:
         """Put the overrides in the place of the settings that are about to be shown."""
         overridden: set[str] = set()
         shown = self.view.snapshot
         for name, value in self._overrides.items():
+            declaration = self._declared.get(name)
+            try:
+                frozen = self._encoded(name, value)
+            except TypeMismatchError as error:
+                # Set before the setting was declared. What is received has to be shown all the same.
+                assert declaration is not None
+                message = f"setting {name!r}: {error.message}; it is not used"
+                problems.append((declaration, Problem(None, ABSENT, (), message)))
+                continue
             current = name
             if name not in settings or settings[name] is None:
                 known = shown.setting(name)
@@ -348,9 +358,7 @@ class Replica:
                     renamed = (s.name for s in settings.values() if s is not None and name in s.aliases)
                     current = next(renamed, name)
             original = settings[current] if current in settings else shown.settings.get(current)
-            frozen = self._encoded(name, value)
             settings[current] = _overridden(current, frozen, original)
-            declaration = self._declared.get(name)
             decoded.pop(current, None)
             if declaration is not None and not declaration.codec.identity:
                 # Not the caller's own object, which may change.
@@ -365,12 +373,16 @@ class Replica:
     def _encoded(self, name: str, value: object) -> Value:
         declaration = self._declared.get(name)
         try:
-            if declaration is not None:
-                encoded: Value = declaration.codec.encode(value)
-                return encoded
-            return freeze(value)
+            if declaration is None:
+                return freeze(value)
+            encoded: Value = declaration.codec.encode(value)
         except TypeMismatchError as error:
+            if declaration is not None:
+                # In the form of the wire, in which it had to be set before the setting was declared.
+                with suppress(TypeMismatchError):
+                    return normalise(declaration.codec.type, freeze(value))
             raise TypeMismatchError(f"the override of {name!r}: {error.message}") from error
+        return encoded
 
     # Who is affected.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,10 +19,11 @@ from rheostat.model.condition import Condition
 from rheostat.model.position import Position
 from rheostat.model.setting import FEATURE_NAME, SEGMENT_NAME, SETTING_NAME, Segment
 from rheostat.model.setting import Setting as StoredSetting
-from rheostat.model.type import JSON
+from rheostat.model.type import JSON, normalise
 from rheostat.model.value import ABSENT, Value, freeze
 from rheostat.sdk.aio import AsyncClient
 from rheostat.sdk.client import BaseClient
+from rheostat.sdk.codec import codec_for
 from rheostat.sdk.held import Held, HeldItem, Update
 from rheostat.sdk.reader import S
 from rheostat.sdk.setting import Setting
@@ -208,7 +210,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
             TypeMismatchError: A value does not fit the type of the declared setting, or is no value at all.
         """
         replica = self._core.replica
-        wanted = {**(values or {}), **named}
+        wanted = {name: self._overriding(name, value) for name, value in {**(values or {}), **named}.items()}
         former = {name: replica.overrides[name] for name in wanted if name in replica.overrides}
         replica.override(wanted)
         try:
@@ -262,14 +264,25 @@ class _Stub(RecordingReader[S], BaseClient[S]):
         )
 
     def _encoded(self, name: str, value: object) -> Value:
+        """Return a Python value, or one in the form of the wire, as it is stored."""
         declared = self._core.replica.declared(name)
         try:
             if declared is None:
-                return freeze(value)
+                return _frozen(value)
             encoded: Value = declared.codec.encode(value)
         except TypeMismatchError as error:
+            if declared is not None:
+                # So that a value is written in one way, whether the setting was read through this stub before or not.
+                with contextlib.suppress(TypeMismatchError):
+                    return normalise(declared.codec.type, freeze(value))
             raise TypeMismatchError(f"the value of {name!r}: {error.message}") from error
         return encoded
+
+    def _overriding(self, name: str, value: object) -> object:
+        """Return an override in the form in which the replica takes it, which knows Python types once declared."""
+        return (
+            value if self._core.replica.declared(self._name(name)) is not None else self._encoded(name, value)
+        )
 
     def _fitted(self, name: str, default: Any) -> Value:
         """Return a default of the declaration, which is encoded already, or of the caller, which is not."""
@@ -349,6 +362,17 @@ class AsyncStubClient(_Stub[S], AsyncClient[S]):
             ClientClosedError: The stub was closed.
         """
         return _position_of(self)
+
+
+def _frozen(value: object) -> Value:
+    """Return a value of a setting that was not declared yet: JSON, or a member of an Enum, a dataclass's object."""
+    try:
+        return freeze(value)
+    except TypeMismatchError:
+        with contextlib.suppress(TypeMismatchError, InvalidSettingError):
+            encoded: Value = codec_for(type(value)).encode(value)
+            return encoded
+        raise
 
 
 def _position_of(stub: _Stub[Any]) -> Position:
