@@ -39,6 +39,11 @@ UsedAttributes = Callable[[Rule], set[str]]
 
 _ORDER: Final = (DifferenceLevel.MINOR, DifferenceLevel.MAJOR, DifferenceLevel.MISMATCH)
 
+_TAKING_NAMES: Final = frozenset(
+    # Those that are denied are answered as if they were accepted, and so are the ones after them.
+    (DeclarationOutcome.CREATED, DeclarationOutcome.UPGRADED, DeclarationOutcome.DENIED)
+)
+
 _LISTED: Final = 3
 """Refused values that a message lists: a setting may have thousands of rules."""
 
@@ -268,7 +273,7 @@ class _Batch:
             return DeclarationResult(declared.name, DeclarationOutcome.INVALID, message=exc.message)
         key = declaration.name if stored is None else stored.name
         self._declared[key] = declaration.name
-        if result.outcome in (DeclarationOutcome.CREATED, DeclarationOutcome.UPGRADED) or stored is None:
+        if result.outcome in _TAKING_NAMES:
             self._owners.update(dict.fromkeys((declaration.name, *declaration.aliases), key))
         if after is not None:
             self._change(stored, after)
