@@ -28,13 +28,14 @@ def context_from(context_of: ContextOf | None, request: object) -> Mapping[str, 
         return {}
     try:
         found: object = context_of(request)
+        if found is None:
+            return {}
+        if isinstance(found, Mapping):
+            # Read now, so that one that fails does so here.
+            return dict(found)
     except Exception:
         log.exception("the context of a request cannot be made by %s; it goes on without", _name(context_of))
         return {}
-    if found is None:
-        return {}
-    if isinstance(found, Mapping):
-        return found
     if inspect.iscoroutine(found):
         found.close()
     log.error(
