@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from rheostat import AsyncClient, Setting
 from rheostat.integrations.fastapi import RheostatMiddleware
 
-timeout = Setting("checkout.timeout", float, default=2.5)
+timeout = Setting("checkout.timeout", float, default=2.5, version="1.2", alias="payment.timeout")
 client: AsyncClient = AsyncClient(
     os.environ.get("RHEOSTAT_URL", "http://127.0.0.1:7420"),
     project="shop",

@@ -13,7 +13,7 @@ from flask import Flask, Request
 from rheostat import Client, Setting
 from rheostat.integrations.flask import Rheostat
 
-timeout = Setting("checkout.timeout", float, default=2.5)
+timeout = Setting("checkout.timeout", float, default=2.5, version="1.2", alias="payment.timeout")
 
 # Made at import, started by the first read of each worker: also right with gunicorn's --preload.
 client: Client = Client(

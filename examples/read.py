@@ -10,25 +10,17 @@ import contextlib
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rheostat import Client, Setting, SettingChange, ambient
 
 
-@dataclass(frozen=True)
-class Retry:
-    attempts: int
-    backoff_seconds: Sequence[float]
-    on: Sequence[str] = ()
-
-
 class Checkout:
     """What the checkout reads, with what it does as long as nobody says otherwise."""
 
-    timeout = Setting("checkout.timeout", float, default=2.5)
-    guest = Setting("checkout.guest", bool, default=True)
-    retry = Setting("payments.retry", Retry, default=Retry(attempts=1, backoff_seconds=(0.5,)))
+    timeout = Setting("checkout.timeout", float, default=2.5, version="1.2", alias="payment.timeout")
+    max_items = Setting("checkout.max-items", int, default=50, features=["user.plan"])
+    disabled = Setting("payments.disabled-methods", Sequence[str], default=())
 
 
 @Checkout.timeout.add_validator
@@ -40,8 +32,8 @@ def above_zero(seconds: float) -> float:
 
 def checkout(customer: str) -> str:
     # Deep inside, nobody passes a client or a context around.
-    guest = "guests too" if Checkout.guest.get() else "no guests"
-    return f"{customer}: {Checkout.timeout.get()} s, {Checkout.retry.get().attempts} attempts, {guest}"
+    limits = f"{Checkout.timeout.get()} s, at most {Checkout.max_items.get()} articles"
+    return f"{customer}: {limits}, not by {Checkout.disabled.get()}"
 
 
 def show() -> None:
@@ -64,7 +56,7 @@ def main(url: str) -> None:
         settings=Checkout,
         on_status=lambda status: print("status:", status.value, flush=True),
     ):
-        for setting in (Checkout.timeout, Checkout.guest, Checkout.retry):
+        for setting in (Checkout.timeout, Checkout.max_items, Checkout.disabled):
             setting.subscribe(changed)
         show()
         print("Ctrl-C ends", flush=True)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from typing import Literal
 
 from rheostat import AsyncClient, Setting
 
-timeout = Setting("checkout.timeout", float, default=2.5)
-provider = Setting("payments.provider", 'Enum["adyen","sandbox","stripe"]', default="sandbox")
+timeout = Setting("checkout.timeout", float, default=2.5, version="1.2", alias="payment.timeout")
+provider = Setting(
+    "payments.provider", Literal["adyen", "sandbox", "stripe"], default="sandbox", version="2.0"
+)
 
 
 async def pay(client: AsyncClient, session: str, plan: str) -> str:

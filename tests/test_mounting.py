@@ -123,28 +123,29 @@ def test_serves_below_the_prefix_of_another_application(command: list[str], stor
 def test_read_py_reads_for_each_customer_and_again_after_a_change(rheostat: str) -> None:
     with Program([sys.executable, EXAMPLES / "read.py", rheostat]) as program:
         printed = program.wait_for("Ctrl-C ends")
-        assert "a subscriber in Europe: 4.0 s, 3 attempts, guests too" in printed
-        assert "somebody in Asia: 3.0 s, 3 attempts, no guests" in printed
-        revision = commit(rheostat, "checkout.timeout", Value(double_value=5.5))
-        program.wait_for(f"revision {revision}: checkout.timeout has changed")
-        program.wait_for("somebody in Asia: 5.5 s, 3 attempts, no guests")
+        assert "a subscriber in Europe: 4.0 s, at most 100 articles, not by ()" in printed
+        assert "somebody in Asia: 3.0 s, at most 50 articles, not by ()" in printed
+        commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        program.wait_for("checkout.timeout has changed")
+        program.wait_for("somebody in Asia: 5.5 s")
 
 
 def test_read_py_gets_the_servers_values_once_the_server_is_there(store: str) -> None:
     port = free_port()
     with Program([sys.executable, EXAMPLES / "read.py", f"http://127.0.0.1:{port}"]) as program:
-        program.wait_for("a subscriber in Europe: 2.5 s, 1 attempts, guests too")
+        program.wait_for("a subscriber in Europe: 2.5 s")
         serve = [SCRIPTS / "rheostat", "serve", "--store", store, "--port", str(port)]
         with Program(serve) as server:
             server.wait_for_port(port)
-            program.wait_for("a subscriber in Europe: 4.0 s, 3 attempts, guests too", timeout=60)
+            program.wait_for("a subscriber in Europe: 4.0 s", timeout=60)
 
 
 def test_read_async_py_reads_one_revision_in_each_request(rheostat: str) -> None:
     with Program([sys.executable, EXAMPLES / "read_async.py", rheostat]) as program:
-        assert re.search(r"^s-1 \(plus\): \w+ within 4.0 s$", program.wait_for("Ctrl-C ends"), re.MULTILINE)
-        revision = commit(rheostat, "checkout.timeout", Value(double_value=5.5))
-        program.wait_for(f"revision {revision}: checkout.timeout has changed")
+        printed = program.wait_for("Ctrl-C ends")
+        assert re.search(r"^s-1 \(plus\): \w+ within 4.0 s$", printed, re.MULTILINE)
+        commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        program.wait_for("checkout.timeout has changed")
         program.wait_for("within 5.5 s")
         assert "Error" not in program.output
 
@@ -180,10 +181,8 @@ def test_an_application_reads_the_server_in_the_context_of_each_request(
         program.wait_for_port(port)
         assert "4.0" in answers("plus", "4.0")
         assert "3.0" in answers("free", "3.0")
-        revision = commit(rheostat, "checkout.timeout", Value(double_value=5.5))
-        changed = answers("free", "5.5")
-        assert "5.5" in changed
-        assert str(revision) in changed
+        commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        assert "5.5" in answers("free", "5.5")
 
 
 def test_watch_py_prints_each_change(rheostat: str) -> None:
