@@ -81,7 +81,7 @@ class Subscription:
         before, after = publication.before, publication.after
         if self.name is not None:
             # By whatever name it has: a rename alone is no change.
-            current = {_current(before, self.name), _current(after, self.name)}
+            current = {self.name, _current(before, self.name), _current(after, self.name)}
             if not current.isdisjoint(publication.affected):
                 yield self._change(self.name, publication)
             return
@@ -89,6 +89,9 @@ class Subscription:
         for name in sorted(publication.affected):
             shown = name
             if name not in after.snapshot.settings:
+                if name not in before.snapshot.settings:
+                    # An alias, of which the subscribers to everything do not hear.
+                    continue
                 # Renamed, unless it is gone: one change, under the new name.
                 shown = _current(after, name) or name
             if shown not in seen:
