@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.server
 import socket
@@ -32,7 +33,7 @@ from rheostat.model.position import digest_of
 from rheostat.model.value import freeze
 from rheostat.wire.value import value_to_proto
 
-__all__ = ["FakeServer", "Refusal", "Store", "hello"]
+__all__ = ["FakeServer", "Refusal", "Store", "black_hole", "hello"]
 
 HEARTBEAT: Final = 15.0
 
@@ -238,6 +239,7 @@ class FakeServer:
         self._thread.join()
 
 
+@contextlib.contextmanager
 def black_hole() -> Iterator[str]:
     """Yield the URL of a server that never accepts: its queue is full, so that opening a connection hangs."""
     listener = socket.socket()
@@ -247,6 +249,8 @@ def black_hole() -> Iterator[str]:
     for filler in fillers:
         filler.setblocking(False)
         filler.connect_ex(listener.getsockname())
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    for each in (*fillers, listener):
-        each.close()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        for each in (*fillers, listener):
+            each.close()

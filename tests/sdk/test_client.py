@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -385,6 +386,33 @@ def test_hooks_are_told_of_positions_and_statuses(editor: Editor, connect: Conne
     assert positions == sorted(positions)
     client.close()
     assert client.statuses == [Status.LIVE, Status.CLOSED]
+
+
+def test_a_change_too_large_for_a_step_arrives_whole(editor: Editor, connect: Connect):
+    names = [f"large-{number}" for number in range(12)]
+    editor.commit(*(put(name, "") for name in names))
+    client = connect()
+    log = Log()
+    client.subscribe(log)
+    # Above 1 MiB the server sends a snapshot in its place.
+    editor.set({name: name + "x" * 120_000 for name in names})
+    log.wait_for(len(names))
+    assert sorted(change.name for change in log.changes) == sorted(names)
+    assert len({change.revision for change in log.changes}) == 1
+    assert all(client[name].startswith(name) for name in names)
+    assert len(client.hellos) == 1
+
+
+def test_threads_that_come_first_together_start_one_stream(editor: Editor, make: Callable[..., Driven]):
+    editor.put("a", 1)
+    client = make(editor.url, environment=editor.environment)
+    futures = [threading.Thread(target=client.start) for _ in range(8)]
+    for each in futures:
+        each.start()
+    for each in futures:
+        each.join(20)
+    assert client["a"] == 1
+    assert len(client.hellos) == 1
 
 
 # Declared settings.

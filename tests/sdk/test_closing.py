@@ -31,7 +31,8 @@ SLACK = 0.5
 
 @pytest.fixture
 def hole() -> Iterator[str]:
-    yield from black_hole()
+    with black_hole() as url:
+        yield url
 
 
 def _closes(client: Driven) -> None:
@@ -335,6 +336,9 @@ def test_a_client_whose_loop_was_closed_starts_anew_on_the_next_one(editor: Edit
 
     asyncio.run(first())
     assert client["a"] == 0
+    # Nobody listens any more.
+    assert client.stale
+    assert client.status is Status.STALE
     editor.set(a=1)
 
     async def second() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from rheo.v1.admin_service_connect import AdminServiceClientSync
+from rheo.v1.admin_service_pb2 import CreateKeyRequest, RevokeKeyRequest
+from rheo.v1.key_pb2 import KEY_KIND_SERVER
 from rheo.v1.watch_pb2 import WATCH_MODE_SNAPSHOT
 from rheostat import (
+    ABSENT,
     AuthenticationError,
     Client,
     DeadlineExceededError,
@@ -76,14 +81,13 @@ def _ping() -> object:
 
 
 def test_a_start_that_does_not_wait_returns_at_once(make: Make):
-    hole = black_hole()
-    client = make(next(hole), defaults={"a": 1})
-    started = time.monotonic()
-    client.start(wait=False)
-    assert time.monotonic() - started < 1.0
-    assert client["a"] == 1
-    client.close()
-    next(hole, None)
+    with black_hole() as nowhere:
+        client = make(nowhere, defaults={"a": 1})
+        started = time.monotonic()
+        client.start(wait=False)
+        assert time.monotonic() - started < 1.0
+        assert client["a"] == 1
+        client.close()
 
 
 def test_defaults_then_the_cache_then_the_server(tmp_path: Path, make: Make):
@@ -165,6 +169,53 @@ def test_required_settings_need_a_state(nobody: str, make: Make):
         make(nobody, required=["a"], defaults={"a": 1}, start_timeout=0.2).start()
 
 
+def test_a_cache_has_what_is_required(editor: Editor, make: Make, tmp_path: Path):
+    editor.put("a", 1)
+    path = tmp_path / "state"
+    make(editor.url, environment=editor.environment, cache_path=path).start().close()
+    with black_hole() as nowhere:
+        path.write_bytes(_moved(path.read_bytes(), editor.url, nowhere))
+        client = make(
+            nowhere,
+            environment=editor.environment,
+            cache_path=path,
+            required=["a"],
+            timeout=0.3,
+            start_timeout=10.0,
+        ).start()
+        assert client["a"] == 1
+        assert client.ready
+        client.close()
+
+
+def _moved(content: bytes, url: str, other: str) -> bytes:
+    """Return the content of a cache as it would be of another address."""
+    magic, body = content[: content.index(b"\n") + 1], content[content.index(b"\n") + 33 :]
+    body = body.replace(url.encode(), other.encode(), 1)
+    return magic + hashlib.sha256(body).digest() + body
+
+
+def test_another_store_at_the_same_address_replaces_everything(tmp_path: Path, make: Make):
+    with ServerProgram("serve", f"sqlite:{tmp_path}/first.db", heartbeat="0.5") as server:
+        Editor(server.url, "production").commit(put("a", 1), put("b", 1))
+        Editor(server.url, "production").set(a=2)
+        client = make(server.url, backoff=BACKOFF).start()
+        told: list[tuple[str, bool, object]] = []
+        client.subscribe(lambda change: told.append((change.name, change.deleted, change.after)))
+        server.kill()
+        with ServerProgram(
+            "serve", f"sqlite:{tmp_path}/second.db", port=server.port, heartbeat="0.5"
+        ) as other:
+            Editor(other.url, "production").put("a", 7)
+            client.until_value("a", 7)
+            assert "b" not in client
+            assert client.position.store_id
+            client.until(lambda c: c.status is Status.LIVE)
+            # Whether the second store had its setting already when the client came is chance.
+            wait_until(lambda: told[-1:] == [("a", False, 7)] or told[:1] == [("a", False, 7)])
+            assert ("b", True, ABSENT) in told
+
+
 # Keys.
 
 
@@ -213,6 +264,24 @@ def test_a_key_is_sent_with_every_call(
     monkeypatch.setenv("RHEOSTAT_PROJECT", "default")
     monkeypatch.setenv("RHEOSTAT_ENVIRONMENT", "production")
     assert make().start()["a"] == 1
+
+
+def test_a_key_that_is_revoked_leaves_what_was_read(
+    guarded: tuple[ServerProgram, str, str], make: Make
+):
+    server, admin, _ = guarded
+    headers = {"authorization": f"Bearer {admin}"}
+    administration = AdminServiceClientSync(server.url)
+    created = administration.create_key(CreateKeyRequest(kind=KEY_KIND_SERVER), headers=headers)
+    Editor(server.url, "production", key=admin).put("kept", 1)
+    client = make(server.url, key=created.secret, backoff=BACKOFF).start()
+    administration.revoke_key(RevokeKeyRequest(selector=created.key.selector), headers=headers)
+    client.until(lambda c: c.status is Status.UNAUTHORIZED)
+    assert client["kept"] == 1
+    assert client.ready
+    assert isinstance(client.errors[-1], AuthenticationError)
+    assert isinstance(client.call("Ping", _ping()).error, AuthenticationError)
+    assert client.statuses == [Status.LIVE, Status.UNAUTHORIZED]
 
 
 # Without any server.

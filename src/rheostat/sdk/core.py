@@ -638,6 +638,11 @@ class Core:
             self.driver = None
             self.dispatcher.wake = lambda: None
             self.replica.idle = self.restart
+            if self._live:
+                # What is held was current once, like the state of a file: nobody listens, and no timer runs.
+                self._live = self._failed = False
+                self._from_file = self.stale = True
+                self._announce()
 
     @property
     def inherited(self) -> bool:
