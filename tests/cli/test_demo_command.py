@@ -18,6 +18,8 @@ def test_it_shows_changes_arriving_within_a_second_and_ends_by_itself(empty):
     assert "checkout.timeout" in process.stdout
     assert "% of its units get something else" in process.stdout
     assert process.stdout.count("in the watcher") == 4
+    assert "a program with the SDK reads checkout.timeout = 3.0," in process.stdout
+    assert process.stdout.count("the program reads checkout.timeout = 4.5,") == 4
     assert "\x1b" not in process.stdout
     process.end()
 
@@ -28,6 +30,13 @@ def test_its_json_has_the_milliseconds_of_each_step(empty):
     answer = json.loads(process.stdout)
     assert [0 < step["arrived_ms"] < 1000 for step in answer["steps"]] == [True] * 4
     assert answer["settings"] >= 40
+    steps = answer["steps"]
+    assert [step["timeout"] for step in steps] == [4.5] * 4
+    # A rollout from an eighth to a quarter, then to a half, and back.
+    users = [step["new_flow_users"] for step in steps]
+    assert users[0] < users[1] < users[2]
+    assert users[3] == users[1]
+    assert abs(users[2] - 490) < 50
     process.end()
 
 

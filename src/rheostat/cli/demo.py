@@ -47,6 +47,9 @@ _START_SECONDS: Final = 15.0
 _ARRIVAL_SECONDS: Final = 1.0
 """A change that takes longer is not live, and fails the demo."""
 
+_USERS: Final = 1000
+"""How many users the program asks for."""
+
 _STOP_SECONDS: Final = 8.0
 """The server promises to end within 5 s of being asked."""
 
@@ -64,8 +67,9 @@ _PAUSE_SECONDS: Final = 0.7
     url, project, environment
     started_ms, applied_ms    how long the server took to start, and the document to apply
     settings                  how many the document has
-    steps                     [{action, revision, arrived_ms}]; arrived_ms is from sending the change to having it
-                              in the watcher, with a durable commit in between
+    steps                     [{action, revision, arrived_ms, timeout, new_flow_users}]; arrived_ms is from sending the
+                              change to having it in the watcher, with a durable commit in between; the last two are
+                              what a program with the SDK reads then: a value, and of how many users in 1 000 one is on
     """,
 )
 @click.option("--keep", is_flag=True, help="Leave the server running until Ctrl-C.")
@@ -74,8 +78,8 @@ def demo(keep: bool, output: Output) -> None:
     """See a change arrive live, in ten seconds.
 
     Starts a real server on a temporary SQLite store and a free port, applies the configuration of an imaginary shop,
-    watches it through a generated client, then changes a value, moves a rollout and rolls back. Fails when a
-    change takes more than a second to arrive.
+    watches it through a generated client and reads it through the SDK, then changes a value, moves a rollout and rolls
+    back. Fails when a change takes more than a second to arrive.
     """
     show = _Show(output)
     with tempfile.TemporaryDirectory(prefix="rheostat-demo-") as folder:
@@ -105,8 +109,10 @@ def _run(show: _Show, target: Target) -> None:
             f"`rheostat apply shop.yaml`: {count} settings, {len(state.segments)} segments, "
             f"{len(state.environments)} environments in one change-set",
         )
-        with _watching(target) as arrivals:
+        with _reading(target) as program, _watching(target) as arrivals:
             show.line(f"a watcher of {PROJECT}/{_ENVIRONMENT}, through the generated client")
+            show.program = program
+            show.line(f"a program with the SDK {program.told()}")
             _steps(show, connection, arrivals)
 
 
@@ -163,6 +169,7 @@ class _Show:
 
     output: Output
     result: dict[str, Any] = field(default_factory=lambda: {"steps": []})
+    program: _Program | None = None
 
     def line(self, text: str) -> None:
         if not self.output.json:
@@ -193,7 +200,11 @@ class _Show:
                 f"revision {revision} did not reach the watcher within {_ARRIVAL_SECONDS:g} s"
             )
         taken = (arrival.at - sent) * 1000
-        self.result["steps"].append({"action": action, "revision": revision, "arrived_ms": round(taken, 1)})
+        step = {"action": action, "revision": revision, "arrived_ms": round(taken, 1)}
+        self.result["steps"].append(step)
+        if self.program is not None:
+            self.program.await_revision(revision)
+            step |= {"timeout": self.program.timeout, "new_flow_users": self.program.new_flow_users}
         if not self.output.json:
             for changed in arrival.changes:
                 for line in change_lines(changed):
@@ -202,6 +213,8 @@ class _Show:
                 Text("✓ ", "green")
                 + Text(f"revision {revision} was in the watcher {taken:.1f} ms after it was sent")
             )
+            if self.program is not None:
+                self.output.print(Text("✓ ", "green") + Text(f"the program {self.program.told()}"))
             self.output.flush()
         return revision
 
@@ -214,6 +227,71 @@ def _arrival(arrivals: queue.Queue[_Arrival], revision: int, deadline: float) ->
             return None
         if arrival.revision >= revision:
             return arrival if arrival.at <= deadline else None
+
+
+class _Program:
+    """What a program would be that reads its settings through the SDK."""
+
+    def __init__(self, target: Target) -> None:
+        # Here, because other commands have no use for it.
+        from rheostat import Client, Setting
+
+        self._timeout = Setting(
+            "checkout.timeout", float, default=2.5, version="1.2", alias="payment.timeout"
+        )
+        self._new_flow = Setting("checkout.new-flow", bool, default=False, version="1.1")
+        self._updates: queue.Queue[int] = queue.Queue()
+        self._declared = threading.Event()
+        self.client: Client = Client(
+            target.url,
+            key=target.key or "",
+            project=PROJECT,
+            environment=_ENVIRONMENT,
+            settings=[self._timeout, self._new_flow],
+            name="demo",
+            on_update=lambda position: self._updates.put(position.revision),
+            on_declaration=lambda _: self._declared.set(),
+        )
+
+    @property
+    def timeout(self) -> float:
+        return self._timeout.get(region="eu")
+
+    @property
+    def new_flow_users(self) -> int:
+        """Of how many users in 1 000 the new flow is on."""
+        return sum(self._new_flow.get(region="eu", user={"id": f"u-{i}"}) for i in range(_USERS))
+
+    def told(self) -> str:
+        return f"reads checkout.timeout = {self.timeout}, and the new flow for {self.new_flow_users} of {_USERS} users"
+
+    def await_declaration(self) -> None:
+        """Wait until the server has answered what is declared, which may take a revision."""
+        self._declared.wait(_START_SECONDS)
+
+    def await_revision(self, revision: int) -> None:
+        """Wait until the program reads *revision*.
+
+        Raises:
+            click.ClickException: It does not in time.
+        """
+        deadline = time.perf_counter() + _ARRIVAL_SECONDS
+        try:
+            while self.client.revision < revision:
+                self._updates.get(timeout=max(0.0, deadline - time.perf_counter()))
+        except queue.Empty:
+            raise click.ClickException(
+                f"revision {revision} did not reach the program within {_ARRIVAL_SECONDS:g} s"
+            ) from None
+
+
+@contextlib.contextmanager
+def _reading(target: Target) -> Iterator[_Program]:
+    """Run a program that reads settings while the context lasts."""
+    program = _Program(target)
+    with program.client:
+        program.await_declaration()
+        yield program
 
 
 @contextlib.contextmanager
