@@ -114,25 +114,27 @@ class BaseClient(Reader[S]):
             name: What people are shown, such as ``checkout@web-7``.
             client_id: The attribute ``client.id``; None draws one for each process.
             cache_path: A file for the last known good state, read when the server is away at start.
-            bootstrap: Values to begin with: a mapping, a JSON file of one, or a copy of a cache file.
+            bootstrap: Values to begin with until the server has sent its own: a mapping by name, a JSON file of
+                one, or a copy of a cache file.
             offline: Ask no server: bootstrap, defaults and overrides only.
             mode: ``watch`` for a stream, ``poll`` for networks that cut streams.
             poll_interval: Seconds between two polls.
             names: Only these settings, and what they refer to.
             prefixes: Only settings whose names begin so.
-            timeout: Seconds for one call.
+            timeout: Seconds for one call, and for opening a connection; reads make none.
             start_timeout: Seconds that `start` waits at most.
             retries: How often a call that may be repeated is.
             backoff: Seconds: the bound of the first random delay before a stream is opened again, and of the last.
             stale_after: Seconds without a word of the server after which the state counts as stale; None is three
                 heartbeats.
-            strict: Refuse attributes that are no features of the project; meant for tests.
+            strict: Know the project's features: `with_context` and `narrow` refuse other attributes, and reads log
+                them. Meant for tests.
             headers: Further headers of every call.
             http_client: Your own `urllib3.PoolManager`, on `AsyncClient` `aiohttp.ClientSession`, for proxies, TLS
                 and instrumentation. It is never closed for you.
-            http_client_factory: Makes one, in each process anew.
+            http_client_factory: Makes such a pool or session, in each process anew; that one is closed with the client.
             on_update: Called with the position after each step.
-            on_update_error: Called with what ended a stream or refused one.
+            on_update_error: Called with what ended a stream or refused one, and with a damaged cache.
             on_status: Called with each new status.
             on_declaration: Called with the answers to declarations.
 
