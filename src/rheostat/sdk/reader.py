@@ -86,11 +86,13 @@ class Reader(Generic[S]):
             SettingNotFoundError: (a KeyError) Neither the server nor a default has it. The text says whether the
                 client was ready.
         """
-        source = self._source
-        if source.idle is None and not ambient.used:
-            found = source.view.value(name, None, ABSENT, self._base)  # type: ignore[arg-type]
-        else:
-            found = self._slowly(name, None, _NOTHING)
+        if not ambient.used or _ambient_now() is None:
+            try:
+                program = self._source.programs[name]
+                return (program(_NOTHING, self._base) if type(program) is FunctionType else program).value
+            except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
+                pass
+        found = self._slowly(name, None, _NOTHING)
         if found is ABSENT:
             found = self._default(name, ABSENT)
             if found is ABSENT:
@@ -109,22 +111,16 @@ class Reader(Generic[S]):
             context: Attributes of this call as a mapping.
             attributes: More of them, which win.
         """
-        source = self._source
-        if source.idle is None:
-            view, base = source.view, self._base
-            if ambient.used:
-                now = _ambient_now()
-                if now is not None:
-                    view, base = self._ambient_place(now)
+        if not ambient.used or _ambient_now() is None:
             # What `CompiledSnapshot.value` does, without its call: that is a tenth of the time of a read.
             try:
-                program: Any = view._programs[name]
+                program = self._source.programs[name]
                 if type(program) is not FunctionType:
                     return program.value
                 if context is None:
-                    return program(attributes, base).value
+                    return program(attributes, self._base).value
                 if type(context) is dict and not attributes:
-                    return program(context, base).value
+                    return program(context, self._base).value
             except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
                 pass
         found = self._slowly(name, context, attributes)
@@ -468,11 +464,12 @@ class Reader(Generic[S]):
 class _Pinned:
     """One view for good."""
 
-    __slots__ = ("idle", "replica", "view")
+    __slots__ = ("idle", "programs", "replica", "view")
 
     def __init__(self, replica: Replica, view: View) -> None:
         self.replica = replica
         self.view = view
+        self.programs = view.programs
         self.idle: Callable[[], None] | None = None
 
 

@@ -32,6 +32,8 @@ __all__ = ["OVERRIDE", "Publication", "Replica", "View", "ViewSource"]
 OVERRIDE: Final = "override"
 """The variant that an evaluation names when this process has set the value itself."""
 
+_NO_PROGRAMS: Final[Mapping[str, Any]] = {}
+
 _Decoded = Mapping[tuple[bool, str | None, str | None], object]
 
 
@@ -42,9 +44,11 @@ class View(CompiledSnapshot):
         decoded: For declared settings whose values are not those of the wire: by current name, the values of the
             declared type by (is the off value, rule id, variant).
         overridden: Current names whose values were set in this process.
+        programs: By name, the function of a setting, or its outcome where that is always the same; grows as settings
+            are read. For reads that cannot afford the call of `value`.
     """
 
-    __slots__ = ("decoded", "overridden")
+    __slots__ = ("decoded", "overridden", "programs")
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class View(CompiledSnapshot):
     ) -> None:
         """Evaluate *snapshot*; see `CompiledSnapshot` for the first four arguments."""
         super().__init__(snapshot, previous=previous, settings=settings, segments=segments)
+        self.programs: Mapping[str, Any] = self._programs
         self.decoded = decoded or {}
         self.overridden = overridden
 
@@ -67,8 +72,12 @@ class ViewSource(Protocol):
 
     view: View
     """What is read now."""
-    idle: Callable[[], None] | None
-    """What the next read has to call before it reads; None once the client has started."""
+    programs: Mapping[str, Any]
+    """The programs of the view; empty where reads have more to do than to run one of them."""
+
+    @property
+    def idle(self) -> Callable[[], None] | None:
+        """What the next read has to call before it reads; None once the client has started."""
 
     @property
     def replica(self) -> Replica:
@@ -82,7 +91,8 @@ class Publication:
     Attributes:
         before: What was shown until now.
         after: What is shown now.
-        affected: The current names, before and after, of the settings that may now give other values.
+        affected: The current names, before and after, of the settings that may now give other values; and aliases
+            that have come or gone without their settings giving other values.
         problems: Values that do not fit their declared settings, with these.
     """
 
@@ -98,7 +108,7 @@ class Replica:
     Attributes:
         view: What readers see.
         held: What the stream has delivered; ahead of the view while that is frozen.
-        idle: See `ViewSource`.
+        programs: See `ViewSource`.
         listener: Called with each publication, under the lock; it must not block or raise.
         wants_affected: Publications are to say which settings they affect, which costs an index of references.
     """
@@ -107,7 +117,8 @@ class Replica:
         """Hold nothing."""
         self.view = View(Snapshot())
         self.held = Held()
-        self.idle: Callable[[], None] | None = None
+        self.programs: Mapping[str, Any] = _NO_PROGRAMS
+        self.idle = None
         self.listener: Callable[[Publication], None] | None = None
         self.wants_affected = False
         self._locks: dict[str, AbstractContextManager[object]] = {}
@@ -126,6 +137,16 @@ class Replica:
     def replica(self) -> Replica:
         """Itself."""
         return self
+
+    @property
+    def idle(self) -> Callable[[], None] | None:
+        """See `ViewSource`."""
+        return self._idle
+
+    @idle.setter
+    def idle(self, idle: Callable[[], None] | None) -> None:
+        self._idle = idle
+        self.programs = self.view.programs if idle is None else _NO_PROGRAMS
 
     def declared(self, name: str) -> DeclaredSetting[Any] | None:
         """Return the declaration whose name or alias is *name*."""
@@ -300,7 +321,11 @@ class Replica:
             affected = self._affected(before.snapshot, snapshot, settings, segments)
         else:
             self._references = None
+        # Between the two a read goes the slow way, so that none sees a later view than the one after it.
+        self.programs = _NO_PROGRAMS
         self.view = after
+        if self._idle is None:
+            self.programs = after.programs
         if self.listener is not None:
             self.listener(Publication(before, after, affected, tuple(problems)))
 
@@ -414,6 +439,10 @@ class Replica:
             elif old is not None and new is not None and old.names != new.names:
                 changed.update(("setting", written) for written in {*old.names} ^ {*new.names})
             references.note(("setting", name), after.settings.get(name))
+        for name in _names(before, after, settings):
+            current = name in before.settings or name in after.settings
+            if not current and not _gives_the_same(before.setting(name), after.setting(name)):
+                affected.add(name)
         for name in segments:
             old_segment, new_segment = before.segments.get(name), after.segments.get(name)
             if old_segment is None or new_segment is None or old_segment.condition != new_segment.condition:
