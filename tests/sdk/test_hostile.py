@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from rheo.v1.watch_pb2 import (
     RESET_REASON_GENERATION,
+    WATCH_MODE_DELTA,
     WATCH_MODE_UP_TO_DATE,
     Item,
     Reset,
@@ -171,6 +172,32 @@ def test_nothing_that_a_server_says_makes_a_read_raise_or_a_value_go_back(
         assert witness.seen in ([(2, "x"), (3, "x")], [(3, "x")])
         wait_until(lambda: bool(told))
         assert told == [("a", 2, 3)]
+        client.close()
+
+
+def test_a_message_whose_length_was_garbled_is_not_waited_for_as_long_as_bytes_arrive(
+    make: Callable[..., Driven],
+):
+    store = Store()
+    store.set({"a": 1})
+    pause = threading.Event()
+
+    def script(request: WatchRequest) -> Iterable[Event]:
+        if request.resume:
+            yield from store.answer(request, heartbeat=0.2)
+            return
+        yield from store.answer(request, heartbeat=0.2)
+        # 8 MB are said to follow, and the bookmarks of hours would be taken for them.
+        yield b"\0\0\x7f\xff\xff"
+        while not pause.wait(0.2):
+            yield b"\0" * 10
+
+    with FakeServer(script) as server:
+        client = make(server.url, backoff=(0.05, 0.1)).start()
+        store.set({"a": 2})
+        client.until_value("a", 2)
+        assert client.hellos[1].mode == WATCH_MODE_DELTA
+        pause.set()
         client.close()
 
 

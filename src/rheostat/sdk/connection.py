@@ -86,7 +86,7 @@ class Connection:
 
     def wait_at_most(self, seconds: float) -> None:
         """Bound the silence of the core's stream, from the next read on."""
-        self._watching.stream_read_timeout = seconds
+        self._watching.await_message(seconds)
 
     def disown(self) -> None:
         """Leave the calls in flight to the parent process, after a fork."""

@@ -18,6 +18,7 @@ from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
 from rheostat.sdk.failure import translated
 from rheostat.sdk.subscription import failed
+from rheostat.sdk.transport.body import LEAST_BYTES_PER_SECOND
 from rheostat.sdk.watch_loop import Loop
 
 __all__ = ["TaskDriver"]
@@ -229,7 +230,7 @@ class TaskDriver:
                 done, _ = await asyncio.wait({task}, timeout=timeout)
                 if done:
                     return task.result()
-                if self.connection.received_bytes == received:
+                if self.connection.received_bytes - received < timeout * LEAST_BYTES_PER_SECOND:
                     raise DeadlineExceededError(f"nothing from {self.connection.url} for {timeout:.1f} s")
         except asyncio.CancelledError:
             if task.cancelled() and self._hurried and not self._closing:

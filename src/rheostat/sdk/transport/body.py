@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The largest unary response accepted by default, in bytes after decompression: the largest snapshot."""
 
+LEAST_BYTES_PER_SECOND = 100
+"""A message that arrives more slowly never ends, such as one whose length was garbled while bookmarks go on coming."""
+
 READ_BYTES = 64 * 1024
 """The most that one read of a body returns, in bytes."""
 

@@ -62,6 +62,29 @@ class Urllib3Transport(SyncTransport):
         self._connect_timeout = connect_timeout
         self._max_response_bytes = max_response_bytes
         self._calls = CallRegister()
+        self._received_bytes = 0
+        # Since when somebody waits for a message of the stream, and how much had arrived before.
+        self._waiting: tuple[float, int] | None = None
+
+    def await_message(self, seconds: float) -> None:
+        """Give up the stream when its next message does not come; for a transport that has one stream only.
+
+        Sets `stream_read_timeout`; and a message that takes longer than *seconds* has to arrive at
+        `body.LEAST_BYTES_PER_SECOND`.
+        """
+        self.stream_read_timeout = seconds
+        self._waiting = time.monotonic(), self._received_bytes
+
+    def _note_received(self, count: int) -> None:
+        self._received_bytes += count
+        if self._waiting is None or self.stream_read_timeout is None:
+            return
+        since, before = self._waiting
+        waited = time.monotonic() - since
+        arrived = self._received_bytes - before
+        if waited > self.stream_read_timeout and arrived < waited * body.LEAST_BYTES_PER_SECOND:
+            msg = f"no message in {waited:.1f} s, although bytes arrive"
+            raise TimeoutError(msg)
 
     def execute_sync(self, request: SyncRequest) -> SyncResponse:
         """Send a request and return its response once the headers are here.
@@ -154,6 +177,7 @@ class Urllib3Transport(SyncTransport):
                 coding=coding,
                 limit=None if unbounded else self._max_response_bytes,
                 read_timeout=(lambda: self.stream_read_timeout) if unbounded else (lambda: read_timeout),
+                received=self._note_received,
             ),
         )
 
@@ -177,7 +201,9 @@ class _Content:
         coding: str | None,
         limit: int | None,
         read_timeout: Callable[[], float | None],
+        received: Callable[[int], None],
     ) -> None:
+        self._note_received = received
         self._call = call
         self._response = response
         self._coding = coding
@@ -217,6 +243,7 @@ class _Content:
                 self._call.check()
                 raise _reading_failure(error) from error
             self._received += len(chunk)
+            self._note_received(len(chunk))
             if self._limit is not None and self._received > self._limit:
                 raise body.too_large(self._limit)
             return chunk
