@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from rheostat.errors import SettingNotFoundError
+from rheostat.evaluation.compiled.operand import Base, LiveBase
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.explain import Explanation, explain
 from rheostat.evaluation.result import ErrorCode, Evaluation, Reason
@@ -22,7 +23,6 @@ from rheostat.sdk.subscription import SettingChange, Subscription, Unsubscribe
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultedTypeVar
 
-    from rheostat.evaluation.compiled.operand import Base, LiveBase
     from rheostat.sdk.core import Core
     from rheostat.sdk.setting import Setting
 
@@ -518,12 +518,10 @@ def _joined(context: Any, attributes: _Attributes) -> Any:
 
 
 def _layers_of(context: Any) -> tuple[_Attributes, ...]:
-    layers = getattr(context, "layers", None)
-    if isinstance(layers, tuple):
-        return layers
-    inner = getattr(context, "_context", None)
-    if isinstance(inner, Context):
-        return inner.layers
+    if isinstance(context, (Context, Base)):
+        return context.layers
+    if isinstance(context, LiveBase):
+        return context._context.layers
     return (context,) if isinstance(context, Mapping) else ()
 
 
