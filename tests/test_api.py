@@ -60,4 +60,4 @@ def test_a_docstring_that_has_changed_is_noticed(tmp_path: Path) -> None:
         [sys.executable, tool, "--check"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert done.stdout.split() == ["docs/reference/api/rheostat.md"]
+    assert "docs/reference/api/rheostat.md" in done.stdout.split()

@@ -36,7 +36,7 @@ _INTERNAL = {
     "Reader": {"evaluate_setting", "forget_context", "read_setting", "subscribe_setting", "value_in"},
     "Setting": {"declaration", "localise"},
     "TracedReader": {"evaluate_setting"},
-    "Urllib3Transport": {"disown"},
+    "Urllib3Transport": {"await_message", "disown"},
 }
 """What other modules of the package call and nobody else; so is `after_fork` everywhere."""
 
