@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from google.protobuf.message import Message
@@ -76,7 +76,7 @@ _UP_TO_DATE = hello(WATCH_MODE_UP_TO_DATE)
 # The store is at revision 3.
 LIES: dict[str, Callable[[Store], Iterable[Event]]] = {
     "nothing": lambda _: [b""],
-    "garbage": lambda _: [random.Random(7).randbytes(4096), None],  # noqa: S311
+    "garbage": lambda _: [random.Random(7).randbytes(4096), None],
     "an endless message": lambda _: [b"\0\x7f\xff\xff\xff" + b"x" * 1000, None],
     "an unknown message": lambda _: [b"\0\0\0\0\x04\xff\xff\xff\xff"],
     "a web page": lambda _: _refused(200, b"<html>Log in</html>", "text/html"),
@@ -122,7 +122,7 @@ class Witness:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read)
 
-    def __enter__(self) -> Witness:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -134,7 +134,7 @@ class Witness:
         while not self._ended.wait(0.001):
             try:
                 found = (self._client["a"], self._client["b"])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - none may be raised
                 self.errors.append(error)
                 return
             if not self.seen or self.seen[-1] != found:
@@ -284,7 +284,7 @@ def _cache(path: Path) -> tuple[Cache, bytes]:
 def test_a_cache_that_was_cut_or_altered_anywhere_is_refused(tmp_path: Path):
     cache, content = _cache(tmp_path / "cache")
     assert cache.parse(content).revision == 40
-    randomness = random.Random(1)  # noqa: S311
+    randomness = random.Random(1)
     places = randomness.sample(range(len(content)), min(500, len(content)))
     assert len(places) == 500
     for place in places:
@@ -312,7 +312,7 @@ def test_an_item_exchanged_with_a_mended_checksum_is_refused_by_the_digest(tmp_p
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "of another server", "a directory"])
 def test_a_damaged_cache_is_never_served(damage: str, tmp_path: Path, make: Callable[..., Driven]):
     path = tmp_path / "cache"
-    cache, content = _cache(path)
+    _, content = _cache(path)
     url = "http://127.0.0.1:1"
     match damage:
         case "cut":

@@ -266,9 +266,7 @@ def test_a_key_is_sent_with_every_call(
     assert make().start()["a"] == 1
 
 
-def test_a_key_that_is_revoked_leaves_what_was_read(
-    guarded: tuple[ServerProgram, str, str], make: Make
-):
+def test_a_key_that_is_revoked_leaves_what_was_read(guarded: tuple[ServerProgram, str, str], make: Make):
     server, admin, _ = guarded
     headers = {"authorization": f"Bearer {admin}"}
     administration = AdminServiceClientSync(server.url)
