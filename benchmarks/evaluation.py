@@ -92,10 +92,16 @@ def floor() -> Subject:
         return False
 
     flags = {"static": static, "one": one, "twenty": twenty}
+
+    def get(name: str, ctx: dict[str, Any]) -> bool:
+        return flags[name](ctx)
+
     return Subject(
         make='{"user": {"id": user, "plan": plan}}',
-        read=lambda flag: f"flags[{flag!r}](ctx)",
-        names={"flags": flags},
+        # By name, as settings are asked for everywhere; the bare function beside it.
+        read=lambda flag: f"get({flag!r}, ctx)",
+        names={"get": get, "one": one},
+        more={"the function of one, without a name": "one(ctx)"},
     )
 
 
@@ -936,6 +942,7 @@ def merge(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
 def report(results: dict[str, Any]) -> None:
     """Print tables of the times, as multiples of the floor and of Rheostat."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(width=130)
@@ -969,8 +976,10 @@ def report(results: dict[str, Any]) -> None:
     table = Table(title="Rheostat alone", title_justify="left")
     table.add_column("what")
     table.add_column("measured", justify="right")
+    for name, value in base["more"].items():
+        table.add_row(f"floor: {name}, ns", f"{value:.0f}")
     for name, value in ours["more"].items():
-        table.add_row(f"{name}, ns", f"{value:.0f}")
+        table.add_row(escape(f"{name}, ns"), f"{value:.0f}")
     for name, value in ours["measures"].items():
         table.add_row(name, f"{value:.1f}")
     console.print(table)
@@ -978,7 +987,7 @@ def report(results: dict[str, Any]) -> None:
     for column in ("what", "target", "measured", ""):
         table.add_column(column)
     for name, target, value in targets(base, ours):
-        table.add_row(name, f"{target:g}", f"{value:.3g}", "met" if value <= target else "MISSED")
+        table.add_row(escape(name), f"{target:g}", f"{value:.3g}", "met" if value <= target else "MISSED")
     behind = [
         f"{name} on {flag}"
         for name, found in results.items()

@@ -117,10 +117,13 @@ class Reader(Generic[S]):
                 program = self._source.programs[name]
                 if type(program) is not FunctionType:
                     return program.value
-                if context is None:
-                    return program(attributes, self._base).value
-                if type(context) is dict and not attributes:
+                if attributes:
+                    if context is None:
+                        return program(attributes, self._base).value
+                elif type(context) is dict:
                     return program(context, self._base).value
+                elif context is None:
+                    return program(attributes, self._base).value
             except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
                 pass
         found = self._slowly(name, context, attributes)
