@@ -138,16 +138,16 @@ class Driven:
     def stream(self, request: Any, **options: Any) -> Iterator[Changes]:
         """Open a stream; it is read as changes are."""
         manager = self.client.stream(request, **options)
-        enter, leave = (
-            (manager.__enter__, manager.__exit__)
-            if self.home.kind == "sync"
-            else (manager.__aenter__, manager.__aexit__)
-        )
-        found = Changes(self.home, self.home.run(enter))
+        if self.home.kind == "sync":
+            # Its scope is of the thread that enters it, and so everything happens in that one.
+            with manager as stream:
+                yield Changes(self.home, stream, here=True)
+            return
+        found = Changes(self.home, self.home.run(manager.__aenter__))
         try:
             yield found
         finally:
-            self.home.run(lambda: leave(None, None, None))
+            self.home.run(lambda: manager.__aexit__(None, None, None))
 
     def until(self, condition: Callable[[Any], bool], patience: float = PATIENCE) -> float:
         """Wait until *condition* is true of the client; returns the seconds that took."""
@@ -168,13 +168,14 @@ class Driven:
 class Changes:
     """An iterator of either kind, read with patience."""
 
-    def __init__(self, home: Home, iterator: Any) -> None:
+    def __init__(self, home: Home, iterator: Any, *, here: bool = False) -> None:
         self.iterator = iterator
         self._home = home
+        self._here = here
 
     def next(self, patience: float = PATIENCE) -> Any:
         """Return the next one; None at the end."""
-        return self._home.run(self._next, patience)
+        return self._next() if self._here else self._home.run(self._next, patience)
 
     def _next(self) -> Any | Awaitable[Any]:
         return next(self.iterator, None) if self._home.kind == "sync" else anext(self.iterator, None)
