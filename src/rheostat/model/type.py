@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from rheostat.errors import InvalidTypeError, TypeMismatchError
 from rheostat.model.value import (
+    ABSENT,
     INT64_MAX,
     INT64_MIN,
     FrozenMapping,
@@ -21,7 +23,6 @@ from rheostat.model.value import (
     canonical_json,
     freeze,
     parse_json,
-    same,
 )
 
 __all__ = [
@@ -62,9 +63,14 @@ class EnumType:
 
     Attributes:
         options: Without repeats, sorted by their canonical JSON text.
+        by_key: The options by what makes them equal, as there may be very many.
     """
 
     options: tuple[Value, ...]
+    by_key: Mapping[Hashable, Value] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_key", _by_key(self.options))
 
     def __str__(self) -> str:
         return f"Enum[{','.join(canonical_json(option) for option in self.options)}]"
@@ -76,9 +82,14 @@ class FlagsType:
 
     Attributes:
         options: Without repeats, sorted by their canonical JSON text.
+        by_key: As in `EnumType`.
     """
 
     options: tuple[Value, ...]
+    by_key: Mapping[Hashable, Value] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_key", _by_key(self.options))
 
     def __str__(self) -> str:
         return f"Flags[{','.join(canonical_json(option) for option in self.options)}]"
@@ -216,23 +227,26 @@ def _options(raw: list[Any], word: str) -> tuple[Value, ...]:
     if not raw:
         raise InvalidTypeError(f"{word} needs at least one option")
     by_text: dict[str, Value] = {}
+    keys: set[Hashable] = set()
     for option in raw:
         frozen = _frozen(option, word)
         if frozen is None or isinstance(frozen, (tuple, FrozenMapping)):
             raise InvalidTypeError(f"{word} options are bools, numbers and strings, not {json.dumps(option)}")
-        key = canonical_json(frozen)
-        if key in by_text or any(_equal_number(frozen, other) for other in by_text.values()):
-            raise InvalidTypeError(f"{word} has the option {key} twice")
-        by_text[key] = frozen
+        text, key = canonical_json(frozen), _option_key(frozen)
+        if key in keys:
+            raise InvalidTypeError(f"{word} has the option {text} twice")
+        keys.add(key)
+        by_text[text] = frozen
     return tuple(by_text[key] for key in sorted(by_text))
 
 
-def _equal_number(left: Value, right: Value) -> bool:
-    return _is_number(left) and _is_number(right) and left == right
+def _option_key(value: Value) -> Hashable:
+    """Return what is equal for equal options: 1 and 1.0 are, true is not."""
+    return isinstance(value, bool), value
 
 
-def _is_number(value: Value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _by_key(options: Iterable[Value]) -> dict[Hashable, Value]:
+    return {_option_key(option): option for option in options}
 
 
 def normalise(type_: SettingType, value: Value) -> Value:
@@ -256,14 +270,12 @@ def _normalise(type_: SettingType, value: Value, place: str) -> Value:
     match type_:
         case PrimitiveType(name):
             return _normalise_primitive(type_, name, value, place)
-        case EnumType(options):
-            return _option(type_, options, value, place)
-        case FlagsType(options):
+        case EnumType():
+            return _option(type_, value, place)
+        case FlagsType():
             if not isinstance(value, tuple):
                 raise _mismatch(type_, value, place)
-            flags = tuple(
-                _option(type_, options, element, f"{place}[{i}]") for i, element in enumerate(value)
-            )
+            flags = tuple(_option(type_, element, f"{place}[{i}]") for i, element in enumerate(value))
             if len({canonical_json(flag) for flag in flags}) != len(flags):
                 raise TypeMismatchError(f"{canonical_json(value)} repeats a flag of {type_}")
             return flags
@@ -304,11 +316,11 @@ def _normalise_primitive(type_: SettingType, name: str, value: Value, place: str
     raise _mismatch(type_, value, place)
 
 
-def _option(type_: SettingType, options: tuple[Value, ...], value: Value, place: str) -> Value:
-    for option in options:
-        if same(option, value) or _equal_number(option, value):
-            return option
-    raise _mismatch(type_, value, place)
+def _option(type_: EnumType | FlagsType, value: Value, place: str) -> Value:
+    option = type_.by_key.get(_option_key(value), ABSENT)
+    if option is ABSENT:
+        raise _mismatch(type_, value, place)
+    return option
 
 
 def is_subtype(narrow: SettingType, wide: SettingType) -> bool:
@@ -318,8 +330,8 @@ def is_subtype(narrow: SettingType, wide: SettingType) -> bool:
     match narrow, wide:
         case PrimitiveType("int"), PrimitiveType("float"):
             return True
-        case (EnumType(few), EnumType(many)) | (FlagsType(few), FlagsType(many)):
-            return all(any(same(a, b) or _equal_number(a, b) for b in many) for a in few)
+        case (EnumType(by_key=few), EnumType(by_key=many)) | (FlagsType(by_key=few), FlagsType(by_key=many)):
+            return few.keys() <= many.keys()
         case (SequenceType(a), SequenceType(b)) | (MappingType(a), MappingType(b)):
             return is_subtype(a, b)
         case JsonType(), JsonType(None):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
 from rheostat.errors import InvalidSettingError, LimitExceededError, RheostatError, TypeMismatchError
@@ -45,10 +47,10 @@ _TAKING_NAMES: Final = frozenset(
 )
 
 _LISTED: Final = 3
-"""Refused values that a message lists: a setting may have thousands of rules."""
+"""Refused values, and keys of metadata, that a message lists."""
 
 _SHOWN: Final = 120
-"""Characters of a type or value that a message quotes."""
+"""Characters of a type, value or list that a message quotes: the answer to many declarations shall stay short."""
 
 _WIDEST: Final[Mapping[str, Any]] = {"id": "0" * 32, "revision": 2**63 - 1, "declared": True}
 """What a setting gets later, at its longest, so that its size is known now."""
@@ -128,10 +130,11 @@ def _type_difference(stored: Setting, declaration: Declaration, *, outdated: boo
     before, after = (declaration.type, stored.type) if outdated else (stored.type, declaration.type)
     level = DifferenceLevel.MINOR if is_subtype(after, before) else DifferenceLevel.MAJOR
     message = f"the type is {_short(str(stored.type))}, and declared as {_short(str(declaration.type))}"
-    refused = [] if outdated else list(_refused_values(stored, declaration.type))
+    # One more than is listed: a setting may have thousands of rules.
+    refused = [] if outdated else list(islice(_refused_values(stored, declaration.type), _LISTED + 1))
     if refused:
         level = DifferenceLevel.MISMATCH
-        more = f" (and {len(refused) - _LISTED} more)" if len(refused) > _LISTED else ""
+        more = "; and more" if len(refused) > _LISTED else ""
         message = f"{message}, which refuses values that are in use: {'; '.join(refused[:_LISTED])}{more}"
     return Difference(level, "type", str(declaration.type), str(stored.type), message)
 
@@ -164,7 +167,7 @@ def _features_difference(
         if missing:
             level = DifferenceLevel.MISMATCH
             attribute = missing[0]
-            message = f"{message}, but rule {read[attribute]!r} reads {attribute!r}"
+            message = f"{message}, but rule {read[attribute]!r} reads {_short(repr(attribute))}"
     return Difference(
         level,
         "features",
@@ -182,7 +185,7 @@ def _metadata_difference(stored: Setting, declaration: Declaration) -> Differenc
         for key in stored.metadata.keys() | declaration.metadata.keys()
         if not _alike(stored.metadata.get(key, ABSENT), declaration.metadata.get(key, ABSENT))
     )
-    message = f"the metadata differs in {', '.join(map(repr, keys[:_LISTED]))}"
+    message = f"the metadata differs in {_short(', '.join(map(repr, keys[:_LISTED])))}"
     if len(keys) > _LISTED:
         message = f"{message} and {len(keys) - _LISTED} more"
     return Difference(DifferenceLevel.MINOR, "metadata", declaration.metadata, stored.metadata, message)
@@ -212,7 +215,7 @@ def _feature_set(features: tuple[str, ...] | None) -> frozenset[str] | None:
 def _listed(features: tuple[str, ...] | None) -> str:
     if features is None:
         return "any"
-    return ", ".join(map(repr, features)) or "none"
+    return _short(", ".join(map(repr, features))) or "none"
 
 
 def _short(text: str) -> str:
@@ -252,10 +255,18 @@ class _Batch:
         self._limits = limits
         self._room = room
         self._created = 0
-        # By name or alias: the name that its setting had before the batch, or was made with in it.
-        self._owners = {name: setting.name for setting in self._settings.values() for name in setting.names}
+        self._segments = project.segments
+        # A setting goes by the name that it had before the batch, or was made with in it.
+        self._taken: dict[str, str] = {}
         self._declared: dict[str, str] = {}
-        self._dependencies = Dependencies(Snapshot(0, self._settings, project.segments))
+
+    @cached_property
+    def _aliases(self) -> Mapping[str, str]:
+        return {alias: setting.name for setting in self._settings.values() for alias in setting.aliases}
+
+    @cached_property
+    def _dependencies(self) -> Dependencies:
+        return Dependencies(Snapshot(0, self._settings, self._segments))
 
     def answer(self, declared: Declaration) -> DeclarationResult:
         """Answer one declaration."""
@@ -274,7 +285,7 @@ class _Batch:
         key = declaration.name if stored is None else stored.name
         self._declared[key] = declaration.name
         if result.outcome in _TAKING_NAMES:
-            self._owners.update(dict.fromkeys((declaration.name, *declaration.aliases), key))
+            self._taken.update(dict.fromkeys((declaration.name, *declaration.aliases), key))
         if after is not None:
             self._change(stored, after)
         return result
@@ -286,7 +297,9 @@ class _Batch:
         for name in (declaration.name, *declaration.aliases):
             if not SETTING_NAME.fullmatch(name):
                 word = "name" if name == declaration.name else "alias"
-                raise InvalidSettingError(f"the {word} {name!r} is not of the form {SETTING_NAME.pattern}")
+                raise InvalidSettingError(
+                    f"the {word} {_short(repr(name))} is not of the form {SETTING_NAME.pattern}"
+                )
         repeated = _repeated((declaration.name, *declaration.aliases))
         if repeated is not None:
             raise InvalidSettingError(f"the name {repeated!r} stands twice")
@@ -294,27 +307,27 @@ class _Batch:
         default = checked_value(declaration.type, declaration.default, "default", self._limits)
         repeated = _repeated(declaration.features or ())
         if repeated is not None:
-            raise InvalidSettingError(f"the feature {repeated!r} stands twice")
+            raise InvalidSettingError(f"the feature {_short(repr(repeated))} stands twice")
         for feature in declaration.features or ():
             if feature not in self._known:
+                known = _short(", ".join(self._known)) or "none"
                 raise InvalidSettingError(
-                    f"the feature {feature!r} is not registered in the project; known are "
-                    f"{', '.join(self._known) or 'none'}"
+                    f"the feature {_short(repr(feature))} is not registered in the project; known are {known}"
                 )
         for key in declaration.metadata:
             if not METADATA_KEY.fullmatch(key):
                 raise InvalidSettingError(
-                    f"the key {key!r} of the metadata is not of the form {METADATA_KEY.pattern}"
+                    f"the key {_short(repr(key))} of the metadata is not of the form {METADATA_KEY.pattern}"
                 )
         return replace(declaration, default=default, tags=tuple(dict.fromkeys(declaration.tags)))
 
     def _owner(self, declaration: Declaration) -> str | None:
         """Return the former name of the setting that is declared, found by name or else by alias; None if new."""
         names = (declaration.name, *declaration.aliases)
-        owner = next((self._owners[name] for name in names if name in self._owners), None)
-        for name in names if owner is not None else ():
-            other = self._owners.get(name, owner)
-            if other != owner:
+        owners = [self._owner_of(name) for name in names]
+        owner = next(filter(None, owners), None)
+        for name, other in zip(names, owners, strict=True):
+            if other not in (None, owner):
                 raise InvalidSettingError(f"the alias {name!r} belongs to the setting {other!r}")
         if owner in self._declared:
             raise InvalidSettingError(
@@ -323,6 +336,11 @@ class _Batch:
         if owner is not None and self._settings[owner].lifecycle is Lifecycle.ARCHIVED:
             raise InvalidSettingError(f"the setting {owner!r} is archived")
         return owner
+
+    def _owner_of(self, name: str) -> str | None:
+        if name in self._taken:
+            return self._taken[name]
+        return name if name in self._settings else self._aliases.get(name)
 
     # The table of answers.
 
@@ -491,4 +509,9 @@ def _refusal(stored: Setting, declaration: Declaration, differences: tuple[Diffe
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    return next((name for at, name in enumerate(names) if name in names[:at]), None)
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
