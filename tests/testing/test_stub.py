@@ -346,12 +346,26 @@ def test_changes_of_several_threads_are_told_once_each(stub: StubClient) -> None
     assert stub.revision == 401
 
 
+def test_a_strict_stub_refuses_ambient_attributes_that_are_no_features() -> None:
+    stub = StubClient({"limit": 3}, features=["region"])
+    with pytest.raises(ValueError, match="colour"), ambient(colour="red"):
+        pass
+    with pytest.raises(ValueError, match="colour"), stub.pinned(colour="red"):
+        pass
+    with ambient(region="eu"):
+        assert stub["limit"] == 3
+    stub.close()
+    with ambient(colour="red"):
+        assert stub["limit"] == 3
+
+
 def test_a_strict_stub_refuses_attributes_that_are_no_features() -> None:
     stub = StubClient({"x": 1}, features=["region", "user.plan"])
     stub.with_context(region="eu", user={"plan": "pro"})
     with pytest.raises(ValueError, match=r"user\.plna"):
         stub.with_context(user={"plna": "pro"})
     assert stub.get("x", nonsense=1) == 1
+    stub.close()
 
 
 def test_hooks_are_called() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakSet
 
 from rheostat.evaluation.compiled.operand import Base, LiveBase
 from rheostat.evaluation.context import Context
@@ -39,6 +40,16 @@ current: Final[ContextVar[Ambient | None]] = ContextVar("rheostat_ambient", defa
 """What is ambient here; None is the common case."""
 
 
+class Checked(Protocol):
+    """Knows which attributes there may be."""
+
+    def check_features(self, context: Mapping[str, object]) -> None:
+        """Raise `ValueError` for an attribute that there may not be."""
+
+
+checks: Final[WeakSet[Checked]] = WeakSet()
+"""The strict clients of this process."""
+
 used = False
 """Whether anything was ever ambient in this process: as long as nothing was, reads need not look."""
 
@@ -47,6 +58,8 @@ used = False
 def entered(layer: Mapping[str, object] | None, pins: Mapping[Replica, View]) -> Iterator[None]:
     """Make *layer* and *pins* ambient inside the block, on top of what is."""
     global used  # noqa: PLW0603 - it is never taken back
+    for strict in tuple(checks):
+        strict.check_features(layer or {})
     used = True
     outer = current.get()
     layers = (() if layer is None else (layer,)) + (() if outer is None else outer.layers)
@@ -69,6 +82,9 @@ def ambient(context: Mapping[str, object] | None = None, /, **attributes: object
     Args:
         context: The attributes as a mapping.
         attributes: More of them, which win.
+
+    Raises:
+        ValueError: There is a strict client, of whose project an attribute is no feature.
     """
     with entered({**(context or {}), **attributes}, {}):
         yield

@@ -127,8 +127,8 @@ class BaseClient(Reader[S]):
             backoff: Seconds: the bound of the first random delay before a stream is opened again, and of the last.
             stale_after: Seconds without a word of the server after which the state counts as stale; None is three
                 heartbeats.
-            strict: Know the project's features: `with_context` and `narrow` refuse other attributes, and reads log
-                them. Meant for tests.
+            strict: Know the project's features: `with_context`, `ambient` and `narrow` refuse other attributes, until it is
+                closed, and reads log them. Meant for tests.
             headers: Further headers of every call.
             http_client: Your own `urllib3.PoolManager`, on `AsyncClient` `aiohttp.ClientSession`, for proxies, TLS
                 and instrumentation. It is never closed for you.

@@ -38,6 +38,7 @@ from rheostat.model.position import Position
 from rheostat.model.setting import Setting as StoredSetting
 from rheostat.model.type import JSON
 from rheostat.model.value import freeze
+from rheostat.sdk import ambient
 from rheostat.sdk.cache import Cache, DamagedCacheError
 from rheostat.sdk.call import calling
 from rheostat.sdk.effect import Effect, Fetch
@@ -197,6 +198,8 @@ class Core:
         self._cache_at = 0.0
         self._target = self._made_target()
         self.replica.listener = self._published
+        if options.strict:
+            ambient.checks.add(self)
         if options.bootstrap is not None:
             self._take_bootstrap(options.bootstrap)
         if options.offline:
@@ -630,6 +633,7 @@ class Core:
     def close(self) -> None:
         """Note that the client is closed; reads go on."""
         self.closed = True
+        ambient.checks.discard(self)
         self._announce()
 
     def adrift(self, driver: Driver) -> None:
