@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -489,6 +490,21 @@ def test_nodes_of_one_store_create_a_setting_once(world: World) -> None:
     outcome = declare(second, declared("a", "int", 1))
     assert outcomes(outcome) == [Outcome.UP_TO_DATE]
     assert outcome.revision == first.revision == second.revision
+
+
+def test_programs_that_start_together_create_each_setting_once(node: Node) -> None:
+    batch = tuple(declared(f"s{i}", "int", 1) for i in range(20))
+    newer = tuple(declared(f"s{i}", "int", 0, "1.1") for i in range(20))
+    before = node.revision
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda at: declare(node, *(newer if at % 2 else batch)), range(32)))
+    for i in range(20):
+        found = [outcomes(answer)[i] for answer in answers]
+        assert found.count(Outcome.CREATED) == 1
+        # Unless the newer one came first.
+        assert found.count(Outcome.UPGRADED) <= 1
+        assert setting(node, f"s{i}").default == 0
+    assert node.revision - before <= 2
 
 
 # Who may.
