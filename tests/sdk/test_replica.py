@@ -53,6 +53,9 @@ def test_those_that_refer_to_it_are_affected_directly_and_through_others() -> No
         setting("d"),
     )
     assert state.write(setting("a", 1)) == {"a", "b", "c"}
+    # Who refers to it is asked anew after each change.
+    state.write(setting("b"), setting("d", rules=(rule("r", 1, on("a")),)))
+    assert state.write(setting("a", 2)) == {"a", "d"}
 
 
 def test_a_segment_affects_those_that_are_in_it_also_through_other_segments() -> None:

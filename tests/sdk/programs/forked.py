@@ -499,4 +499,6 @@ def gevent_late(url: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="log %(process)d %(message)s")
+    # Under development mode it warns of each step that a busy machine is slow with.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     globals()[sys.argv[1]](sys.argv[2])
