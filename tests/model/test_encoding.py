@@ -44,6 +44,7 @@ keys = st.builds(
     instants,
     instants,
     st.integers(0, 2**63 - 1),
+    st.booleans(),
 )
 
 projects = st.builds(

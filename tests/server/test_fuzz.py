@@ -22,6 +22,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from rheo.v1 import admin_service_pb2, config_service_pb2, event_service_pb2
 from rheo.v1.change_pb2 import Mutation
+from rheo.v1.declaration_pb2 import Declaration
 from rheo.v1.subject_pb2 import SubjectReference
 from rheostat.document import export_document, format_document, parse_document
 from rheostat.document.apply import plan_apply
@@ -128,6 +129,17 @@ def samples(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Messag
             by_struct,
             admin_service_pb2.GetSettingRequest(project=PROJECT, environment="production", name=name),
         ]
+    for number, mutation in enumerate(each for each in mutations if each.HasField("put_setting")):
+        setting = mutation.put_setting.setting
+        # One that is there, in a higher version, and a new one.
+        for name, version in ((setting.name, "9.0"), (f"declared-{number}", "")):
+            declaration = Declaration(name=name, type=setting.type, version=version)
+            declaration.default.CopyFrom(setting.default)
+            requests.append(
+                config_service_pb2.DeclareSettingsRequest(
+                    project=PROJECT, environment="staging", declarations=[declaration]
+                )
+            )
     for segment in ("staff", "holdout"):
         requests.append(admin_service_pb2.GetSegmentRequest(project=PROJECT, name=segment))
     for revision in (3, 4, 5, 6):
