@@ -106,10 +106,17 @@ class Server:
     def _beat(self, member: Member, stream: int) -> None:
         def beat() -> None:
             if self.up and member.connected and member.stream == stream:
-                member.deliver(self.store.bookmark(), stream)
+                member.deliver(self._bookmark(), stream)
                 self._world.after(HEARTBEAT, beat)
 
         self._world.after(HEARTBEAT, beat)
+
+    def _bookmark(self) -> WatchResponse:
+        event = self.store.bookmark()
+        watchers = sum(member.connected for member in self.members)
+        # As `Service.reconnect_spread` has it.
+        event.bookmark.reconnect_spread.FromMilliseconds(round(1.5 * watchers / 400 * 1000))
+        return event
 
     def crash(self) -> None:
         """End at once: connections are reset."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -236,6 +237,28 @@ def test_a_client_that_is_asked_to_leave_takes_its_place_in_the_spread(node: Nod
         assert looping.opened().resume == seen.held.token
     assert all(delay <= 8.0 for delay in delays)
     assert min(delays) < 1.0 and max(delays) > 7.0
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_clients_of_a_node_that_crashes_come_back_over_a_time_that_grows_with_their_number(
+    node: Node, fails: bool
+) -> None:
+    delays = []
+    with contextlib.ExitStack() as others:
+        for number in range(1600):
+            others.enter_context(node.service.admission.watch(f"key-{number}", ""))
+        spread = node.service.reconnect_spread
+        assert spread == 1600 / 400 * 1.5
+        for seed in range(40):
+            looping = Looping(Seen(), seed)
+            looping.follow(node)
+            if fails:
+                looping.fail(UnavailableError("connection reset"))
+            else:
+                looping.ends()
+            delays.append(looping.left())
+    assert all(delay <= spread for delay in delays)
+    assert min(delays) < 1.0 and max(delays) > 5.0
 
 
 def test_changes_still_arrive_while_it_waits_for_its_turn_to_leave(node: Node, seen: Seen) -> None:

@@ -92,6 +92,7 @@ class Hello:
         heartbeat: Seconds within which a bookmark or other event follows.
         filter: The filter that is applied.
         filter_ignored: A filter was asked for, and not applied.
+        reconnect_spread: See `Bookmark`.
     """
 
     mode: Mode
@@ -103,6 +104,7 @@ class Hello:
     environment: str
     filter: Filter
     filter_ignored: bool
+    reconnect_spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -154,11 +156,16 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """Everything up to the position has been delivered; also the heartbeat."""
+    """Everything up to the position has been delivered; also the heartbeat.
+
+    Attributes:
+        reconnect_spread: Seconds over which at least watchers are to come back whose stream ends without a word.
+    """
 
     position: Position
     origin_time: datetime.datetime
     digest: int
+    reconnect_spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

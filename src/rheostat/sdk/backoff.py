@@ -32,9 +32,13 @@ class Backoff:
         self._random = randomness
         self._attempt = 0
 
-    def delay(self) -> float:
-        """Draw the seconds until the next attempt, and count it."""
-        bound = min(self._last, self._first * 2 ** min(self._attempt, _MAX_DOUBLINGS))
+    def delay(self, least_bound: float = 0.0) -> float:
+        """Draw the seconds until the next attempt, and count it.
+
+        Args:
+            least_bound: Seconds, what the bound is at least.
+        """
+        bound = max(least_bound, min(self._last, self._first * 2 ** min(self._attempt, _MAX_DOUBLINGS)))
         self._attempt += 1
         return self._random.uniform(0.0, bound)
 

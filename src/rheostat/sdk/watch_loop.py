@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
+from google.protobuf.duration_pb2 import Duration
+
 from rheo.v1 import watch_pb2
 from rheo.v1.client_pb2 import ClientIdentity
 from rheo.v1.config_service_pb2 import GetSnapshotRequest, GetSnapshotResponse
@@ -196,6 +198,11 @@ def _is_behind(position: watch_pb2.Position, held: Held) -> bool:
     )
 
 
+def _bounded(duration: Duration) -> float:
+    """Return a duration that a server asks for, in seconds, within reason."""
+    return min(max(0.0, duration_from_proto(duration)), _LONGEST_SECONDS)
+
+
 class _Session:
     """What is remembered from one stream to the next."""
 
@@ -211,6 +218,8 @@ class _Session:
         # On the clock: when to reconnect after a GoAway; None without one.
         self._leave_at: float | None = None
         self._heartbeat = 0.0
+        # How long the node's watchers are to spread their return, if it ends without a word.
+        self._spread = 0.0
         self._chunks: list[watch_pb2.SnapshotChunk] = []
 
     # One stream.
@@ -266,6 +275,7 @@ class _Session:
                 self._heartbeat = duration_from_proto(event.hello.heartbeat)
                 if not 0 < self._heartbeat <= _LONGEST_SECONDS:
                     raise BrokenStreamError(f"the server's heartbeat is {self._heartbeat} s")
+                self._spread = _bounded(event.hello.reconnect_spread)
                 observer.connected(event.hello)
                 if event.hello.mode == watch_pb2.WATCH_MODE_UP_TO_DATE:
                     self.agreed(observer.held)
@@ -284,10 +294,11 @@ class _Session:
                 observer.advanced(update)
                 self.agreed(update.held, mended=True)
             case "bookmark":
+                self._spread = _bounded(event.bookmark.reconnect_spread)
                 held = bookmark(observer.held, event.bookmark)
                 self.agreed(held, mended=True)
             case "go_away":
-                spread = min(max(0.0, duration_from_proto(event.go_away.spread)), _LONGEST_SECONDS)
+                spread = _bounded(event.go_away.spread)
                 self._leave_at = self._clock() + self._random.uniform(0.0, spread)
             case _:
                 # Resets need nothing: a snapshot follows. Others may come.
@@ -331,7 +342,7 @@ class _Session:
         self.healthy()
         now = self._clock()
         if self._leave_at is None:
-            return self._backoff.delay()
+            return self._backoff.delay(self._spread)
         if now - self._began < _LEAST_LIFE_SECONDS:
             return max(self._leave_at - now, self._backoff.delay())
         return self._leave_at - now
@@ -347,7 +358,7 @@ class _Session:
             self._differences += 1
             delay = 0.0 if self._differences == 1 else self._random.uniform(*_DIVERGED_SECONDS)
         else:
-            delay = self._backoff.delay()
+            delay = self._backoff.delay(self._spread)
             if isinstance(error, (UnavailableError, LimitExceededError)) and error.retry_after:
                 # What the server asks for is a least; the jitter on top keeps clients apart.
                 asked = min(error.retry_after, _LONGEST_SECONDS)

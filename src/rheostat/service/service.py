@@ -43,6 +43,9 @@ from rheostat.store.base import Contents, Identity, Store, Transaction
 
 __all__ = ["DeclarationsOutcome", "Outcome", "Service", "Writer", "behind"]
 
+RECONNECTS_PER_SECOND: Final = 400
+"""What a node takes of clients that come back; they are told how long to spread for this."""
+
 log = logging.getLogger("rheostat.service")
 
 _COMPACTION_SECONDS: Final = 600.0
@@ -253,7 +256,13 @@ class Service:
     @property
     def drain_spread(self) -> float:
         """Seconds over which a draining node's clients are asked to spread their reconnects."""
-        return max(5.0, self.admission.open / 400)
+        return max(5.0, self.admission.open / RECONNECTS_PER_SECOND)
+
+    @property
+    def reconnect_spread(self) -> float:
+        """Seconds over which the clients of this node are to spread their reconnects if it ends without a word."""
+        # Half as much again: what comes at random times clumps, and those who came too early come again.
+        return 1.5 * self.admission.open / RECONNECTS_PER_SECOND
 
     def drain(self) -> None:
         """Refuse new watches and ask the open ones to leave. Idempotent; returns at once."""

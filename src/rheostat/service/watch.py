@@ -246,6 +246,7 @@ class WatchSession:
             environment=options.environment,
             filter=options.filter,
             filter_ignored=options.filter_refused,
+            reconnect_spread=service.reconnect_spread,
         )
 
     # Going on.
@@ -302,7 +303,8 @@ class WatchSession:
     def _bookmark(self) -> Bookmark:
         assert self._scope is not None
         assert self._position is not None
-        return Bookmark(self._position, self._service.clock(), self._scope.digest)
+        service = self._service
+        return Bookmark(self._position, service.clock(), self._scope.digest, service.reconnect_spread)
 
     def _sent(self, now: float, events: tuple[WatchEvent, ...]) -> Step:
         self._last_sent = now

@@ -86,6 +86,7 @@ class EventEncoder(Generic[W]):
                     position=position_to_proto(event.position, self._token_key),
                     origin_time=timestamp(event.origin_time),
                     digest=event.digest,
+                    reconnect_spread=duration(event.reconnect_spread) if event.reconnect_spread else None,
                 )
                 return (self._wrap(watch_pb2.WatchResponse(bookmark=bookmark)),)
             case Reset():
@@ -158,6 +159,7 @@ def _hello(hello: Hello) -> watch_pb2.WatchResponse:
             filter_ignored=hello.filter_ignored,
             project=hello.project,
             environment=hello.environment,
+            reconnect_spread=duration(hello.reconnect_spread) if hello.reconnect_spread else None,
         )
     )
 

@@ -170,7 +170,7 @@ class WatchResponse(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., snapshot_begin: _Optional[_Union[SnapshotBegin, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., bookmark: _Optional[_Union[Bookmark, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., subjects_changed: _Optional[_Union[SubjectsChanged, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("mode", "reason", "heartbeat", "node", "hops", "filter", "filter_ignored", "project", "environment")
+    __slots__ = ("mode", "reason", "heartbeat", "node", "hops", "filter", "filter_ignored", "project", "environment", "reconnect_spread")
     MODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,7 @@ class Hello(_message.Message):
     FILTER_IGNORED_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    RECONNECT_SPREAD_FIELD_NUMBER: _ClassVar[int]
     mode: WatchMode
     reason: SnapshotReason
     heartbeat: _duration_pb2.Duration
@@ -189,7 +190,8 @@ class Hello(_message.Message):
     filter_ignored: bool
     project: str
     environment: str
-    def __init__(self, mode: _Optional[_Union[WatchMode, str]] = ..., reason: _Optional[_Union[SnapshotReason, str]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., node: _Optional[str] = ..., hops: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., filter_ignored: bool = ..., project: _Optional[str] = ..., environment: _Optional[str] = ...) -> None: ...
+    reconnect_spread: _duration_pb2.Duration
+    def __init__(self, mode: _Optional[_Union[WatchMode, str]] = ..., reason: _Optional[_Union[SnapshotReason, str]] = ..., heartbeat: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., node: _Optional[str] = ..., hops: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., filter_ignored: bool = ..., project: _Optional[str] = ..., environment: _Optional[str] = ..., reconnect_spread: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class SnapshotBegin(_message.Message):
     __slots__ = ("position", "item_count", "floor", "token_key")
@@ -238,16 +240,18 @@ class Delta(_message.Message):
     def __init__(self, from_revision: _Optional[int] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., coalesced: bool = ..., digest: _Optional[int] = ..., report_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Bookmark(_message.Message):
-    __slots__ = ("position", "origin_time", "digest", "report_within")
+    __slots__ = ("position", "origin_time", "digest", "report_within", "reconnect_spread")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_TIME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     REPORT_WITHIN_FIELD_NUMBER: _ClassVar[int]
+    RECONNECT_SPREAD_FIELD_NUMBER: _ClassVar[int]
     position: Position
     origin_time: _timestamp_pb2.Timestamp
     digest: int
     report_within: _duration_pb2.Duration
-    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., origin_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., digest: _Optional[int] = ..., report_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    reconnect_spread: _duration_pb2.Duration
+    def __init__(self, position: _Optional[_Union[Position, _Mapping]] = ..., origin_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., digest: _Optional[int] = ..., report_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., reconnect_spread: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Reset(_message.Message):
     __slots__ = ("reason",)
