@@ -118,7 +118,7 @@ def test_the_file_of_another_server_project_or_environment_is_refused(
     cache: Cache, held: Held, about: tuple[str, str, str]
 ) -> None:
     cache.write(held)
-    with pytest.raises(DamagedCacheError, match="another server, project or environment"):
+    with pytest.raises(DamagedCacheError, match="another server, project, environment, key or filter"):
         Cache(cache.path, *about).read()
 
 
@@ -143,3 +143,29 @@ def test_what_a_later_version_has_sent_is_kept_as_it_came(cache: Cache, held: He
     items = {**held.items, ("later", "x"): HeldItem(3, None, unknown)}
     found = cache.parse(cache.content(Held(held.position, items, held.digest ^ item_digest("later", "x", 3))))
     assert found.items["later", "x"].message == unknown
+
+
+def test_a_file_of_another_key_or_filter_is_refused_and_does_not_hold_the_key(
+    tmp_path: Path, held: Held
+) -> None:
+    path = tmp_path / "rheostat.cache"
+    mine = Cache(path, URL, "shop", "production", scope=b"rst_server_mine")
+    mine.write(held)
+    assert b"rst_server_mine" not in path.read_bytes()
+    found = mine.read()
+    assert found is not None
+    assert content(found) == content(held)
+    for other in (
+        Cache(path, URL, "shop", "production", scope=b"rst_server_other"),
+        Cache(path, URL, "shop", "production"),
+    ):
+        with pytest.raises(DamagedCacheError, match="key or filter"):
+            other.read()
+
+
+def test_a_path_that_no_file_can_have_is_an_ordinary_failure(held: Held) -> None:
+    cache = Cache("a\0b", URL, "shop", "production")
+    with pytest.raises(DamagedCacheError, match="cannot be read"):
+        cache.read()
+    with pytest.raises(OSError, match="NUL"):
+        cache.write(held)

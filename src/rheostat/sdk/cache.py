@@ -38,7 +38,15 @@ class DamagedCacheError(RheostatError):
 class Cache:
     """One file. Not for several threads at once; several processes may share it, and the last to write wins."""
 
-    def __init__(self, path: str | os.PathLike[str], server: str, project: str, environment: str) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        server: str,
+        project: str,
+        environment: str,
+        *,
+        scope: bytes = b"",
+    ) -> None:
         """Name the file; nothing is read or written yet.
 
         Args:
@@ -46,9 +54,13 @@ class Cache:
             server: What the state is of: the server's address,
             project: as the client was given it,
             environment: and this too.
+            scope: What else decides what the state holds, such as the key and the filter; it is kept as a hash only.
         """
         self.path = Path(path)
-        self._about = json.dumps([server, project, environment]).encode()
+        about = [server, project, environment]
+        if scope:
+            about.append(hashlib.sha256(scope).hexdigest())
+        self._about = json.dumps(about).encode()
 
     def read(self) -> Held | None:
         """Return the state; None when there is no file.
@@ -62,6 +74,9 @@ class Cache:
             return None
         except OSError as error:
             raise DamagedCacheError(f"the cache {self.path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            # A path that no file can have, such as one with a NUL.
+            raise DamagedCacheError(f"the cache {str(self.path)!r} cannot be read: {error}") from error
         return self.parse(content)
 
     def parse(self, content: bytes) -> Held:
@@ -78,7 +93,7 @@ class Cache:
             raise self._damaged("its checksum is wrong")
         about, _, encoded = body.partition(b"\n")
         if about != self._about:
-            raise self._damaged("it is of another server, project or environment")
+            raise self._damaged("it is of another server, project, environment, key or filter")
         message = GetSnapshotResponse()
         try:
             message.ParseFromString(encoded)
@@ -104,6 +119,8 @@ class Cache:
         Raises:
             OSError: It cannot be written; the old one stays.
         """
+        if "\0" in str(self.path):
+            raise OSError("the path holds a NUL")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Of its own name, so that processes that share the path do not write into each other's.
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
