@@ -72,7 +72,8 @@ def traced(
     found._count = metrics.get_meter(_SCOPE, meter_provider=meter_provider).create_counter(
         "feature_flag.evaluations", unit="{evaluation}", description="evaluations of settings"
     )
-    found._read_from(reader._core, reader._source, reader._layers, reader._defaults)
+    owner = reader._owner or reader
+    found._read_from(reader._core, reader._source, reader._layers, reader._defaults, owner)
     return found
 
 
@@ -164,7 +165,7 @@ class TracedReader(Reader[S]):
         found: TracedReader[S] = TracedReader()
         found._current_span, found._count = self._current_span, self._count
         found._context_id, found._values = self._context_id, self._values
-        found._read_from(self._core, source, layers, defaults)
+        found._read_from(self._core, source, layers, defaults, self._owner or self)
         return found
 
     def _record(self, name: str, found: Evaluation, given: tuple[object, ...]) -> None:

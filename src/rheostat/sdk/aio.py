@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -71,14 +70,20 @@ class AsyncClient(BaseClient[S]):
     async def close(self) -> None:
         """End the stream, the tasks and what waits for changes; reads go on with the last state. At most 1 s."""
         core = self._core
-        driver: TaskDriver | None = core.driver  # type: ignore[assignment]
-        core.replica.idle = core.restart = None
-        core.close()
+        # So that no read starts one that nobody closes.
+        with core.replica.lock():
+            driver: TaskDriver | None = core.driver  # type: ignore[assignment]
+            core.replica.idle = core.restart = None
+            core.close()
         if driver is not None:
             await driver.close()
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        try:
+            return await self.start()
+        except BaseException:
+            await self.close()
+            raise
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -168,30 +173,38 @@ class AsyncClient(BaseClient[S]):
             driver.disown()
             fork.keep(driver)
             if not core.closed:
-                core.replica.idle = self._start_idle
+                core.replica.idle = self._idle
 
     def _driver(self) -> TaskDriver:
         core = self._core
-        if core.closed:
-            raise ClientClosedError("the client was closed")
-        driver: TaskDriver | None = core.driver  # type: ignore[assignment]
-        if driver is None or driver.loop.is_closed():
-            driver = TaskDriver(core)
-            core.restart = self._start_idle
-            if not core.options.strict:
-                core.replica.idle = None
-            driver.start()
+        with core.replica.lock():
+            if core.closed:
+                raise ClientClosedError("the client was closed")
+            driver: TaskDriver | None = core.driver  # type: ignore[assignment]
+            if driver is None or driver.loop.is_closed():
+                driver = TaskDriver(core)
+                core.restart = self._idle
+                if not core.options.strict:
+                    core.replica.idle = None
+                try:
+                    driver.start()
+                except BaseException:
+                    core.driver = None
+                    self._failed_start = driver.loop.create_task(driver.close())
+                    raise
         return driver
 
     def _start_idle(self) -> None:
         if self._core.driver is None and not self._core.closed:
-            # Without a running loop the read is answered, and nothing starts.
-            with contextlib.suppress(RuntimeError):
+            try:
                 asyncio.get_running_loop()
-                try:
-                    self._driver()
-                except RheostatError:
-                    self._core.replica.idle = None
+            except RuntimeError:
+                # The read is answered, and nothing starts.
+                return
+            try:
+                self._driver()
+            except Exception as error:  # noqa: BLE001 - it is a read that has come here
+                self._give_up(error)
 
 
 class AsyncChanges(AsyncIterator[SettingChange[Any]]):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from weakref import WeakMethod
 
 from rheostat.errors import InvalidArgumentError, InvalidSettingError, RheostatError
 from rheostat.model.declaration import DeclarationResult
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from rheostat.sdk.setting import Setting
 
 __all__ = ["ALL", "BaseClient", "SettingInfo"]
+
+log = logging.getLogger("rheostat")
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,8 @@ class BaseClient(Reader[S]):
 
         Args:
             url: The server's address; None is taken from ``RHEOSTAT_URL``.
-            key: The key, ``rst_…``; None is taken from ``RHEOSTAT_KEY``.
+            key: The key, ``rst_…``, of which surrounding whitespace does not count; None is taken from
+                ``RHEOSTAT_KEY``.
             project: The project's slug; None is taken from ``RHEOSTAT_PROJECT``, else it is the key's.
             environment: The environment's slug; None is taken from ``RHEOSTAT_ENVIRONMENT``, else it is the only one
                 that the key has.
@@ -146,12 +155,12 @@ class BaseClient(Reader[S]):
             raise InvalidArgumentError(
                 "a client needs the server's address: url, RHEOSTAT_URL, or offline=True"
             )
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise InvalidArgumentError(
-                f"the server's address {url!r} does not begin with http:// or https://"
-            )
+        if url is not None:
+            url = _checked_url(url)
         if mode not in {"watch", "poll"}:
             raise InvalidArgumentError(f"the mode {mode!r} is neither 'watch' nor 'poll'")
+        if not isinstance(retries, int) or retries < 0:
+            raise InvalidArgumentError(f"the option retries is {retries!r}, and has to be a number from 0 on")
         for option, seconds in (
             ("poll_interval", poll_interval),
             ("timeout", timeout),
@@ -162,10 +171,14 @@ class BaseClient(Reader[S]):
         ):
             if not 0 < seconds < float("inf"):
                 raise InvalidArgumentError(f"the option {option} is {seconds} s, and has to be above zero")
+        if backoff[0] > backoff[1]:
+            raise InvalidArgumentError(
+                f"the option backoff is {backoff}, and the first is not to be above the last"
+            )
         core = Core(
             Options(
                 url=None if url is None else url.rstrip("/"),
-                key=os.environ.get("RHEOSTAT_KEY") or None if key is None else key,
+                key=_header_text("key", os.environ.get("RHEOSTAT_KEY") or None if key is None else key),
                 project=os.environ.get("RHEOSTAT_PROJECT", "") if project is None else project,
                 environment=os.environ.get("RHEOSTAT_ENVIRONMENT", "")
                 if environment is None
@@ -186,14 +199,22 @@ class BaseClient(Reader[S]):
                 retries=retries,
                 backoff=backoff,
                 stale_after=stale_after,
-                headers=dict(headers or {}),
+                headers=_checked_headers(headers or {}),
                 http_client=http_client,
                 http_client_factory=http_client_factory,
                 hooks=Hooks(on_update, on_update_error, on_status, on_declaration),
             )
         )
         self._read_from(core, core.replica, () if not context else (dict(context),), dict(defaults or {}))
-        core.replica.idle = self._start_idle
+        idle = WeakMethod(self._start_idle)
+
+        def start_idle() -> None:
+            start = idle()
+            if start is not None:
+                start()
+
+        self._idle = start_idle
+        core.replica.idle = start_idle
         fork.register(self)
         self.declare(settings)
 
@@ -310,3 +331,75 @@ class BaseClient(Reader[S]):
     @abstractmethod
     def _start_idle(self) -> None:
         """Start, if that is possible here; called by reads, and so it neither waits nor raises."""
+
+    def _give_up(self, error: Exception, *, quietly: bool = False) -> None:
+        """Let reads go on without the server, as starting has failed; an explicit `start` tries again."""
+        core = self._core
+        with core.replica.lock():
+            if core.closed:
+                return
+            # A strict client has more to do before each read.
+            core.replica.idle = _nothing if core.options.strict else None
+        log.log(
+            logging.DEBUG if quietly else logging.ERROR,
+            "the client cannot start, and reads do without the server: %s",
+            error,
+            exc_info=error,
+        )
+
+
+def _checked_url(url: str) -> str:
+    """Return the address of a server that may be asked.
+
+    Raises:
+        InvalidArgumentError: It is none.
+    """
+    url = url.strip()
+    if not url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(f"the server's address {url!r} does not begin with http:// or https://")
+    # Not named from here on: there may be a password in it.
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise InvalidArgumentError("the server's address, url, holds whitespace or a control character")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidArgumentError(f"the server's address, url, cannot be used: {error}") from None
+    if not host:
+        raise InvalidArgumentError("the server's address, url, has no host")
+    return url
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+            raise InvalidArgumentError(f"the option headers has the name {name!r}, which no header can have")
+        text = _header_text(f"headers, {name!r},", value)
+        if text is None:
+            raise InvalidArgumentError(f"the option headers, {name!r}, is not a string but a NoneType")
+        checked[name] = text
+    return checked
+
+
+def _header_text(option: str, text: object) -> str | None:
+    """Return *text* without surrounding whitespace. Errors never show it, as it may be secret.
+
+    Raises:
+        InvalidArgumentError: It cannot stand in a header.
+    """
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"the option {option} is not a string but a {type(text).__name__}")
+    text = text.strip()
+    for i, character in enumerate(text):
+        if not " " <= character <= "~":
+            raise InvalidArgumentError(
+                f"the option {option} cannot be sent: its character {i + 1} is a control character, or not ASCII"
+            )
+    return text
+
+
+def _nothing() -> None:
+    """Start nothing."""

@@ -55,18 +55,26 @@ class Reader(Generic[S]):
     attribute ``user.plan``.
     """
 
-    __slots__ = ("__weakref__", "_base", "_core", "_defaults", "_layers", "_source")
+    __slots__ = ("__weakref__", "_base", "_core", "_defaults", "_layers", "_owner", "_source")
 
     _core: Core
     _source: ViewSource
     _layers: tuple[_Attributes, ...]
     _defaults: Mapping[str, object]
     _base: Base | LiveBase
+    _owner: Reader[Any] | None
 
     def _read_from(
-        self, core: Core, source: ViewSource, layers: tuple[_Attributes, ...], defaults: Mapping[str, object]
+        self,
+        core: Core,
+        source: ViewSource,
+        layers: tuple[_Attributes, ...],
+        defaults: Mapping[str, object],
+        owner: Reader[Any] | None = None,
     ) -> None:
         self._core = core
+        # The client, which ends when nobody reads from it any more; None for the client itself.
+        self._owner = owner
         self._source = source
         self._layers = layers
         self._defaults = defaults
@@ -372,7 +380,7 @@ class Reader(Generic[S]):
         self, source: ViewSource, layers: tuple[_Attributes, ...], defaults: Mapping[str, object]
     ) -> Reader[S]:
         found: Reader[S] = Reader()
-        found._read_from(self._core, source, layers, defaults)
+        found._read_from(self._core, source, layers, defaults, self._owner or self)
         return found
 
     def _before_read(self, context: Any, attributes: _Attributes) -> None:

@@ -74,14 +74,21 @@ class Client(BaseClient[S]):
 
     def close(self) -> None:
         """End the stream, the threads and what waits for changes; reads go on with the last state. At most 1 s."""
-        driver: ThreadDriver | None = self._core.driver  # type: ignore[assignment]
-        self._core.replica.idle = None
-        self._core.close()
+        core = self._core
+        # So that no read starts one that nobody closes.
+        with core.replica.lock():
+            driver: ThreadDriver | None = core.driver  # type: ignore[assignment]
+            core.replica.idle = None
+            core.close()
         if driver is not None:
             driver.close()
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -175,7 +182,7 @@ class Client(BaseClient[S]):
         driver.disown()
         fork.keep(driver)
         if not core.closed:
-            core.replica.idle = self._start_idle
+            core.replica.idle = self._idle
             if fork.runs_threads():
                 # Not `Thread.start`, which waits for the thread: gevent cannot switch before it knows of the fork.
                 _thread.start_new_thread(self._start_soon, ())
@@ -190,7 +197,14 @@ class Client(BaseClient[S]):
                 driver = ThreadDriver(core)
                 if not core.options.strict:
                     core.replica.idle = None
-                driver.start()
+                try:
+                    driver.start()
+                except BaseException:
+                    core.driver = None
+                    with contextlib.suppress(RuntimeError):
+                        # There may be a thread that was not started.
+                        driver.close()
+                    raise
         return driver
 
     def _start_soon(self) -> None:
@@ -199,9 +213,11 @@ class Client(BaseClient[S]):
 
     def _start_idle(self) -> None:
         if self._core.driver is None and not self._core.closed:
-            with contextlib.suppress(RheostatError, RuntimeError):
-                # At the end of the interpreter no thread can be started.
+            try:
                 self._driver()
+            except Exception as error:  # noqa: BLE001 - it is a read that has come here
+                # At the end of the interpreter no thread can be started, and nobody wants to know.
+                self._give_up(error, quietly=not threading.main_thread().is_alive())
 
 
 class Changes(Iterator[SettingChange[Any]]):

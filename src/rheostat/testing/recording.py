@@ -94,7 +94,7 @@ class RecordingReader(Reader[S]):
     ) -> Reader[S]:
         found: RecordingReader[S] = RecordingReader()
         found.evaluations = self.evaluations
-        found._read_from(self._core, source, layers, defaults)
+        found._read_from(self._core, source, layers, defaults, self._owner or self)
         return found
 
 

@@ -1,0 +1,108 @@
+"""A client that cannot start, that is closed while it starts, or that is left without being closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import pytest
+import urllib3
+
+from rheostat import AsyncClient, Client, ClientClosedError, SettingNotFoundError, Status
+from tests.e2e.process import wait_until
+
+NOBODY = "http://127.0.0.1:1"
+
+
+def _broken() -> Any:
+    raise ZeroDivisionError("no pool today")
+
+
+def _threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name in {"rheostat-watch", "rheostat-notify"}]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_read_does_not_raise_what_starting_raises(strict: bool, caplog: pytest.LogCaptureFixture):
+    made: list[int] = []
+
+    def factory() -> Any:
+        made.append(1)
+        _broken()
+
+    client = Client(NOBODY, http_client_factory=factory, strict=strict)
+    assert [client.get("x", "default") for _ in range(3)] == ["default"] * 3
+    assert client.with_context(a=1).evaluate("x", 2).value == 2
+    assert made == [1]
+    logged = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(logged) == 1
+    assert "no pool today" in logged[0].getMessage()
+    with pytest.raises(ZeroDivisionError):
+        client.start()
+    client.close()
+
+
+def test_a_read_does_not_raise_because_of_the_cache_s_path(caplog: pytest.LogCaptureFixture):
+    client = Client(NOBODY, cache_path="a\0b")
+    assert client.get("x", "default") == "default"
+    assert client.status is Status.CONNECTING
+    wait_until(lambda: "cannot be read" in caplog.text)
+    client.close()
+
+
+def test_a_read_on_an_event_loop_does_not_raise_what_starting_raises(caplog: pytest.LogCaptureFixture):
+    async def main() -> None:
+        client = AsyncClient(NOBODY, http_client_factory=_broken)
+        assert [client.get("x", "default") for _ in range(3)] == ["default"] * 3
+        await asyncio.sleep(0)
+        await client.close()
+
+    asyncio.run(main())
+    assert caplog.text.count("cannot start") == 1
+
+
+def test_a_client_that_is_closed_while_a_read_starts_it_leaves_no_thread():
+    before = set(_threads())
+    making, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Any:
+        making.set()
+        go_on.wait(10.0)
+        return urllib3.PoolManager()
+
+    client = Client(NOBODY, http_client_factory=slow)
+    reading = threading.Thread(target=client.get, args=("x",))
+    reading.start()
+    assert making.wait(10.0)
+    closing = threading.Thread(target=client.close)
+    closing.start()
+    # Time for a `close` that does not wait for the start.
+    closing.join(0.2)
+    go_on.set()
+    reading.join(10.0)
+    closing.join(10.0)
+    wait_until(lambda: set(_threads()) <= before)
+    assert client.status is Status.CLOSED
+    with pytest.raises(ClientClosedError):
+        client.start()
+
+
+def test_a_context_manager_that_cannot_start_closes_the_client():
+    before = set(_threads())
+    client = Client(offline=True, required=["nope"])
+    with pytest.raises(SettingNotFoundError), client:
+        pass
+    assert client.status is Status.CLOSED
+    wait_until(lambda: set(_threads()) <= before)
+
+    async def main() -> None:
+        awaited = AsyncClient(offline=True, required=["nope"])
+        with pytest.raises(SettingNotFoundError):
+            async with awaited:
+                pass
+        assert awaited.status is Status.CLOSED
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
