@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import urllib3
 
 from rheostat import AsyncClient, Client, ClientClosedError, SettingNotFoundError, Status
+from rheostat.testing import AsyncStubClient, StubClient
 from tests.e2e.process import wait_until
 
 NOBODY = "http://127.0.0.1:1"
@@ -104,5 +106,64 @@ def test_a_context_manager_that_cannot_start_closes_the_client():
                 pass
         assert awaited.status is Status.CLOSED
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def _subscriptions(client: Any) -> int:
+    return len(client._core.dispatcher._subscriptions)
+
+
+def test_a_loop_over_changes_that_is_left_ends_its_subscription():
+    stub = StubClient({"x": 1})
+
+    def wait_for_one() -> object:
+        changes = stub.changes("x")
+        stub["x"] += 1
+        return next(change.after for change in changes)
+
+    assert [wait_for_one() for _ in range(3)] == [2, 3, 4]
+    gc.collect()
+    assert _subscriptions(stub) == 0
+
+
+def test_a_task_that_iterates_over_changes_ends_its_subscription_when_it_is_cancelled():
+    async def main() -> None:
+        stub = AsyncStubClient({"x": 1})
+
+        async def follow() -> None:
+            async for _ in stub.changes():
+                pass
+
+        task = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        assert _subscriptions(stub) == 1
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        del task
+        gc.collect()
+        assert _subscriptions(stub) == 0
+
+    asyncio.run(main())
+
+
+def test_changes_are_closed_at_the_end_of_their_block():
+    stub = StubClient({"x": 1})
+    with stub.changes() as changes:
+        stub["x"] = 2
+        assert next(changes).after == 2
+        assert _subscriptions(stub) == 1
+    assert _subscriptions(stub) == 0
+    assert list(changes) == []
+
+    async def main() -> None:
+        awaited = AsyncStubClient({"x": 1})
+        async with awaited.changes("x") as changes:
+            awaited["x"] = 2
+            assert (await anext(changes)).after == 2
+            assert _subscriptions(awaited) == 1
+        assert _subscriptions(awaited) == 0
+        assert [each async for each in changes] == []
 
     asyncio.run(main())

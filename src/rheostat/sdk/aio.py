@@ -22,7 +22,7 @@ from rheostat.sdk.client import BaseClient
 from rheostat.sdk.effect import Fetch
 from rheostat.sdk.failure import translated
 from rheostat.sdk.reader import S
-from rheostat.sdk.subscription import SettingChange, Subscription
+from rheostat.sdk.subscription import SettingChange
 from rheostat.sdk.task_driver import TaskDriver
 
 __all__ = ["AsyncChanges", "AsyncClient", "AsyncStream"]
@@ -159,10 +159,9 @@ class AsyncClient(BaseClient[S]):
 
     def changes(self, name: str | None = None) -> AsyncChanges:
         """Return an iterator over the changes from now on, of *name* or of all settings; it ends with the client."""
-        found = AsyncChanges()
         self._driver()
-        self._core.ending.add(found)
-        found.stop = self._core.subscribe(Subscription(self, found.put, name))
+        found = AsyncChanges()
+        self._tell(found, name)
         return found
 
     def after_fork(self) -> None:
@@ -208,11 +207,14 @@ class AsyncClient(BaseClient[S]):
 
 
 class AsyncChanges(AsyncIterator[SettingChange[Any]]):
-    """The changes of a subscription, in order, for one task. Iterating ends when it or the client is closed."""
+    """The changes of a subscription, in order, for one task. Iterating ends when it or the client is closed.
+
+    An asynchronous context manager, which closes it at its end. One that nothing refers to any more is closed, too.
+    """
 
     def __init__(self) -> None:
         """Wait for what `put` brings."""
-        self.stop: Callable[[], None] = lambda: None
+        self.stop: Callable[[], object] = lambda: None
         self._found: deque[SettingChange[Any]] = deque()
         self._changed = asyncio.Event()
         self._ended = False
@@ -227,6 +229,14 @@ class AsyncChanges(AsyncIterator[SettingChange[Any]]):
         self.stop()
         self._ended = True
         self._changed.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     async def __anext__(self) -> SettingChange[Any]:
         while not self._found:

@@ -9,9 +9,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
-from weakref import WeakMethod
+from weakref import WeakMethod, finalize
 
 from rheostat.errors import InvalidArgumentError, InvalidSettingError, RheostatError
 from rheostat.model.declaration import DeclarationResult
@@ -23,6 +23,7 @@ from rheostat.sdk import setting as declared
 from rheostat.sdk.core import ALL, Core, Hooks, Options
 from rheostat.sdk.reader import Reader, S
 from rheostat.sdk.status import Status
+from rheostat.sdk.subscription import SettingChange, Subscription
 from rheostat.wire.watch import position_from_proto
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ __all__ = ["ALL", "BaseClient", "SettingInfo"]
 log = logging.getLogger("rheostat")
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class Told(Protocol):
+    """What collects changes for an iterator."""
+
+    stop: Callable[[], object]
+
+    def put(self, change: SettingChange[Any]) -> None:
+        """Add a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +341,19 @@ class BaseClient(Reader[S]):
     @abstractmethod
     def _start_idle(self) -> None:
         """Start, if that is possible here; called by reads, and so it neither waits nor raises."""
+
+    def _tell(self, changes: Told, name: str | None) -> None:
+        """Put changes of *name* into *changes*, for as long as somebody refers to it."""
+        put = WeakMethod(changes.put)
+
+        def tell(change: SettingChange[Any]) -> None:
+            living = put()
+            if living is not None:
+                living(change)
+
+        self._core.ending.add(changes)
+        changes.stop = stop = finalize(changes, self._core.subscribe(Subscription(self, tell, name)))
+        stop.atexit = False
 
     def _give_up(self, error: Exception, *, quietly: bool = False) -> None:
         """Let reads go on without the server, as starting has failed; an explicit `start` tries again."""

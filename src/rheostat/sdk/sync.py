@@ -25,7 +25,7 @@ from rheostat.sdk.client import BaseClient
 from rheostat.sdk.effect import Fetch
 from rheostat.sdk.failure import translated
 from rheostat.sdk.reader import S
-from rheostat.sdk.subscription import SettingChange, Subscription
+from rheostat.sdk.subscription import SettingChange
 from rheostat.sdk.thread_driver import ThreadDriver
 from rheostat.sdk.transport import CancelScope
 
@@ -165,10 +165,9 @@ class Client(BaseClient[S]):
 
     def changes(self, name: str | None = None) -> Changes:
         """Return an iterator over the changes from now on, of *name* or of all settings; it ends with the client."""
-        found = Changes()
         self._driver()
-        self._core.ending.add(found)
-        found.stop = self._core.subscribe(Subscription(self, found.put, name))
+        found = Changes()
+        self._tell(found, name)
         return found
 
     def after_fork(self) -> None:
@@ -221,11 +220,14 @@ class Client(BaseClient[S]):
 
 
 class Changes(Iterator[SettingChange[Any]]):
-    """The changes of a subscription, in order, for one thread. Iterating ends when it or the client is closed."""
+    """The changes of a subscription, in order, for one thread. Iterating ends when it or the client is closed.
+
+    A context manager, which closes it at its end. One that nothing refers to any more is closed, too.
+    """
 
     def __init__(self) -> None:
         """Wait for what `put` brings."""
-        self.stop: Callable[[], None] = lambda: None
+        self.stop: Callable[[], object] = lambda: None
         self._found: deque[SettingChange[Any]] = deque()
         self._changed = threading.Condition()
         self._ended = False
@@ -246,6 +248,14 @@ class Changes(Iterator[SettingChange[Any]]):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __next__(self) -> SettingChange[Any]:
         with self._changed:
