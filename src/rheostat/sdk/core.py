@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -33,12 +33,14 @@ from rheostat.errors import (
     SettingNotFoundError,
     TypeMismatchError,
 )
+from rheostat.model.change import ItemKey
 from rheostat.model.declaration import DeclarationOutcome, DeclarationResult, DifferenceLevel
 from rheostat.model.position import Position
 from rheostat.model.setting import Setting as StoredSetting
 from rheostat.model.type import JSON
 from rheostat.model.value import freeze
 from rheostat.sdk import ambient
+from rheostat.sdk.backoff import Backoff
 from rheostat.sdk.cache import Cache, DamagedCacheError
 from rheostat.sdk.call import calling
 from rheostat.sdk.effect import Effect, Fetch
@@ -64,6 +66,16 @@ _HEARTBEAT_SECONDS: Final = 15.0
 
 _CACHE_SECONDS: Final = 1.0
 """The least time between two writes of the cache: a burst of changes is one write."""
+
+
+_WARNINGS: Final = 1000
+"""How many different warnings are logged and remembered at most."""
+
+_DECLARE_BACKOFF: Final = (5.0, 300.0)
+"""Seconds: the bound of the delay before a declaration that failed is sent again, and of the last."""
+
+_BATCH_BYTES: Final = 512 * 1024
+"""What one request declares at most, unless a single declaration is larger: half of what a server takes."""
 
 
 class _All:
@@ -99,7 +111,7 @@ class Options:
     """What a client was made with; `rheostat.Client` describes each."""
 
     url: str | None
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     project: str = ""
     environment: str = ""
     name: str = ""
@@ -118,7 +130,7 @@ class Options:
     retries: int = 2
     backoff: tuple[float, float] = (1.0, 30.0)
     stale_after: float | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     http_client: Any = None
     http_client_factory: Callable[[], Any] | None = None
     hooks: Hooks = field(default_factory=Hooks)
@@ -161,6 +173,7 @@ class Core:
     ) -> None:
         """Hold what *options* give; no I/O but that of a bootstrap file."""
         self.options = options
+        self.randomness = randomness or random.Random()  # noqa: S311 - it spreads load, and guards nothing
         self.client_layer: dict[str, object] = {}
         self.replica = Replica()
         self.dispatcher = Dispatcher()
@@ -178,7 +191,6 @@ class Core:
         self.features: frozenset[str] | None = None
         self.refusal: RheostatError | None = None
         self._clock = clock
-        self.randomness = randomness or random.Random()  # noqa: S311 - it spreads load, and guards nothing
         self._tracked: dict[str, tuple[str, ...]] = {}
         self._live = False
         self._failed = False
@@ -186,7 +198,12 @@ class Core:
         self._status = Status.CONNECTING
         self._heard_at: float | None = None
         self._heartbeat = _HEARTBEAT_SECONDS
+        # What is to be declared, and what waits for another try at an instant of the clock.
         self._pending: dict[str, Setting[Any]] = {}
+        self._aside: dict[str, Setting[Any]] = {}
+        self._declare_at = 0.0
+        self._declare_backoff = Backoff(*_DECLARE_BACKOFF, self.randomness)
+        self._declaring_soon = False
         self._declares = True
         self._asked_features = False
         self._warned: set[Hashable] = set()
@@ -236,12 +253,13 @@ class Core:
         Raises:
             ClientClosedError: It was closed.
             SettingNotFoundError: The state lacks required settings.
-            RheostatError: The server refuses the key or the request, and there is no state.
+            RheostatError: The server refuses the key or the request, and has given no state.
         """
         if self.closed:
             raise ClientClosedError("the client was closed")
-        if self.refusal is not None and not self.ready:
-            raise self.refusal
+        if self.refusal is not None and not (self._live and self.ready):
+            # One object for all who wait: without the frames of those before.
+            raise self.refusal.with_traceback(None)
         missing = self._missing()
         if missing and (self._live or self.options.offline):
             listed = ", ".join(map(repr, missing))
@@ -282,16 +300,18 @@ class Core:
 
     def _announce(self) -> None:
         """Tell whoever wants to know where the client stands now."""
-        status = self.status
-        if status is not self._status:
-            self._status = status
-            self.dispatcher.call(self.options.hooks.on_status, status)
+        with self.replica.lock():
+            # Two threads may have something to tell, and the later status is to be told last.
+            status = self.status
+            if status is not self._status:
+                self._status = status
+                self.dispatcher.call(self.options.hooks.on_status, status)
         if self.driver is not None:
             self.driver.wake()
 
     def warn_once(self, about: Hashable, message: str, *arguments: object) -> None:
         """Log a warning unless one *about* the same was logged before."""
-        if about not in self._warned:
+        if about not in self._warned and len(self._warned) < _WARNINGS:
             self._warned.add(about)
             log.warning(message, *arguments)
 
@@ -323,14 +343,22 @@ class Core:
             and hello.reason != watch_pb2.SNAPSHOT_REASON_REQUESTED
         ):
             # It may be a server that does not know them.
-            self._pending.update((setting.name, setting) for setting in self.replica.declarations)
+            self._declare_all()
 
     def advanced(self, update: Update) -> bool:
         """Take over *update*; False when something newer is held already."""
         with self.replica.lock():
-            if _is_older(update.held, self.replica.held):
+            before = self.replica.held
+            if _is_older(update.held, before):
                 return False
-            self.replica.advance(update.held, update.changed)
+            changed = update.changed
+            if update.base is not before:
+                # A fetch and the stream have overtaken each other.
+                changed = frozenset(_differing(before, update.held))
+            self.replica.advance(update.held, changed)
+        if self.options.mode == "poll" and _is_other_store(before, update.held):
+            # On a stream the Hello says so.
+            self._declare_all()
         for problem in update.problems:
             self.warn_once(
                 ("unreadable", problem), "this version cannot read a part of the state: %s", problem
@@ -401,6 +429,12 @@ class Core:
                 due = min(due, left)
         if self._cache is not None and self._uncached is not None:
             due = min(due, max(0.0, self._cache_at - now))
+        if self._aside and self._live:
+            if now >= self._declare_at:
+                self._retry_declaring()
+                self._introduce()
+            else:
+                due = min(due, self._declare_at - now)
         return due
 
     def _stale_after(self) -> float:
@@ -489,18 +523,39 @@ class Core:
 
     def declare(self, settings: Iterable[Setting[Any]]) -> None:
         """Fit values to *settings*, and declare them to the server once it answers."""
-        new = self.replica.declare(settings)
-        self._pending.update((setting.name, setting) for setting in new)
+        with self.replica.lock():
+            new = self.replica.declare(settings)
+            self._pending.update((setting.name, setting) for setting in new)
         if new and self._live:
             self._introduce()
 
     def adopt(self, setting: Setting[Any]) -> None:
         """Declare a setting that is read through this client without having been declared to it."""
-        if self.replica.declared(setting.name) is not setting:
+        known = self.replica.declared(setting.name)
+        if known is None:
             self.declare([setting])
+        elif known is not setting and known.declaration() != setting.declaration():
+            # Two of one name would otherwise take turns at each read.
+            self.warn_once(
+                ("declared twice", setting.name),
+                "the setting %r is declared twice, in different ways; the first declaration counts",
+                setting.name,
+            )
+
+    def _declare_all(self) -> None:
+        """Declare everything anew, to a server that may not know it."""
+        with self.replica.lock():
+            self._pending.update((setting.name, setting) for setting in self.replica.declarations)
+            self._retry_declaring()
+
+    def _retry_declaring(self) -> None:
+        with self.replica.lock():
+            self._pending = {**self._aside, **self._pending}
+            self._aside = {}
 
     def _introduce(self) -> None:
-        if self._pending and self._declares and not self.closed:
+        if self._pending and self._declares and not self.closed and not self._declaring_soon:
+            self._declaring_soon = True
             self.jobs.append(self._declaring())
         if self.options.strict and not self._asked_features:
             self._asked_features = True
@@ -509,42 +564,49 @@ class Core:
             self.driver.wake()
 
     def _declaring(self) -> Generator[Effect, Any, None]:
-        pending, self._pending = self._pending, {}
-        if not pending:
-            return
+        with self.replica.lock():
+            pending, self._pending = self._pending, {}
+            self._declaring_soon = False
+        for batch in _batches(pending):
+            yield from self._declaring_batch(batch)
+
+    def _declaring_batch(self, batch: Mapping[str, Setting[Any]]) -> Generator[Effect, Any, None]:
         request = DeclareSettingsRequest(
             project=self.options.project,
             environment=self.options.environment,
-            declarations=[declaration_to_proto(setting.declaration()) for setting in pending.values()],
+            declarations=[declaration_to_proto(setting.declaration()) for setting in batch.values()],
             client=self.identity,
             request_id=f"declare-{uuid.uuid4().hex}",
         )
         fetch = Fetch("DeclareSettings", request, self.options.timeout)
         try:
             answer = yield from calling(fetch, retries=self.options.retries, randomness=self.randomness)
-        except FailedPreconditionError as error:
-            if error.reason == "NOT_SERVED":
-                # A server of an earlier version: the local declarations do without it.
-                self._declares = False
-                log.debug("the server takes no declarations: %s", error)
-                return
-            self._declaring_failed(pending, error)
         except RheostatError as error:
-            self._declaring_failed(pending, error)
-        else:
-            if answer.message.features:
-                self.features = frozenset(answer.message.features)
-            results = [declaration_result_from_proto(result) for result in answer.message.results]
-            for result in results:
-                _log_result(result)
-            self.dispatcher.call(self.options.hooks.on_declaration, tuple(results))
+            self._declaring_failed(batch, error)
+            return
+        self._declare_backoff.reset()
+        if answer.message.features:
+            self.features = frozenset(answer.message.features)
+        results = [declaration_result_from_proto(result) for result in answer.message.results]
+        for result in results:
+            _log_result(result)
+        self.dispatcher.call(self.options.hooks.on_declaration, tuple(results))
 
-    def _declaring_failed(self, pending: Mapping[str, Setting[Any]], error: RheostatError) -> None:
+    def _declaring_failed(self, batch: Mapping[str, Setting[Any]], error: RheostatError) -> None:
         if isinstance(error, ClientClosedError):
             return
-        # With the next stream.
-        self._pending = {**pending, **self._pending}
+        if isinstance(error, FailedPreconditionError) and error.reason == "NOT_SERVED":
+            # A server of an earlier version: the local declarations do without it.
+            self._declares = False
+            log.debug("the server takes no declarations: %s", error)
+            return
+        with self.replica.lock():
+            self._aside = {**self._aside, **batch}
+        self._declare_at = self._clock() + self._declare_backoff.delay()
         self.warn_once(("declare", error.reason), "settings could not be declared: %s", error)
+        if self.driver is not None:
+            # It waits as long as `tick` last said.
+            self.driver.wake()
 
     def _asking_features(self) -> Generator[Effect, Any, None]:
         request = GetFeaturesRequest(project=self.options.project)
@@ -584,7 +646,10 @@ class Core:
 
     def subscribe(self, subscription: Subscription) -> Unsubscribe:
         """Deliver changes to *subscription*."""
-        self.replica.wants_affected = True
+        if self.replica.idle is not None:
+            # A program that only waits to be told reads nothing that would start it.
+            self.replica.idle()
+        self.replica.watch_affected()
         return self.dispatcher.subscribe(subscription)
 
     def narrow(self, attributes: Mapping[str, object]) -> None:
@@ -694,7 +759,7 @@ class Core:
     def _published(self, publication: Publication) -> None:
         self.dispatcher.publish(publication)
         for setting, problem in publication.problems:
-            self.warn_once(("misfit", setting.name, problem.message), "%s", problem.message)
+            self.warn_once(("misfit", setting.name, problem.rule_id), "%s", problem.message)
 
 
 def _is_older(held: Held, than: Held) -> bool:
@@ -705,6 +770,35 @@ def _is_older(held: Held, than: Held) -> bool:
         (held.position.generation, held.position.revision)
         < (than.position.generation, than.position.revision)
     )
+
+
+def _is_other_store(before: Held, after: Held) -> bool:
+    return (
+        before.position is not None
+        and after.position is not None
+        and before.position.store_id != after.position.store_id
+    )
+
+
+def _differing(before: Held, after: Held) -> set[ItemKey]:
+    """Return the kinds and keys of all that is not the same object in both."""
+    keys = before.items.keys() | after.items.keys()
+    return {key for key in keys if before.items.get(key) is not after.items.get(key)}
+
+
+def _batches(settings: Mapping[str, Setting[Any]]) -> Iterator[dict[str, Setting[Any]]]:
+    """Yield *settings* in parts that a server takes in one request."""
+    batch: dict[str, Setting[Any]] = {}
+    size = 0
+    for name, setting in settings.items():
+        added = declaration_to_proto(setting.declaration()).ByteSize()
+        if batch and size + added > _BATCH_BYTES:
+            yield batch
+            batch, size = {}, 0
+        batch[name] = setting
+        size += added
+    if batch:
+        yield batch
 
 
 def _held_of(values: Mapping[str, object]) -> Held:

@@ -64,7 +64,7 @@ class Fetch:
     method: str
     request: Message
     timeout: float
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 Effect: TypeAlias = "OpenStream | Receive | CloseStream | Sleep | Fetch"

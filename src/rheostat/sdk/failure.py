@@ -5,7 +5,7 @@ from __future__ import annotations
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from rheostat.errors import DeadlineExceededError, RheostatError, UnavailableError
+from rheostat.errors import DeadlineExceededError, InvalidArgumentError, RheostatError, UnavailableError
 from rheostat.wire.error import from_connect
 
 __all__ = ["translated"]
@@ -27,6 +27,11 @@ def translated(error: Exception, url: str) -> RheostatError:
             # A page of a proxy, a message that cannot be read: not for good, as far as anybody knows.
             return UnavailableError(f"what answers at {url} cannot be understood: {error.message}")
         return found
+    if isinstance(error, ValueError):
+        # Its text may quote a header, and so the key.
+        return InvalidArgumentError(
+            f"a request to {url} cannot be made ({type(error).__name__}): check the address, the key and the headers"
+        )
     if isinstance(error, TimeoutError):
         return DeadlineExceededError(f"no answer from {url} in time")
     return UnavailableError(f"the connection to {url} failed: {error or type(error).__name__}")

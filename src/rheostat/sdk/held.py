@@ -79,12 +79,14 @@ class Update:
         changed: The kinds and keys that may differ.
         problems: What this version cannot read, and why.
         coalesced: It merges several revisions, so that values in between are not seen.
+        base: The state before it, which `changed` speaks of.
     """
 
     held: Held
     changed: frozenset[ItemKey]
     problems: tuple[str, ...] = ()
     coalesced: bool = False
+    base: Held | None = None
 
 
 def whole(
@@ -121,7 +123,11 @@ def whole(
     changed = {key for key, item in items.items() if held.items.get(key) is not item}
     changed.update(key for key in held.items if key not in items)
     return Update(
-        Held(position, items, found), frozenset(changed), tuple(problems), coalesced=before is not None
+        Held(position, items, found),
+        frozenset(changed),
+        tuple(problems),
+        coalesced=before is not None,
+        base=held,
     )
 
 
@@ -156,7 +162,9 @@ def step(held: Held, delta: watch_pb2.Delta) -> Update | None:
             f"the state after revision {delta.position.revision} is not what the server has; asking for all of it"
         )
     changed = frozenset((message.kind, message.key) for message in delta.items)
-    return Update(Held(delta.position, items, digest), changed, tuple(problems), coalesced=delta.coalesced)
+    return Update(
+        Held(delta.position, items, digest), changed, tuple(problems), coalesced=delta.coalesced, base=held
+    )
 
 
 def bookmark(held: Held, message: watch_pb2.Bookmark) -> Held:

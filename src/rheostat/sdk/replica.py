@@ -117,8 +117,10 @@ class Replica:
         """Hold nothing."""
         self.view = View(Snapshot())
         self.held = Held()
-        self.programs: Mapping[str, Any] = _NO_PROGRAMS
-        self.idle = None
+        # What the view was made of; behind `held` while the view is frozen.
+        self._shown = self.held
+        self.programs: Mapping[str, Any] = self.view.programs
+        self._idle: Callable[[], None] | None = None
         self.listener: Callable[[Publication], None] | None = None
         self.wants_affected = False
         self._locks: dict[str, AbstractContextManager[object]] = {}
@@ -145,8 +147,9 @@ class Replica:
 
     @idle.setter
     def idle(self, idle: Callable[[], None] | None) -> None:
-        self._idle = idle
-        self.programs = self.view.programs if idle is None else _NO_PROGRAMS
+        with self.lock():
+            self._idle = idle
+            self.programs = self.view.programs if idle is None else _NO_PROGRAMS
 
     def declared(self, name: str) -> DeclaredSetting[Any] | None:
         """Return the declaration whose name or alias is *name*."""
@@ -230,6 +233,13 @@ class Replica:
                 self._show_again(name for setting in new for name in (setting.name, *setting.aliases))
             return new
 
+    def watch_affected(self) -> None:
+        """Say from now on which settings a publication affects; a large state takes a while to index."""
+        if not self.wants_affected:
+            with self.lock():
+                self.wants_affected = True
+                self._references = _References(self.view.snapshot)
+
     def override(self, values: Mapping[str, object]) -> None:
         """Set values for this process alone.
 
@@ -284,14 +294,16 @@ class Replica:
 
     def _held_name(self, name: str) -> str | None:
         """Return the current name of the held setting that is called *name*."""
-        if ("setting", name) in self.held.items:
+        items = (self._shown if self._frozen else self.held).items
+        if ("setting", name) in items:
             return name
         found = self.view.snapshot.setting(name)
-        return None if found is None or ("setting", found.name) not in self.held.items else found.name
+        return None if found is None or ("setting", found.name) not in items else found.name
 
     def _publish(self, changed: Iterable[ItemKey]) -> None:
         before = self.view
-        held = self.held
+        held = self._shown if self._frozen else self.held
+        self._shown = held
         settings: dict[str, Setting | None] = {}
         segments: dict[str, Segment | None] = {}
         decoded = dict(before.decoded)
@@ -306,7 +318,7 @@ class Replica:
                 settings[key] = self._effective(key, received, decoded, problems)
         overridden = before.overridden
         if self._overrides or overridden:
-            overridden = self._apply_overrides(settings, decoded, overridden, problems)
+            overridden = self._apply_overrides(held, settings, decoded, overridden, problems)
         snapshot = before.snapshot.replace(held.revision, settings=settings, segments=segments)
         after = View(
             snapshot,
@@ -319,7 +331,7 @@ class Replica:
         affected: frozenset[str] = frozenset()
         if self.wants_affected and (settings or segments):
             affected = self._affected(before.snapshot, snapshot, settings, segments)
-        else:
+        elif not self.wants_affected:
             self._references = None
         # Between the two a read goes the slow way, so that none sees a later view than the one after it.
         self.programs = _NO_PROGRAMS
@@ -356,6 +368,7 @@ class Replica:
 
     def _apply_overrides(
         self,
+        held: Held,
         settings: dict[str, Setting | None],
         decoded: dict[str, _Decoded],
         before: frozenset[str],
@@ -392,7 +405,7 @@ class Replica:
             overridden.add(current)
         for name in before - overridden - settings.keys():
             # No longer overridden, and not about to be shown anew: back to what is held.
-            settings[name] = self._effective(name, self.held.items.get(("setting", name)), decoded, [])
+            settings[name] = self._effective(name, held.items.get(("setting", name)), decoded, [])
         return frozenset(overridden)
 
     def _encoded(self, name: str, value: object) -> Value:
@@ -425,12 +438,13 @@ class Replica:
         changed: set[ItemKey] = set()
         affected: set[str] = set()
         former = {s.id: s for n in settings if (s := before.settings.get(n)) is not None and s.id}
+        later = {s.id: s for n in settings if (s := after.settings.get(n)) is not None and s.id}
         for name in settings:
             old, new = before.settings.get(name), after.settings.get(name)
             # Under a rename the setting is the same, and only its value can make a difference.
             old = former.get(new.id) if old is None and new is not None and new.id else old
             if new is None and old is not None and old.id:
-                new = next((s for n in settings if (s := after.settings.get(n)) and s.id == old.id), None)
+                new = later.get(old.id)
             if not _gives_the_same(old, new):
                 for each in (old, new):
                     if each is not None:

@@ -6,9 +6,11 @@ stream.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -161,27 +163,59 @@ class Dispatcher:
             self.wake()
 
     def calls(self) -> Iterator[tuple[Callable[..., object], tuple[Any, ...]]]:
-        """Take what is queued and yield each callback with its arguments, in order."""
+        """Take what is queued and yield each callback with its arguments, in order. For one thread or task."""
         while self._changes or self._queue:
+            if self._changes:
+                subscription, change = self._changes.popleft()
+                if subscription.active:
+                    yield subscription.callback, (change,)
+                continue
+            first, second = self._queue[0]
+            if isinstance(first, Publication):
+                changes = [(each, change) for each in second for change in _changes(each, first)]
+                self._queue.popleft()
+                self._changes.extend(changes)
+            else:
+                self._queue.popleft()
+                yield first, second
+
+    def deliver(self) -> None:
+        """Call all that is queued. What a callback raises, were it the end of the program, ends nothing here."""
+        for callback, arguments in self.calls():
             try:
-                if self._changes:
-                    subscription, change = self._changes.popleft()
-                    if subscription.active:
-                        yield subscription.callback, (change,)
-                    continue
-                first, second = self._queue[0]
-                if isinstance(first, Publication):
-                    changes = [(each, change) for each in second for change in each.changes(first)]
-                    self._queue.popleft()
-                    self._changes.extend(changes)
-                else:
-                    self._queue.popleft()
-                    yield first, second
-            except IndexError:
-                return
+                callback(*arguments)
+            except BaseException as error:  # noqa: BLE001 - a callback is the caller's
+                failed(callback, error)
+
+    async def deliver_async(self) -> None:
+        """Call all that is queued, and await what is awaitable; see `deliver`.
+
+        Raises:
+            asyncio.CancelledError: This task was cancelled, not one that a callback awaited.
+        """
+        task = asyncio.current_task()
+        for callback, arguments in self.calls():
+            try:
+                found = callback(*arguments)
+                if inspect.isawaitable(found):
+                    await found
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                if task is not None and task.cancelling():
+                    raise
+                failed(callback, error)
 
     def __bool__(self) -> bool:
         return bool(self._changes or self._queue)
+
+
+def _changes(subscription: Subscription, publication: Publication) -> Sequence[SettingChange[Any]]:
+    try:
+        return tuple(subscription.changes(publication))
+    except Exception as error:  # noqa: BLE001 - types of declared settings are the caller's
+        failed(subscription.callback, error)
+        return ()
 
 
 def failed(callback: Callable[..., object], error: BaseException) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
 import logging
 from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any, Final, TypeVar
@@ -17,7 +16,6 @@ from rheostat.sdk.async_connection import AsyncConnection
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
 from rheostat.sdk.failure import translated
-from rheostat.sdk.subscription import failed
 from rheostat.sdk.transport.body import LEAST_BYTES_PER_SECOND
 from rheostat.sdk.watch_loop import Loop
 
@@ -64,7 +62,8 @@ class TaskDriver:
         core = self._core
         core.driver = self
         core.dispatcher.wake = self.wake
-        core.load_cache()
+        if self._connection is None:
+            core.load_cache()
         work: list[Coroutine[Any, Any, None]] = [self._serve()]
         if self._connection is not None:
             work.append(self._watch())
@@ -171,6 +170,7 @@ class TaskDriver:
     # The tasks.
 
     async def _watch(self) -> None:
+        await asyncio.to_thread(self._core.load_cache)
         while not self._closing:
             loop = self._core.loop()
             try:
@@ -210,20 +210,26 @@ class TaskDriver:
         match effect:
             case OpenStream(request):
                 await self._leave()
-                self._hurried = False
-                self._sleeping.clear()
                 self._events = self.connection.watch(request)
             case Receive(timeout):
                 return await self._receive(timeout)
             case CloseStream():
                 await self._leave()
+            case Sleep():
+                await self._unary(effect)
+                self._hurried = False
+                self._sleeping.clear()
             case _:
                 return await self._unary(effect)
         return None
 
     async def _receive(self, timeout: float) -> watch_pb2.WatchResponse | None:
         assert self._events is not None
+        if self._hurried:
+            return None
         task = self._next = asyncio.ensure_future(_next(self._events))
+        # What it raises after it was given up has been asked for, as far as asyncio is concerned.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
             while True:
                 received = self.connection.received_bytes
@@ -276,18 +282,12 @@ class TaskDriver:
                         await self._woken.wait()
             self._woken.clear()
             closing = self._closing
-            for callback, arguments in self._core.dispatcher.calls():
-                try:
-                    found = callback(*arguments)
-                    if inspect.isawaitable(found):
-                        await found
-                except Exception as error:  # noqa: BLE001 - a callback is the caller's
-                    failed(callback, error)
+            await self._core.dispatcher.deliver_async()
             while self._core.jobs and not closing:
                 try:
                     await self.run(self._core.jobs.popleft())
-                except RheostatError as error:
-                    log.debug("a call of the client has failed: %s", error)
+                except Exception as error:
+                    log.debug("a call of the client has failed: %s", error, exc_info=True)
             write = self._core.cache_due(closing=closing)
             if write is not None:
                 await asyncio.to_thread(write)

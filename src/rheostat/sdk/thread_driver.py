@@ -22,7 +22,6 @@ from rheostat.sdk.connection import Connection
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
 from rheostat.sdk.failure import translated
-from rheostat.sdk.subscription import failed
 from rheostat.sdk.transport import CancelScope
 from rheostat.sdk.watch_loop import Loop
 
@@ -69,7 +68,8 @@ class ThreadDriver:
         core = self._core
         core.driver = self
         core.dispatcher.wake = self.wake
-        core.load_cache()
+        if self._connection is None:
+            core.load_cache()
         self._run_thread("rheostat-notify", self._serve)
         if self._connection is not None:
             self._run_thread("rheostat-watch", self._watch)
@@ -174,6 +174,7 @@ class ThreadDriver:
     # The threads.
 
     def _watch(self) -> None:
+        self._core.load_cache()
         while not self._closing:
             loop = self._core.loop()
             try:
@@ -207,19 +208,23 @@ class ThreadDriver:
                 self._leave()
                 with self._changed:
                     self._scope = CancelScope()
-                    self._hurried = False
                 self._scope.__enter__()
                 self._events = self.connection.watch(request)
             case Receive(timeout):
                 return self._receive(timeout)
             case CloseStream():
                 self._leave()
+            case Sleep():
+                self._unary(effect, watching=True)
+                self._hurried = False
             case _:
                 return self._unary(effect)
         return None
 
     def _receive(self, timeout: float) -> watch_pb2.WatchResponse | None:
         assert self._events is not None
+        if self._hurried:
+            return None
         self.connection.wait_at_most(timeout)
         try:
             return next(self._events, None)
@@ -244,7 +249,7 @@ class ThreadDriver:
             except Exception as error:  # noqa: BLE001 - it is being left, for whatever reason
                 log.debug("leaving a stream: %s", error)
 
-    def _unary(self, effect: Effect) -> Any:
+    def _unary(self, effect: Effect, *, watching: bool = False) -> Any:
         if self._closing:
             raise ClientClosedError("the client was closed")
         match effect:
@@ -258,7 +263,9 @@ class ThreadDriver:
             case Sleep(seconds):
                 limit = time.monotonic() + seconds
                 with self._changed:
-                    while not (self._closing or self._hurried) and (left := limit - time.monotonic()) > 0:
+                    while (left := limit - time.monotonic()) > 0:
+                        if self._closing or (watching and self._hurried):
+                            break
                         self._changed.wait(left)
             case _:
                 raise TypeError(f"{effect!r} is no unary effect")
@@ -274,16 +281,12 @@ class ThreadDriver:
                 closing = self._closing
             if self._parked is not None:
                 return
-            for callback, arguments in self._core.dispatcher.calls():
-                try:
-                    callback(*arguments)
-                except Exception as error:  # noqa: BLE001 - a callback is the caller's
-                    failed(callback, error)
+            self._core.dispatcher.deliver()
             while self._core.jobs and not closing:
                 try:
                     self.run(self._core.jobs.popleft())
-                except RheostatError as error:
-                    log.debug("a call of the client has failed: %s", error)
+                except Exception as error:
+                    log.debug("a call of the client has failed: %s", error, exc_info=True)
             write = self._core.cache_due(closing=closing)
             if write is not None:
                 write()

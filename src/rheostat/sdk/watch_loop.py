@@ -173,6 +173,8 @@ def fetch_snapshot(
         items.extend(page.items)
         if not page.next_page_token:
             break
+        if len(items) > page.item_count or not page.items:
+            raise BrokenStreamError(f"a snapshot of {page.item_count} items goes on after {len(items)}")
         request.page_token = page.next_page_token
     held = observer.held
     if _is_behind(page.position, held):
@@ -221,6 +223,8 @@ class _Session:
         # How long the node's watchers are to spread their return, if it ends without a word.
         self._spread = 0.0
         self._chunks: list[watch_pb2.SnapshotChunk] = []
+        # How many items of the snapshot have not come yet.
+        self._expected = 0
 
     # One stream.
 
@@ -281,9 +285,13 @@ class _Session:
                     self.agreed(observer.held)
             case "snapshot_begin":
                 self._chunks = []
+                self._expected = event.snapshot_begin.item_count
             case "snapshot_chunk":
                 if event.snapshot_chunk.index != len(self._chunks):
                     raise BrokenStreamError("a chunk of the snapshot is missing")
+                self._expected -= len(event.snapshot_chunk.items)
+                if self._expected < 0:
+                    raise BrokenStreamError("the snapshot has more items than it said")
                 self._chunks.append(event.snapshot_chunk)
             case "snapshot_end":
                 self._take_snapshot(event.snapshot_end)
