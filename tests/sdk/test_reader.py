@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
+import enum
+import gc
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -16,7 +20,8 @@ from rheostat.errors import SettingNotFoundError
 from rheostat.evaluation.result import ErrorCode, Reason
 from rheostat.model.setting import Lifecycle
 from rheostat.model.type import JSON
-from rheostat.model.value import FrozenMapping
+from rheostat.model.value import ABSENT, FrozenMapping
+from rheostat.sdk.ambient import current
 from rheostat.sdk.reader import Reader
 from tests.sdk.state import State, setting
 from tests.service.book import equals, rule
@@ -317,3 +322,87 @@ def test_what_cannot_be_printed_does_not_make_a_read_raise_either() -> None:
         STATE.reader.evaluate(name, None, context)  # type: ignore[arg-type]
         STATE.reader.explain(name, None, context)  # type: ignore[arg-type]
         STATE.reader.int_value(name, 1, context)  # type: ignore[arg-type]
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+    SLOW = "slow"
+
+
+def test_a_default_that_is_given_for_a_declared_setting_is_of_its_type(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mode = Declared("mode", Mode, default=Mode.SLOW)
+    rate = Declared("rate", float, default=1.0)
+    state = State(defaults={"mode": "fast", "rate": "abc"})
+    state.core.declare([mode, rate])
+    for setting_ in (mode, rate):
+        setting_.bind(state.reader)
+    for _ in range(2):
+        assert (mode.get(), state.reader.get("mode")) == (Mode.FAST, "fast")
+        assert (rate.get(), rate.evaluate().value, state.reader["rate"]) == (1.0, 1.0, 1.0)
+    assert [each.getMessage().split(";")[0] for each in caplog.records].count(
+        caplog.records[0].getMessage()
+    ) == 1
+    assert "'rate' does not fit its type" in caplog.text
+    scoped = state.reader.with_defaults({"mode": Mode.FAST, "rate": 2})
+    assert (scoped.get("mode"), scoped.get("rate")) == ("fast", 2.0)
+    assert state.reader.with_defaults({"mode": 5}).read_setting(mode, ABSENT, None, {}) is Mode.SLOW
+
+
+def test_an_object_that_cannot_be_copied_is_handed_out_as_it_is() -> None:
+    @dataclasses.dataclass
+    class Limits:
+        rate: int = 1
+
+        def __post_init__(self) -> None:
+            self.lock = threading.Lock()
+
+    limits = Declared("limits", Limits, default=Limits(1))
+    state = State(setting("limits", FrozenMapping({"rate": 7}), type_=JSON))
+    state.core.declare([limits])
+    limits.bind(state.reader)
+    assert limits.get().rate == 7
+    state.write(setting("limits", FrozenMapping({"rate": 8}), type_=JSON))
+    assert state.reader.value_in(state.replica.view, "limits", limits).rate == 8
+    assert limits.evaluate().value.rate == 8
+
+
+def test_a_pinned_reader_stays_at_its_revision_inside_a_pinned_block() -> None:
+    state = State(setting("a", 1))
+    old = state.reader.pin()
+    state.write(setting("a", 2), setting("new", 1))
+    with state.reader.pinned():
+        assert (old.get("a"), old["a"], old.evaluate_all()["a"].value) == (1, 1, 1)
+        assert old.revision < state.reader.revision
+        assert ("new" in old, "new" in state.reader) == (False, True)
+        assert list(old) == ["a"]
+        assert old.pin()["a"] == 1
+
+
+def test_an_ambient_block_keeps_no_reader_alive() -> None:
+    state = State(by_region())
+
+    with ambient(region="outer"):
+        for i in range(100):
+            assert state.reader.with_context(user=str(i)).get("a") == "outer"
+        gc.collect()
+        found = current.get()
+        assert found is not None
+        assert len(found.bases) == 0
+        assert state.reader.get("a") == "outer"
+        assert len(found.bases) == 1
+    assert len(state.core.readers) == 1
+
+
+def test_a_fork_inside_an_ambient_block_gives_the_child_s_client_id() -> None:
+    state = State(setting("a", "nobody", type_=JSON))
+    state.write(
+        setting(
+            "a", "nobody", type_=JSON, rules=(rule("r", "parent", equals("client.id", state.core.client_id)),)
+        )
+    )
+    with ambient(region="outer"):
+        assert state.reader.get("a") == "parent"
+        state.core.after_fork()
+        assert state.reader.get("a") == "nobody"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from rheostat.evaluation.compiled.operand import Base, LiveBase
 from rheostat.evaluation.context import Context
@@ -24,7 +24,8 @@ class Ambient:
     Attributes:
         layers: Contexts, the innermost first.
         pins: The view of each replica that is pinned.
-        bases: For each reader that has read here, all layers behind a call's own.
+        bases: For each living reader that has read here, its own layers, by which a change of them is noticed, and
+            all layers behind a call's own.
     """
 
     __slots__ = ("bases", "layers", "pins")
@@ -33,7 +34,7 @@ class Ambient:
         """Take *layers* and *pins*."""
         self.layers = layers
         self.pins = pins
-        self.bases: dict[Reader[Any], Base | LiveBase] = {}
+        self.bases: WeakKeyDictionary[Reader[Any], tuple[object, Base | LiveBase]] = WeakKeyDictionary()
 
 
 current: Final[ContextVar[Ambient | None]] = ContextVar("rheostat_ambient", default=None)

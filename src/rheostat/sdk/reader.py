@@ -15,7 +15,7 @@ from rheostat.evaluation.context import Context
 from rheostat.evaluation.explain import Explanation, explain
 from rheostat.evaluation.result import ErrorCode, Evaluation, Reason
 from rheostat.model.setting import Lifecycle
-from rheostat.model.value import ABSENT, Absent, FrozenMapping
+from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value
 from rheostat.sdk import ambient
 from rheostat.sdk.replica import OVERRIDE, Replica, View, ViewSource
 from rheostat.sdk.subscription import SettingChange, Subscription, Unsubscribe
@@ -351,8 +351,7 @@ class Reader(Generic[S]):
         joined = attributes if context is None else _joined(context, attributes)
         found = view.evaluate(setting.name, joined, ABSENT, base)  # type: ignore[arg-type]
         if found.reason is Reason.ERROR and default is ABSENT:
-            scoped: Any = self._defaults.get(setting.name, ABSENT)
-            default = setting.local_default if scoped is ABSENT else scoped
+            default = self._default_of(setting)
         annotated = self._annotated(view, setting.name, found, default)
         if found.reason is Reason.ERROR:
             return annotated
@@ -399,15 +398,19 @@ class Reader(Generic[S]):
         self._start()
         now = _ambient_now()
         view = self._source.view
-        return view if now is None else now.pins.get(self._source.replica, view)
+        if now is None or isinstance(self._source, _Pinned):
+            return view
+        return now.pins.get(self._source.replica, view)
 
     def _ambient_place(self, now: ambient.Ambient) -> tuple[View, Base | LiveBase]:
         view = self._source.view
         if now.pins and not isinstance(self._source, _Pinned):
             view = now.pins.get(self._source.replica, view)
-        base = now.bases.get(self)
-        if base is None:
-            base = now.bases[self] = ambient.base_of((*now.layers, *self._layers, self._core.client_layer))
+        found = now.bases.get(self)
+        if found is not None and found[0] is self._base:
+            return view, found[1]
+        base = ambient.base_of((*now.layers, *self._layers, self._core.client_layer))
+        now.bases[self] = self._base, base
         return view, base
 
     def _ambient_layers(self) -> tuple[_Attributes, ...]:
@@ -433,13 +436,37 @@ class Reader(Generic[S]):
         if explicit is not ABSENT:
             return explicit
         try:
-            if name in self._defaults:
-                return self._defaults[name]
             declared = self._source.replica.declared(name)
-        except TypeError:
-            # A name that is not hashable.
+            if name in self._defaults:
+                given = self._defaults[name]
+                return given if declared is None else self._given_default(declared, given)
+        except Exception:  # noqa: BLE001 - a name that is not hashable, or worse
             return ABSENT
         return ABSENT if declared is None else declared.declaration().default
+
+    def _default_of(self, setting: Setting[T]) -> T:
+        """Return what stands for an absent setting, of its type."""
+        if setting.name in self._defaults:
+            fitted = self._given_default(setting, self._defaults[setting.name])
+            if fitted is not setting.declaration().default:
+                return setting.codec.decode(fitted)
+        return setting.local_default
+
+    def _given_default(self, setting: Setting[Any], given: object) -> Value:
+        """Return a default that was given for *setting* as a value of its type; its own where that fits not."""
+        try:
+            fitted = setting.fitted(given)
+            setting.codec.decode(fitted)
+        except Exception as error:  # noqa: BLE001 - classes are the caller's, and a read never raises
+            self._core.warn_once(
+                ("default", setting.name),
+                "the default that was given for the setting %r does not fit its type, and that of its declaration is "
+                "used: %s",
+                setting.name,
+                error,
+            )
+            return setting.declaration().default
+        return fitted
 
     def _annotated(self, view: View, name: str, found: Evaluation, default: Any) -> Evaluation:
         stale = self._core.stale
@@ -516,7 +543,7 @@ def _decoded(view: View, setting: Setting[Any], found: Evaluation) -> Any:
     if not decoded:
         return ABSENT
     value: Any = decoded.get((found.reason is Reason.DISABLED, found.rule_id, found.variant), ABSENT)
-    return value if value is ABSENT or setting.codec.immutable else setting.codec.copy(value)
+    return value if value is ABSENT or setting.codec.immutable else setting.copied(value)
 
 
 def _joined(context: Any, attributes: _Attributes) -> Any:

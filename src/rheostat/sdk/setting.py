@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import types
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar, cast, overload
@@ -16,6 +17,7 @@ from rheostat.model.declaration import Declaration
 from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome, Variant
 from rheostat.model.setting import FEATURE_NAME, METADATA_KEY, SETTING_NAME, Version
 from rheostat.model.setting import Setting as StoredSetting
+from rheostat.model.type import normalise
 from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value, freeze
 from rheostat.sdk.codec import Codec, Coercion, codec_for
 
@@ -253,7 +255,7 @@ class Setting(Generic[T]):
     @property
     def local_default(self) -> T:
         """The default as reads give it: in the form of server values, and fresh where the type is mutable."""
-        return self._local_default if self.codec.immutable else self._copied(self._local_default)
+        return self._local_default if self.codec.immutable else self.copied(self._local_default)
 
     def declaration(self) -> Declaration:
         """Return what is declared to the server; its default is the model's value of the local default."""
@@ -341,6 +343,20 @@ class Setting(Generic[T]):
             )
         return source.subscribe_setting(self, callback)
 
+    def fitted(self, value: object) -> Value:
+        """Return *value*, of the Python type or in the form of the wire, as a value of the declared type.
+
+        Raises:
+            TypeMismatchError: It is neither.
+        """
+        try:
+            encoded: Value = self.codec.encode(cast("T", value))
+        except TypeMismatchError:
+            with suppress(TypeMismatchError):
+                return normalise(self.codec.type, freeze(value))
+            raise
+        return encoded
+
     def bind(self, source: SettingSource) -> None:
         """Read from *source* from now on, instead of any other one."""
         self._bound = source
@@ -359,7 +375,8 @@ class Setting(Generic[T]):
             self._failed = True
             _LOGGER.error("reading the setting %r failed; its default is used", self.name, exc_info=exc)
 
-    def _copied(self, value: T) -> T:
+    def copied(self, value: T) -> T:
+        """Return a copy of *value* for one reader; *value* itself where its class cannot be copied."""
         try:
             return self.codec.copy(value)
         except Exception:  # noqa: BLE001 - a class whose objects cannot be copied is the caller's
@@ -602,7 +619,7 @@ class _Localiser(Generic[T]):
         if declared.on_coerce is None:
             return
         try:
-            declared.on_coerce(declared._copied(decoded), raw, coercions, rule, declared)
+            declared.on_coerce(declared.copied(decoded), raw, coercions, rule, declared)
         except Exception:
             _LOGGER.exception("on_coerce of the setting %r failed", declared.name)
 
