@@ -496,3 +496,38 @@ def test_a_coroutine_function_that_raises_is_logged_and_the_rest_is_told(
 
     asyncio.run(main())
     assert "broken callback" in caplog.text
+
+
+def test_a_closed_stub_leaves_declared_settings_their_defaults() -> None:
+    rate = Setting("rate", float, default=2.5)
+    with StubClient({"rate": 9.0}, settings=[rate]):
+        assert rate.get() == 9.0
+    assert rate.get() == 2.5
+
+    async def main() -> None:
+        async with AsyncStubClient({"rate": 8.0}, settings=[rate]):
+            assert rate.get() == 8.0
+
+    asyncio.run(main())
+    assert rate.get() == 2.5
+    with StubClient({"rate": 7.0}, settings=[rate]) as outer, StubClient({"rate": 6.0}, settings=[rate]):
+        outer.close()
+        assert rate.get() == 6.0, "it reads from another one by now"
+
+
+def test_a_hostile_context_does_not_make_a_read_of_a_stub_raise() -> None:
+    class Hostile(dict[str, object]):
+        def __getitem__(self, key: str) -> object:
+            raise RuntimeError("no")
+
+        def __contains__(self, key: object) -> bool:
+            raise RuntimeError("no")
+
+        def __iter__(self) -> Any:
+            raise RuntimeError("no")
+
+    stub = StubClient({"x": 1})
+    for context in (Hostile(a=1), {"user": Hostile(a=1), "plan": "pro"}):
+        assert stub.get("x", context=context) == 1
+        assert stub.evaluate("x", context=context).value == 1
+    assert stub.evaluations[-1].context["plan"] == "pro"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,19 +104,22 @@ def _merged(layers: tuple[object, ...]) -> dict[str, object]:
     merged: dict[str, object] = {}
     for layer in reversed(layers):
         if isinstance(layer, Mapping):
-            _lay_over(merged, ambient.resolved(layer))
+            # Reads never raise, whatever mapping they are given.
+            with suppress(Exception):
+                _lay_over(merged, ambient.resolved(layer))
     return merged
 
 
 def _lay_over(merged: dict[str, object], layer: Mapping[str, object]) -> None:
     for name in layer:
-        if name not in layer:
-            # A context variable without a value.
-            continue
-        value = layer[name]
-        if isinstance(value, Mapping):
-            former = merged.get(name)
-            inner = dict(former) if isinstance(former, Mapping) else {}
-            _lay_over(inner, value)
-            value = inner
-        merged[name] = value
+        with suppress(Exception):
+            if name not in layer:
+                # A context variable without a value.
+                continue
+            value = layer[name]
+            if isinstance(value, Mapping):
+                former = merged.get(name)
+                inner = dict(former) if isinstance(former, Mapping) else {}
+                _lay_over(inner, value)
+                value = inner
+            merged[name] = value

@@ -127,6 +127,11 @@ class _Stub(RecordingReader[S], BaseClient[S]):
                 forget()
         self._delivery = self._delivering()
 
+    def _unbind(self) -> None:
+        """Let declared settings read from nothing again, so that the next test begins with their defaults."""
+        for setting in self._core.replica.declarations:
+            setting.unbind(self)
+
     # What a test sets.
 
     def __setitem__(self, name: str, value: object) -> None:
@@ -332,6 +337,11 @@ class StubClient(_Stub[S], Client[S]):
     What needs a server (`call`, `ping`, `stream`) is refused with `FailedPreconditionError`.
     """
 
+    def close(self) -> None:
+        """End what waits for changes, and unbind the declared settings, which give their defaults again."""
+        super().close()
+        self._unbind()
+
     def reload(self) -> Position:
         """Return the position: there is nothing to fetch.
 
@@ -354,6 +364,11 @@ class AsyncStubClient(_Stub[S], AsyncClient[S]):
     async def delivered(self) -> None:
         """Wait until all callbacks have ended that were told of changes."""
         await self._delivery.delivered()
+
+    async def close(self) -> None:
+        """End what waits for changes, and unbind the declared settings, which give their defaults again."""
+        await super().close()
+        self._unbind()
 
     async def reload(self) -> Position:
         """Return the position: there is nothing to fetch.
