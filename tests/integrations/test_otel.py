@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rheostat import Client, MissingDependencyError, Setting, ambient
+from rheostat import Client, MissingDependencyError, Reader, Setting, ambient
 from rheostat.integrations import otel
 
 
@@ -139,3 +139,18 @@ def test_without_the_extra_the_error_names_it(client: Client, monkeypatch: pytes
         otel.traced(client)
     with pytest.raises(MissingDependencyError, match=r"rheostat\[otel\]"):
         otel.observe(client)
+
+
+def test_a_subscript_evaluates_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[str] = []
+    evaluate = Reader.evaluate
+
+    def counting(reader: Any, name: str, *given: Any, **attributes: Any) -> Any:
+        evaluated.append(name)
+        return evaluate(reader, name, *given, **attributes)
+
+    monkeypatch.setattr(Reader, "evaluate", counting)
+    monkeypatch.setattr(Reader, "__getitem__", lambda reader, name: evaluated.append(name))
+    name = next(iter(client))
+    assert otel.traced(client)[name] == client.get(name)
+    assert evaluated == [name]

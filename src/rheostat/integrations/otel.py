@@ -129,12 +129,11 @@ class TracedReader(Reader[S]):
     _values: bool
 
     def __getitem__(self, name: str) -> Any:
-        try:
-            value = super().__getitem__(name)
-        finally:
-            # Also of what is not there.
-            self._record(name, super().evaluate(name), ())
-        return value
+        found = self.evaluate(name)
+        if found.value is ABSENT or (found.value is None and name not in self):
+            # Raises, and says why.
+            return super().__getitem__(name)
+        return found.value
 
     def get(
         self, name: str, default: Any = ABSENT, /, context: _Attributes | None = None, **attributes: object

@@ -324,7 +324,8 @@ class BaseClient(Reader[S]):
     def narrow(self, **attributes: object) -> None:
         """Tell the server which values attributes will ever have here: rules that can match none are not sent.
 
-        Evaluations in such contexts give the same as without. ``narrow(region=["eu", "us"], plan=ALL)`` adds to what
+        The attribute has to be present in every context from then on: rules for contexts without it may not be sent.
+        Evaluations in contexts that have it, with one of the values, give the same as without. ``narrow(region=["eu", "us"], plan=ALL)`` adds to what
         was narrowed before; `ALL` ends it. An attribute with a dot goes into a mapping:
         ``narrow(**{"user.plan": ["pro"]})``.
 
