@@ -49,7 +49,6 @@ class AsyncConnection:
                 "the http_client of the parent process cannot be used in this one, which goes on with its last "
                 "state: pass http_client_factory="
             )
-            core.warn_once("http_client", message)
             raise FailedPreconditionError(message)
         if given is not None and not core.inherited:
             self._session, self._own = given, False

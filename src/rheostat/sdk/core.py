@@ -646,9 +646,6 @@ class Core:
 
     def subscribe(self, subscription: Subscription) -> Unsubscribe:
         """Deliver changes to *subscription*."""
-        if self.replica.idle is not None:
-            # A program that only waits to be told reads nothing that would start it.
-            self.replica.idle()
         self.replica.watch_affected()
         return self.dispatcher.subscribe(subscription)
 
