@@ -167,3 +167,30 @@ def test_changes_are_closed_at_the_end_of_their_block():
         assert [each async for each in changes] == []
 
     asyncio.run(main())
+
+
+def test_the_threads_of_a_client_that_nobody_refers_to_end():
+    before = set(_threads())
+    client = Client(offline=True, bootstrap={"x": 1}).start()
+    scoped = client.with_context(region="eu")
+    del client
+    gc.collect()
+    assert set(_threads()) > before, "somebody reads through it"
+    assert scoped.get("x") == 1
+    del scoped
+    gc.collect()
+    wait_until(lambda: set(_threads()) <= before)
+
+
+def test_a_client_that_only_calls_back_goes_on_without_being_referred_to():
+    before = set(_threads())
+    told: list[object] = []
+    client = Client(offline=True, on_status=told.append).start()
+    core = client._core
+    del client
+    gc.collect()
+    assert not core.closed
+    driver: Any = core.driver
+    core.close()
+    driver.close()
+    wait_until(lambda: set(_threads()) <= before)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from rheostat.model.setting import Lifecycle
 from rheostat.model.value import FrozenMapping, Value
 from rheostat.sdk import fork
 from rheostat.sdk import setting as declared
-from rheostat.sdk.core import ALL, Core, Hooks, Options
+from rheostat.sdk.core import ALL, Core, Driver, Hooks, Options
 from rheostat.sdk.reader import Reader, S
 from rheostat.sdk.status import Status
 from rheostat.sdk.subscription import SettingChange, Subscription
@@ -43,6 +44,13 @@ class Told(Protocol):
 
     def put(self, change: SettingChange[Any]) -> None:
         """Add a change."""
+
+
+class Closing(Driver, Protocol):
+    """What runs a client on threads."""
+
+    def close(self) -> None:
+        """End them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +364,11 @@ class BaseClient(Reader[S]):
         changes.stop = stop = finalize(changes, self._core.subscribe(Subscription(self, tell, name)))
         stop.atexit = False
 
+    def _end_unreferred(self, driver: Closing) -> None:
+        """Let *driver* end when nobody refers to the client any more, unless it calls back."""
+        if self._core.options.hooks == Hooks():
+            finalize(self, _leave, self._core, driver).atexit = False
+
     def _give_up(self, error: Exception, *, quietly: bool = False) -> None:
         """Let reads go on without the server, as starting has failed; an explicit `start` tries again."""
         core = self._core
@@ -370,6 +383,18 @@ class BaseClient(Reader[S]):
             error,
             exc_info=error,
         )
+
+
+def _leave(core: Core, driver: Closing) -> None:
+    # Elsewhere, as garbage is collected in any place.
+    if core.driver is driver and not core.closed:
+        with suppress(RuntimeError):
+            _thread.start_new_thread(_end, (core, driver))
+
+
+def _end(core: Core, driver: Closing) -> None:
+    core.close()
+    driver.close()
 
 
 def _checked_url(url: str) -> str:

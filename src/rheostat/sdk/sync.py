@@ -204,6 +204,7 @@ class Client(BaseClient[S]):
                         # There may be a thread that was not started.
                         driver.close()
                     raise
+                self._end_unreferred(driver)
         return driver
 
     def _start_soon(self) -> None:
