@@ -8,6 +8,7 @@ import queue
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,3 +229,25 @@ def test_neither_errors_nor_representations_show_the_key() -> None:
     options = Options("http://127.0.0.1:1", key=key, headers={"authorization": key})
     assert key not in repr(options)
     assert key not in repr(Fetch("Ping", DeclareSettingsResponse(), 1.0, {"authorization": key}))
+
+
+def test_a_cache_is_of_one_environment_and_filter(server: LocalServer, tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    with Client(server.url, key="rst_server_one", cache_path=path) as client:
+        assert client["x"] == 1
+    assert b"rst_server_one" not in path.read_bytes()
+
+    def cached(**options: Any) -> Any:
+        core = Client(server.url, cache_path=path, **options)._core
+        core.load_cache()
+        return core.replica.view.snapshot.setting("x") is not None
+
+    assert cached(key="rst_server_one")
+    # Another key may be one of another environment.
+    assert not cached(key="rst_server_two")
+    assert not cached(key="rst_server_one", names=["y"])
+    assert not cached(key="rst_server_one", environment="production")
+    with Client(server.url, key="rst_server_one", environment="production", cache_path=path) as client:
+        assert client["x"] == 1
+    # Here the key may have been rotated.
+    assert cached(key="rst_server_two", environment="production")

@@ -207,10 +207,6 @@ class Core:
         self._declares = True
         self._asked_features = False
         self._warned: set[Hashable] = set()
-        self._cache: Cache | None = None
-        if options.cache_path is not None:
-            server = options.url or ""
-            self._cache = Cache(options.cache_path, server, options.project, options.environment)
         self._uncached: Held | None = None
         self._cache_at = 0.0
         self._target = self._made_target()
@@ -427,7 +423,7 @@ class Core:
                 self._announce()
             else:
                 due = min(due, left)
-        if self._cache is not None and self._uncached is not None:
+        if self.options.cache_path is not None and self._uncached is not None:
             due = min(due, max(0.0, self._cache_at - now))
         if self._aside and self._live:
             if now >= self._declare_at:
@@ -447,10 +443,11 @@ class Core:
 
     def load_cache(self) -> None:
         """Take over the state of the cache, unless there is a better one; before the first stream."""
-        if self._cache is None or self._live or self.replica.held.position is not None:
+        path = self.options.cache_path
+        if path is None or self._live or self.replica.held.position is not None:
             return
         try:
-            held = self._cache.read()
+            held = self._cache_at_path(path).read()
         except DamagedCacheError as error:
             log.warning("%s", error)
             self.dispatcher.call(self.options.hooks.on_update_error, error)
@@ -465,11 +462,12 @@ class Core:
 
     def cache_due(self, *, closing: bool = False) -> Callable[[], None] | None:
         """Return what writes the cache, which takes a while, if that is due; it does not raise."""
-        if self._cache is None or self._uncached is None:
+        path = self.options.cache_path
+        if path is None or self._uncached is None:
             return None
         if not closing and self._clock() < self._cache_at:
             return None
-        cache, held = self._cache, self.replica.held
+        cache, held = self._cache_at_path(path), self.replica.held
         self._uncached = None
         self._cache_at = self._clock() + _CACHE_SECONDS
 
@@ -481,6 +479,15 @@ class Core:
                 self.warn_once(("cache", reason), "the cache %s cannot be written: %s", cache.path, reason)
 
         return write
+
+    def _cache_at_path(self, path: str | os.PathLike[str]) -> Cache:
+        options = self.options
+        wanted = self._target.filter
+        scope = b"" if wanted is None else wanted.SerializeToString(deterministic=True)
+        if not options.environment:
+            # Then the key says which one it is. It is high in entropy, and its hash tells nothing.
+            scope += (options.key or "").encode()
+        return Cache(path, options.url or "", options.project, options.environment, scope=scope)
 
     def _take_bootstrap(self, bootstrap: str | os.PathLike[str] | Mapping[str, object]) -> None:
         """Begin with given values, until the server has sent its own.
@@ -505,10 +512,8 @@ class Core:
 
     def _bootstrap_of(self, path: Path, content: bytes) -> Held:
         if content.startswith(b"rheostat-cache"):
-            options = self.options
-            cache = Cache(path, options.url or "", options.project, options.environment)
             try:
-                return cache.parse(content)
+                return self._cache_at_path(path).parse(content)
             except DamagedCacheError as error:
                 raise InvalidArgumentError(error.message.replace("cache", "bootstrap file", 1)) from error
         try:
