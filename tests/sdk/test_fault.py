@@ -206,4 +206,6 @@ def test_silence_makes_a_state_stale_until_the_server_is_heard_of_again(
     client.until(lambda c: not c.stale)
     assert client.status is Status.LIVE
     assert not client.evaluate("a").stale
+    # Callbacks are called off the receiving path.
+    wait_until(lambda: len(client.statuses) >= 3)
     assert client.statuses == [Status.LIVE, Status.STALE, Status.LIVE]

@@ -237,6 +237,8 @@ def test_a_key_that_is_refused_later_keeps_what_is_held(make: Callable[..., Driv
         client.until(lambda c: c.status is Status.UNAUTHORIZED)
         assert (client["a"], client["b"]) == (1, "x")
         assert client.ready
+        # Callbacks are called off the receiving path.
+        wait_until(lambda: client.statuses[-1:] == [Status.UNAUTHORIZED])
         assert isinstance(client.errors[-1], AuthenticationError)
         assert client.statuses == [Status.LIVE, Status.UNAUTHORIZED]
 

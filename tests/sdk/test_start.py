@@ -277,6 +277,8 @@ def test_a_key_that_is_revoked_leaves_what_was_read(guarded: tuple[ServerProgram
     client.until(lambda c: c.status is Status.UNAUTHORIZED)
     assert client["kept"] == 1
     assert client.ready
+    # Callbacks are called off the receiving path.
+    wait_until(lambda: client.statuses[-1:] == [Status.UNAUTHORIZED])
     assert isinstance(client.errors[-1], AuthenticationError)
     assert isinstance(client.call("Ping", _ping()).error, AuthenticationError)
     assert client.statuses == [Status.LIVE, Status.UNAUTHORIZED]
