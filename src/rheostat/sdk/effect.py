@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from google.protobuf.message import Message
 
@@ -68,5 +68,3 @@ class Fetch:
 
 
 Effect: TypeAlias = "OpenStream | Receive | CloseStream | Sleep | Fetch"
-Result: TypeAlias = Any
-"""What a driver sends; which of them is said by the effect."""

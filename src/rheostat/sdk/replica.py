@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -19,7 +19,7 @@ from rheostat.model.change import ItemKey
 from rheostat.model.condition import segments_of, settings_of
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
-from rheostat.model.type import JSON, normalise
+from rheostat.model.type import JSON
 from rheostat.model.value import ABSENT, Absent, Value, freeze, same
 from rheostat.sdk.held import Held, HeldItem
 from rheostat.sdk.setting import Problem
@@ -411,16 +411,10 @@ class Replica:
     def _encoded(self, name: str, value: object) -> Value:
         declaration = self._declared.get(name)
         try:
-            if declaration is None:
-                return freeze(value)
-            encoded: Value = declaration.codec.encode(value)
+            # In the form of the wire, too, in which it had to be set before the setting was declared.
+            return freeze(value) if declaration is None else declaration.fitted(value)
         except TypeMismatchError as error:
-            if declaration is not None:
-                # In the form of the wire, in which it had to be set before the setting was declared.
-                with suppress(TypeMismatchError):
-                    return normalise(declaration.codec.type, freeze(value))
             raise TypeMismatchError(f"the override of {name!r}: {error.message}") from error
-        return encoded
 
     # Who is affected.
 

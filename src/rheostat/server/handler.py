@@ -61,7 +61,8 @@ from rheostat.wire.change import (
 )
 from rheostat.wire.declaration import declaration_from_proto, declaration_result_to_proto
 from rheostat.wire.evaluation import evaluation_to_proto
-from rheostat.wire.event import EventEncoder, timestamp
+from rheostat.wire.event import EventEncoder
+from rheostat.wire.instant import instant_to_proto
 from rheostat.wire.key import key_kind_from_request, key_to_proto, role_from_request
 from rheostat.wire.project import environment_to_proto, project_to_proto
 from rheostat.wire.setting import segment_to_proto, setting_to_proto
@@ -323,7 +324,7 @@ class Handlers:
         return config.PingResponse(
             node=self.service.node,
             version=__version__,
-            time=timestamp(self.service.clock()),
+            time=instant_to_proto(self.service.clock()),
             generation=head.identity.generation,
             revision=head.revision,
         )

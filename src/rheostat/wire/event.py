@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from rheo.v1 import watch_pb2
 from rheostat.model.watch import (
@@ -23,9 +19,10 @@ from rheostat.model.watch import (
     SnapshotEvent,
     WatchEvent,
 )
+from rheostat.wire.instant import duration_to_proto, instant_to_proto
 from rheostat.wire.watch import filter_to_proto, item_to_proto, position_to_proto
 
-__all__ = ["CHUNK_BYTES", "LARGE_DELTA_BYTES", "EventEncoder", "duration", "timestamp"]
+__all__ = ["CHUNK_BYTES", "LARGE_DELTA_BYTES", "EventEncoder"]
 
 W = TypeVar("W")
 
@@ -34,22 +31,6 @@ CHUNK_BYTES: Final = 256 * 1024
 
 LARGE_DELTA_BYTES: Final = 1024 * 1024
 """A delta above this becomes a chunked snapshot, so that a revision stays whole."""
-
-
-def duration(seconds: float) -> Duration:
-    """Return *seconds* as a Duration, to the microsecond."""
-    message = Duration()
-    message.FromTimedelta(datetime.timedelta(seconds=seconds))
-    return message
-
-
-def timestamp(instant: datetime.datetime | None) -> Timestamp | None:
-    """Return an aware *instant* as a Timestamp; None stays None."""
-    if instant is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(instant)
-    return message
 
 
 class EventEncoder(Generic[W]):
@@ -84,9 +65,11 @@ class EventEncoder(Generic[W]):
             case Bookmark():
                 bookmark = watch_pb2.Bookmark(
                     position=position_to_proto(event.position, self._token_key),
-                    origin_time=timestamp(event.origin_time),
+                    origin_time=instant_to_proto(event.origin_time),
                     digest=event.digest,
-                    reconnect_spread=duration(event.reconnect_spread) if event.reconnect_spread else None,
+                    reconnect_spread=duration_to_proto(event.reconnect_spread)
+                    if event.reconnect_spread
+                    else None,
                 )
                 return (self._wrap(watch_pb2.WatchResponse(bookmark=bookmark)),)
             case Reset():
@@ -94,8 +77,8 @@ class EventEncoder(Generic[W]):
             case GoAway():
                 go_away = watch_pb2.GoAway(
                     reason=f"GO_AWAY_REASON_{event.reason.name}",
-                    spread=duration(event.spread),
-                    grace=duration(event.grace),
+                    spread=duration_to_proto(event.spread),
+                    grace=duration_to_proto(event.grace),
                 )
                 return (self._wrap(watch_pb2.WatchResponse(go_away=go_away)),)
 
@@ -152,14 +135,14 @@ def _hello(hello: Hello) -> watch_pb2.WatchResponse:
         hello=watch_pb2.Hello(
             mode=f"WATCH_MODE_{hello.mode.name}",
             reason=f"SNAPSHOT_REASON_{reason}",
-            heartbeat=duration(hello.heartbeat),
+            heartbeat=duration_to_proto(hello.heartbeat),
             node=hello.node,
             hops=hello.hops,
             filter=filter_to_proto(hello.filter),
             filter_ignored=hello.filter_ignored,
             project=hello.project,
             environment=hello.environment,
-            reconnect_spread=duration(hello.reconnect_spread) if hello.reconnect_spread else None,
+            reconnect_spread=duration_to_proto(hello.reconnect_spread) if hello.reconnect_spread else None,
         )
     )
 
