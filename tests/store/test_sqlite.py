@@ -167,26 +167,26 @@ def test_an_older_store_is_migrated_when_it_is_opened(
     store.close()
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "v0002_second.py").write_text(
+    (scripts / "versions" / "v0003_third.py").write_text(
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n"
         "    op.add_column('item', sa.Column('note', sa.Text))\n"
     )
     with monkeypatch.context() as newer:
         newer.setattr(migration, "SCRIPTS", scripts)
-        newer.setattr(migration, "SCHEMA", "0002")
+        newer.setattr(migration, "SCHEMA", "0003")
         migrated = SqliteStore(path)
         assert migrated.load() == before
         assert put(migrated, "b").revision == 2
         migrated.close()
     connection = raw(path)
-    assert connection.execute("SELECT schema FROM store").fetchall() == [("0002",)]
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert connection.execute("SELECT schema FROM store").fetchall() == [("0003",)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
     assert connection.execute("SELECT note FROM item").fetchall() == [(None,), (None,)]
     connection.close()
-    with pytest.raises(StoreError, match="schema 0002"):
+    with pytest.raises(StoreError, match="schema 0003"):
         SqliteStore(path)
 
 
@@ -198,16 +198,16 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     store.close()
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "v0002_second.py").write_text(
+    (scripts / "versions" / "v0003_third.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0003', '0002'\n"
         "def upgrade():\n"
         "    op.drop_table('item')\n"
         "    op.drop_table('nonsense')\n"
     )
     with monkeypatch.context() as newer:
         newer.setattr(migration, "SCRIPTS", scripts)
-        newer.setattr(migration, "SCHEMA", "0002")
+        newer.setattr(migration, "SCHEMA", "0003")
         with pytest.raises(StoreError, match="nonsense"):
             SqliteStore(path)
     reopened = SqliteStore(path)

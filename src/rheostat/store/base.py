@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rheostat.model.change import ChangeSet, Item
 
-__all__ = ["Contents", "Identity", "Store", "StoredItem", "Tombstone", "Transaction", "Write"]
+__all__ = [
+    "ClientCount",
+    "ClientRow",
+    "Contents",
+    "Identity",
+    "Record",
+    "Store",
+    "StoredItem",
+    "Tombstone",
+    "Transaction",
+    "Write",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,85 @@ class Contents:
     touched: Sequence[tuple[int, Sequence[tuple[str, str, str, str]]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something kept beside the history, which takes no revision: a draft, how far a webhook has got.
+
+    Attributes:
+        kind: What it is, such as ``draft``.
+        key: Unique in its kind. Begins with the project, and the environment, that it belongs to, so that a
+            prefix finds those of one of them.
+        body: JSON text.
+        due: When something is to be done about it, aware, UTC; None when nothing is.
+        version: 1 when it is new, and one more after each write; 0 before it is stored.
+    """
+
+    kind: str
+    key: str
+    body: str
+    due: datetime.datetime | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRow:
+    """A connected client, as it was last heard of. Its life ends unless it is heard of again.
+
+    Attributes:
+        project: Of its environment.
+        environment: The one it follows; a client of several has a row in each.
+        id: As the client calls itself; unique in the environment.
+        name: Of the program; may be empty.
+        sdk: Such as ``rheostat-python/0.1.0``; may be empty.
+        node: The node that it is connected to.
+        actor: The selector of its key; empty in open mode.
+        generation: Of the state that it has applied.
+        revision: Of the state that it has applied.
+        types: Names the set of types that it has declared; empty when it has declared none.
+        diverged: Its digest differed after two snapshots.
+        error: What went wrong last, in its own words; empty when nothing did.
+        reported_at: When its newest report came, aware, UTC; None when it is connected and has not reported.
+        lag: Seconds from the commit of its newest change until it had applied it; None when that is not known.
+        expires_at: When its life ends, aware, UTC.
+    """
+
+    project: str
+    environment: str
+    id: str
+    expires_at: datetime.datetime
+    name: str = ""
+    sdk: str = ""
+    node: str = ""
+    actor: str = ""
+    generation: int = 0
+    revision: int = 0
+    types: bytes = b""
+    diverged: bool = False
+    error: str = ""
+    reported_at: datetime.datetime | None = None
+    lag: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCount:
+    """How far the clients of an environment have got. Only those that report count, but for `silent`.
+
+    Attributes:
+        reporting: How many report.
+        reached: How many of them have reached the revision that was asked for.
+        diverged: How many of them hold a state that is not the server's.
+        silent: How many are connected and have not reported.
+        lags: Seconds: the median, the 99th percentile and the greatest lag of those that have reached it, by
+            nearest rank; None when no lag is known.
+    """
+
+    reporting: int
+    reached: int
+    diverged: int
+    silent: int
+    lags: tuple[float, float, float] | None = None
+
+
 class Transaction(Protocol):
     """The writing transaction, as `Write` sees it. Valid only inside the call."""
 
@@ -109,6 +200,18 @@ class Transaction(Protocol):
 
         Request ids are kept for 24 hours at least.
         """
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """Return a record as this transaction sees it, or None."""
+
+    def put_record(self, record: Record) -> Record:
+        """Write a record together with the change-set, whatever was stored; its ``version`` is not read.
+
+        Nothing is kept of it when the transaction writes no change-set.
+        """
+
+    def delete_record(self, kind: str, key: str) -> None:
+        """Remove a record together with the change-set, under the same condition."""
 
 
 Write = Callable[[Transaction], ChangeSet | None]
@@ -183,6 +286,80 @@ class Store(Protocol):
 
         The audit history stays.
         """
+
+    # Records: beside the history, without revisions.
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """Return a record, or None."""
+
+    def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1000) -> Sequence[Record]:
+        """Return up to *limit* records of a kind whose keys begin with *prefix* and follow *after*, by key."""
+
+    def due_records(self, kind: str, now: datetime.datetime, limit: int = 100) -> Sequence[Record]:
+        """Return up to *limit* records of a kind that are due at *now* or were before, soonest first."""
+
+    def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
+        """Write a record durably, and give other processes a hint.
+
+        Args:
+            record: Its ``version`` is not read.
+            expected_version: Write only when the stored one has this version; 0 for when there is none.
+
+        Returns:
+            The record with its new version; None when the stored one has another version than expected.
+        """
+
+    def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
+        """Remove a record; return whether it was there, and had the expected version."""
+
+    def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
+        """Remove the records of a kind that are due at *now* or were before; return how many those were."""
+
+    # Clients: who is connected, and how far they have got. Not durable to the last second.
+
+    def put_clients(self, rows: Sequence[ClientRow]) -> None:
+        """Write rows in one go. Gives no hint.
+
+        A row that has not reported takes nothing away from a stored one that has: it brings that up to date in
+        ``node``, ``name``, ``sdk`` and ``actor``, and only lengthens its life.
+        """
+
+    def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
+        """Shorten the life of a client that has gone to *expires_at*, unless it ends sooner."""
+
+    def clients(
+        self,
+        project: str,
+        environment: str,
+        *,
+        now: datetime.datetime,
+        behind: tuple[int, int] | None = None,
+        types: bytes | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Sequence[ClientRow]:
+        """Return up to *limit* clients whose life has not ended at *now*, by id.
+
+        Args:
+            project: Slug.
+            environment: Slug.
+            now: Aware.
+            behind: Only those that report, and have not reached this (generation, revision).
+            types: Only those that declared this set of types.
+            after: Only ids that follow it.
+            limit: At most so many.
+        """
+
+    def count_clients(
+        self, project: str, environment: str, *, now: datetime.datetime, generation: int, revision: int
+    ) -> ClientCount:
+        """Count the clients whose life has not ended at *now*, in time that ten thousand do not make long."""
+
+    def client_types(self, project: str, *, now: datetime.datetime) -> Sequence[tuple[str, bytes]]:
+        """Return the distinct (environment, types) of clients whose life has not ended and that declared any."""
+
+    def expire_clients(self, now: datetime.datetime) -> int:
+        """Remove the clients whose life has ended at *now*; return how many those were."""
 
     def wait_hint(self, timeout: float) -> bool:
         """Wait up to *timeout* seconds for a sign that another process may have committed.

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from rheostat.errors import AlreadyExistsError, RevisionCompactedError, StoreError, UnavailableError
 from rheostat.model.change import Change, ChangeSet, Item
-from rheostat.store.base import Contents, Identity, StoredItem, Tombstone, Write
-from rheostat.store.stamp import NONCE_BYTES, new_identity, stamped, utc_now
+from rheostat.store.base import (
+    ClientCount,
+    ClientRow,
+    Contents,
+    Identity,
+    Record,
+    StoredItem,
+    Tombstone,
+    Write,
+)
+from rheostat.store.rank import nearest_rank
+from rheostat.store.stamp import NONCE_BYTES, new_identity, stamped, utc, utc_now
 
 __all__ = ["MemoryStore"]
 
@@ -54,6 +65,9 @@ class MemoryStore:
         self._change_sets: list[ChangeSet] = []
         self._items: dict[_Address, tuple[int, Item | None]] = {}
         self._requests: dict[tuple[str, str], ChangeSet] = {}
+        self._records: dict[tuple[str, str], Record] = {}
+        # By project and environment, then by id.
+        self._clients: dict[tuple[str, str], dict[str, ClientRow]] = {}
         self._hints = 0
         self._seen = threading.local()
         self._closed = False
@@ -106,7 +120,7 @@ class MemoryStore:
                 change_set = write(transaction)
             finally:
                 transaction.end()
-            return None if change_set is None else self._append(change_set)
+            return None if change_set is None else self._append(change_set, transaction.records)
         finally:
             self._writing.release()
 
@@ -176,6 +190,138 @@ class MemoryStore:
             }
             return self._floor
 
+    def record(self, kind: str, key: str) -> Record | None:
+        """See `Store.record`."""
+        with self._state:
+            self._check_open()
+            return self._records.get((kind, key))
+
+    def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1000) -> Sequence[Record]:
+        """See `Store.records`."""
+        found = (r for r in self._of_kind(kind) if r.key.startswith(prefix) and r.key > after)
+        return tuple(sorted(found, key=lambda record: record.key)[:limit])
+
+    def due_records(self, kind: str, now: datetime.datetime, limit: int = 100) -> Sequence[Record]:
+        """See `Store.due_records`."""
+        at = utc(now)
+        found = [(record.due, record.key, record) for record in self._of_kind(kind) if _is_due(record, at)]
+        return tuple(record for *_, record in sorted(found)[:limit])
+
+    def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
+        """See `Store.put_record`."""
+        with self._writing_beside():
+            stored = self._records.get((record.kind, record.key))
+            if expected_version not in (None, 0 if stored is None else stored.version):
+                return None
+            written = self._records[record.kind, record.key] = _next_version(record, stored)
+            self._hint()
+            return written
+
+    def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
+        """See `Store.delete_record`."""
+        with self._writing_beside():
+            stored = self._records.get((kind, key))
+            if stored is None or expected_version not in (None, stored.version):
+                return False
+            del self._records[kind, key]
+            return True
+
+    def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
+        """See `Store.delete_due_records`."""
+        at = utc(now)
+        with self._writing_beside():
+            due = [address for address, r in self._records.items() if r.kind == kind and _is_due(r, at)]
+            for address in due:
+                del self._records[address]
+            return len(due)
+
+    def put_clients(self, rows: Sequence[ClientRow]) -> None:
+        """See `Store.put_clients`."""
+        rows = [_in_utc(row) for row in rows]
+        with self._state:
+            self._check_open()
+            for row in rows:
+                clients = self._clients.setdefault((row.project, row.environment), {})
+                clients[row.id] = _merged(clients.get(row.id), row)
+
+    def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
+        """See `Store.end_client`."""
+        at = utc(expires_at)
+        with self._state:
+            self._check_open()
+            clients = self._clients.get((project, environment), {})
+            if id in clients and clients[id].expires_at > at:
+                clients[id] = dataclasses.replace(clients[id], expires_at=at)
+
+    def clients(
+        self,
+        project: str,
+        environment: str,
+        *,
+        now: datetime.datetime,
+        behind: tuple[int, int] | None = None,
+        types: bytes | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Sequence[ClientRow]:
+        """See `Store.clients`."""
+
+        def fits(row: ClientRow) -> bool:
+            return (
+                row.id > after
+                and (behind is None or (row.reported_at is not None and _position(row) < behind))
+                and (types is None or row.types == types)
+            )
+
+        found = filter(fits, self._alive(project, environment, now))
+        return tuple(sorted(found, key=lambda row: row.id)[:limit])
+
+    def count_clients(
+        self, project: str, environment: str, *, now: datetime.datetime, generation: int, revision: int
+    ) -> ClientCount:
+        """See `Store.count_clients`."""
+        alive = self._alive(project, environment, now)
+        reporting = [row for row in alive if row.reported_at is not None]
+        reached = [row for row in reporting if _position(row) >= (generation, revision)]
+        lags = sorted(row.lag for row in reached if row.lag is not None)
+        return ClientCount(
+            reporting=len(reporting),
+            reached=len(reached),
+            diverged=sum(row.diverged for row in reporting),
+            silent=len(alive) - len(reporting),
+            lags=(lags[nearest_rank(len(lags), 50)], lags[nearest_rank(len(lags), 99)], lags[-1])
+            if lags
+            else None,
+        )
+
+    def client_types(self, project: str, *, now: datetime.datetime) -> Sequence[tuple[str, bytes]]:
+        """See `Store.client_types`."""
+        with self._state:
+            environments = [environment for of, environment in self._clients if of == project]
+        return tuple(
+            sorted(
+                {
+                    (environment, row.types)
+                    for environment in environments
+                    for row in self._alive(project, environment, now)
+                    if row.types
+                }
+            )
+        )
+
+    def expire_clients(self, now: datetime.datetime) -> int:
+        """See `Store.expire_clients`."""
+        at = utc(now)
+        with self._state:
+            self._check_open()
+            before = sum(map(len, self._clients.values()))
+            kept = {
+                address: {row.id: row for row in clients.values() if row.expires_at > at}
+                for address, clients in self._clients.items()
+            }
+            self._clients = {address: clients for address, clients in kept.items() if clients}
+            return before - sum(map(len, self._clients.values()))
+
     def wait_hint(self, timeout: float) -> bool:
         """See `Store.wait_hint`. Tells of every commit, whoever wrote it."""
         deadline = time.monotonic() + timeout
@@ -197,6 +343,29 @@ class MemoryStore:
             self._closed = True
             self._state.notify_all()
 
+    @contextlib.contextmanager
+    def _writing_beside(self) -> Iterator[None]:
+        """Keep off the writers of the history too: a write sees records that do not change under it."""
+        self._acquire_writing()
+        try:
+            with self._state:
+                self._check_open()
+                yield
+        finally:
+            self._writing.release()
+
+    def _of_kind(self, kind: str) -> Sequence[Record]:
+        with self._state:
+            self._check_open()
+            return [record for record in self._records.values() if record.kind == kind]
+
+    def _alive(self, project: str, environment: str, now: datetime.datetime) -> Sequence[ClientRow]:
+        at = utc(now)
+        with self._state:
+            self._check_open()
+            rows = self._clients.get((project, environment), {}).values()
+            return [row for row in rows if row.expires_at > at]
+
     def _acquire_writing(self) -> None:
         if not self._writing.acquire(timeout=WRITE_TIMEOUT):
             raise UnavailableError("the store is busy with other writes", retry_after=1.0)
@@ -209,7 +378,7 @@ class MemoryStore:
         self._hints += 1
         self._state.notify_all()
 
-    def _append(self, change_set: ChangeSet) -> ChangeSet:
+    def _append(self, change_set: ChangeSet, records: Mapping[tuple[str, str], Record | None]) -> ChangeSet:
         with self._state:
             self._check_open()
             written = stamped(change_set, self._identity, len(self._change_sets) + 1, self._clock())
@@ -222,6 +391,11 @@ class MemoryStore:
             self._rule_number += written.rule_numbers
             for change in written.changes:
                 self._items[_address(change)] = (written.revision, change.after)
+            for address, record in records.items():
+                if record is None:
+                    self._records.pop(address, None)
+                else:
+                    self._records[address] = record
             self._hint()
             return written
 
@@ -241,6 +415,7 @@ class _MemoryTransaction:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._ended = False
+        self.records: dict[tuple[str, str], Record | None] = {}
 
     @property
     def identity(self) -> Identity:
@@ -260,6 +435,19 @@ class _MemoryTransaction:
     def find_request(self, actor: str, request_id: str) -> ChangeSet | None:
         return self._live()._find_request(actor, request_id)
 
+    def record(self, kind: str, key: str) -> Record | None:
+        stored = self._live().record(kind, key)
+        return self.records.get((kind, key), stored)
+
+    def put_record(self, record: Record) -> Record:
+        written = _next_version(record, self.record(record.kind, record.key))
+        self.records[record.kind, record.key] = written
+        return written
+
+    def delete_record(self, kind: str, key: str) -> None:
+        self._live()
+        self.records[kind, key] = None
+
     def end(self) -> None:
         self._ended = True
 
@@ -271,3 +459,40 @@ class _MemoryTransaction:
 
 def _address(change: Change) -> _Address:
     return (change.project, change.environment, change.kind, change.key)
+
+
+def _next_version(record: Record, stored: Record | None) -> Record:
+    return dataclasses.replace(
+        record,
+        due=None if record.due is None else utc(record.due),
+        version=1 if stored is None else stored.version + 1,
+    )
+
+
+def _is_due(record: Record, now: datetime.datetime) -> bool:
+    return record.due is not None and record.due <= now
+
+
+def _in_utc(row: ClientRow) -> ClientRow:
+    return dataclasses.replace(
+        row,
+        expires_at=utc(row.expires_at),
+        reported_at=None if row.reported_at is None else utc(row.reported_at),
+    )
+
+
+def _merged(stored: ClientRow | None, row: ClientRow) -> ClientRow:
+    if stored is None or stored.reported_at is None or row.reported_at is not None:
+        return row
+    return dataclasses.replace(
+        stored,
+        node=row.node,
+        name=row.name,
+        sdk=row.sdk,
+        actor=row.actor,
+        expires_at=max(stored.expires_at, row.expires_at),
+    )
+
+
+def _position(row: ClientRow) -> tuple[int, int]:
+    return (row.generation, row.revision)

@@ -1,384 +1,118 @@
-"""Reading and writing the rows of a SQL store, on a connection whose transaction the caller has begun."""
+"""The records of a SQL store, on a connection whose transaction the caller has begun.
+
+Those who write hold the writer lock, so that nothing comes between their reading and their writing.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from rheostat.errors import AlreadyExistsError, RevisionCompactedError, StoreError
-from rheostat.model.change import Change, ChangeSet, Item, PlanWarning
-from rheostat.model.encoding import decode_item, encode_item
-from rheostat.model.value import FrozenMapping, canonical_json, freeze, parse_json
 from rheostat.store import tables
-from rheostat.store.base import Contents, Identity, StoredItem, Tombstone
-from rheostat.store.stamp import stamped
+from rheostat.store.base import Record
+from rheostat.store.stamp import instant_text, utc
 
-__all__ = [
-    "Head",
-    "append",
-    "compact",
-    "find_request",
-    "history",
-    "load",
-    "one",
-    "put_identity",
-    "raise_generation",
-    "read_head",
-    "since",
-]
+__all__ = ["delete_due", "due", "find", "put", "remove", "select_prefix", "version"]
 
-_CHUNK: Final = 500
-"""How many revisions one statement names; SQLite builds may allow as few as 999 parameters."""
+_AT = (tables.record.c.kind == bindparam("at_kind"), tables.record.c.key == bindparam("at_key"))
+_FIND = select(tables.record).where(*_AT)
+_VERSION = select(tables.record.c.version).where(*_AT)
+_ADD = insert(tables.record)
+_CHANGE = update(tables.record).where(*_AT)
+_REMOVE = delete(tables.record).where(*_AT)
+
+_SURROGATES: Final = range(0xD800, 0xE000)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Head:
-    """The single row of the table ``store``."""
-
-    identity: Identity
-    revision: int
-    floor: int
-    rule_number: int
-    schema: str
+def find(connection: Connection, kind: str, key: str) -> Record | None:
+    """Return a record, or None."""
+    row = connection.execute(_FIND, {"at_kind": kind, "at_key": key}).one_or_none()
+    return None if row is None else _decode(row)
 
 
-_HEAD = select(tables.store)
-_ADVANCE = update(tables.store).values(revision=bindparam("at"), rule_number=bindparam("numbers"))
-_ADD_CHANGE_SET = insert(tables.change_set)
-_ADD_CHANGE = insert(tables.change)
-_NEW_ITEM = sqlite.insert(tables.item)
-_PUT_ITEM = _NEW_ITEM.on_conflict_do_update(
-    index_elements=["project", "environment", "kind", "key"],
-    set_={
-        "revision": _NEW_ITEM.excluded.revision,
-        "deleted": _NEW_ITEM.excluded.deleted,
-        "body": _NEW_ITEM.excluded.body,
-    },
-)
-_CHANGES = select(tables.change).order_by(tables.change.c.revision, tables.change.c.sequence)
-_REQUEST = select(tables.change_set).where(
-    tables.change_set.c.actor == bindparam("actor"),
-    tables.change_set.c.request_id == bindparam("request_id"),
-    # Repeats the condition of the partial index, without which it would not be used.
-    tables.change_set.c.request_id != "",
-)
+def select_prefix(
+    connection: Connection, kind: str, *, prefix: str, after: str, limit: int
+) -> Sequence[Record]:
+    """Return records by key; see `rheostat.store.base.Store.records`."""
+    table = tables.record.c
+    # Compared as a range, which the primary key serves and in which no character is a wildcard.
+    query = select(tables.record).where(table.kind == kind, table.key >= prefix, table.key > after)
+    end = _end(prefix)
+    if end:
+        query = query.where(table.key < end)
+    return tuple(map(_decode, connection.execute(query.order_by(table.key).limit(limit))))
 
 
-def put_identity(connection: Connection, identity: Identity) -> None:
-    """Give the new, empty store its *identity*."""
-    connection.execute(
-        insert(tables.store).values(
-            id=1,
-            store_id=identity.store_id,
-            generation=identity.generation,
-            nonce=identity.nonce,
-            token_key=identity.token_key,
-            revision=0,
-            floor=0,
-            rule_number=0,
-            schema=tables.SCHEMA,
-        )
+def due(connection: Connection, kind: str, now: datetime.datetime, limit: int) -> Sequence[Record]:
+    """Return what is due, soonest first; see `rheostat.store.base.Store.due_records`."""
+    table = tables.record.c
+    query = select(tables.record).where(table.kind == kind, table.due <= instant_text(now))
+    return tuple(map(_decode, connection.execute(query.order_by(table.due, table.key).limit(limit))))
+
+
+def version(connection: Connection, kind: str, key: str) -> int:
+    """Return the version of a record; 0 when there is none."""
+    return connection.execute(_VERSION, {"at_kind": kind, "at_key": key}).scalar_one_or_none() or 0
+
+
+def put(connection: Connection, record: Record) -> Record:
+    """Write a record, whatever was stored; return it with its new version."""
+    at = {"at_kind": record.kind, "at_key": record.key}
+    before = version(connection, record.kind, record.key)
+    written = Record(
+        record.kind,
+        record.key,
+        record.body,
+        None if record.due is None else utc(record.due),
+        before + 1,
     )
-
-
-def read_head(connection: Connection) -> Head:
-    """Return the identity and the counters.
-
-    Raises:
-        StoreError: They are missing.
-    """
-    row = connection.execute(_HEAD).one_or_none()
-    if row is None:
-        raise StoreError("the store is damaged: its identity is missing")
-    return Head(
-        Identity(bytes(row.store_id), row.generation, bytes(row.nonce), bytes(row.token_key)),
-        row.revision,
-        row.floor,
-        row.rule_number,
-        row.schema,
-    )
-
-
-def append(
-    connection: Connection, head: Head, change_set: ChangeSet, now: datetime.datetime
-) -> tuple[ChangeSet, int]:
-    """Write *change_set* under the next revision: counter, audit, changes and items.
-
-    Returns:
-        The change-set as it is kept, and how many characters of items it holds.
-
-    Raises:
-        AlreadyExistsError: Its actor used its request id before.
-    """
-    written = stamped(change_set, head.identity, head.revision + 1, now)
-    created_at = written.created_at or now
-    connection.execute(_ADVANCE, {"at": written.revision, "numbers": head.rule_number + written.rule_numbers})
-    try:
-        connection.execute(
-            _ADD_CHANGE_SET,
-            {
-                "revision": written.revision,
-                "generation": written.generation,
-                "project": written.project,
-                "author": written.author,
-                "message": written.message,
-                "actor": written.actor,
-                "request_id": written.request_id,
-                "payload_digest": written.payload_digest,
-                "rule_numbers": written.rule_numbers,
-                "reverts": written.reverts,
-                "warnings": _encode_warnings(written.warnings),
-                "created_at": created_at.isoformat(timespec="microseconds"),
-            },
-        )
-    except IntegrityError as exc:
-        if find_request(connection, written.actor, written.request_id) is None:
-            raise
-        raise AlreadyExistsError(f"the request id {written.request_id!r} was used before") from exc
-    size = 0
-    if written.changes:
-        changes = []
-        items = []
-        for sequence, change in enumerate(written.changes):
-            address = {
-                "project": change.project,
-                "environment": change.environment,
-                "kind": change.kind,
-                "key": change.key,
-                "revision": written.revision,
-            }
-            before, after = _encode(change.before), _encode(change.after)
-            size += len(before or "") + len(after or "")
-            changes.append({**address, "sequence": sequence, "before": before, "after": after})
-            items.append({**address, "deleted": after is None, "body": after})
-        connection.execute(_ADD_CHANGE, changes)
-        connection.execute(_PUT_ITEM, items)
-    return written, size
-
-
-def load(connection: Connection) -> Callable[[], Contents]:
-    """Read everything.
-
-    Returns:
-        A function that decodes what was read, for after the transaction: a large store takes a while.
-    """
-    head = read_head(connection)
-    rows = connection.execute(select(tables.item)).all()
-    revisions = connection.execute(
-        select(tables.change_set.c.revision)
-        .where(tables.change_set.c.revision > head.floor)
-        .order_by(tables.change_set.c.revision)
-    ).scalars()
-    touched: dict[int, list[tuple[str, str, str, str]]] = {revision: [] for revision in revisions}
-    change = tables.change.c
-    for revision, *address in connection.execute(
-        select(change.revision, change.project, change.environment, change.kind, change.key)
-        .where(change.revision > head.floor)
-        .order_by(change.revision, change.sequence)
-    ):
-        project, environment, kind, key = address
-        touched[revision].append((project, environment, kind, key))
-
-    def decode() -> Contents:
-        return Contents(
-            identity=head.identity,
-            revision=head.revision,
-            floor=head.floor,
-            rule_number=head.rule_number,
-            items=tuple(
-                StoredItem(row.project, row.environment, row.kind, row.key, decode_item(row.kind, row.body))
-                for row in rows
-                if not row.deleted
-            ),
-            tombstones=tuple(
-                Tombstone(row.project, row.environment, row.kind, row.key, row.revision)
-                for row in rows
-                if row.deleted and row.revision > head.floor
-            ),
-            touched=tuple((revision, tuple(addresses)) for revision, addresses in touched.items()),
-        )
-
-    return decode
-
-
-def since(connection: Connection, revision: int, limit: int | None = None) -> Sequence[ChangeSet]:
-    """Return up to *limit* change-sets after *revision*, oldest first.
-
-    Raises:
-        RevisionCompactedError: *revision* is below the floor.
-    """
-    floor = connection.execute(select(tables.store.c.floor)).scalar_one()
-    if revision < floor:
-        raise RevisionCompactedError(revision, floor)
-    number = tables.change_set.c.revision
-    rows = connection.execute(
-        select(tables.change_set).where(number > revision).order_by(number).limit(limit)
-    ).all()
-    if not rows:
-        return ()
-    changes = connection.execute(
-        _CHANGES.where(
-            tables.change.c.revision >= rows[0].revision, tables.change.c.revision <= rows[-1].revision
-        )
-    )
-    return _decode_change_sets(rows, changes)
-
-
-def one(connection: Connection, revision: int) -> ChangeSet | None:
-    """Return one change-set, or None."""
-    rows = connection.execute(select(tables.change_set).where(tables.change_set.c.revision == revision)).all()
-    return next(iter(_with_changes(connection, rows)), None)
-
-
-def find_request(connection: Connection, actor: str, request_id: str) -> ChangeSet | None:
-    """Return the change-set that *actor* wrote under *request_id*, or None."""
-    rows = connection.execute(_REQUEST, {"actor": actor, "request_id": request_id}).all()
-    return next(iter(_with_changes(connection, rows)), None)
-
-
-def history(
-    connection: Connection,
-    *,
-    project: str,
-    environment: str | None,
-    kind: str | None,
-    key: str | None,
-    before: int | None,
-    limit: int,
-) -> Sequence[ChangeSet]:
-    """Return change-sets, newest first; see `rheostat.store.base.Store.history`."""
-    change_set, change = tables.change_set.c, tables.change.c
-    query = select(tables.change_set).where(change_set.project == project)
-    if before is not None:
-        query = query.where(change_set.revision < before)
-    wanted: list[ColumnElement[bool]] = []
-    if environment is not None:
-        wanted.append(change.environment.in_((environment, "")))
-    if kind is not None:
-        wanted.append(change.kind == kind)
-    if key is not None:
-        wanted.append(change.key == key)
-    if kind is not None and key is not None:
-        # Found through the index over items: one item's history is short however long the whole one is.
-        query = query.where(change_set.revision.in_(select(change.revision).where(*wanted)))
-    elif wanted:
-        # Found by walking back from the newest: most change-sets fit.
-        query = query.where(
-            select(change.revision).where(change.revision == change_set.revision, *wanted).exists()
-        )
-    rows = connection.execute(query.order_by(change_set.revision.desc()).limit(limit)).all()
-    return _with_changes(connection, rows)
-
-
-def raise_generation(connection: Connection, above: int, nonce: bytes) -> Identity:
-    """Begin a generation above both the stored one and *above*."""
-    identity = read_head(connection).identity
-    raised = dataclasses.replace(identity, generation=max(identity.generation, above) + 1, nonce=nonce)
-    connection.execute(update(tables.store).values(generation=raised.generation, nonce=nonce))
-    return raised
-
-
-def compact(connection: Connection, floor: int) -> int:
-    """Raise the floor to at most *floor* and drop tombstones at or below it; return the floor."""
-    head = read_head(connection)
-    raised = max(head.floor, min(floor, head.revision))
-    if raised > head.floor:
-        connection.execute(update(tables.store).values(floor=raised))
-        connection.execute(delete(tables.item).where(tables.item.c.deleted, tables.item.c.revision <= raised))
-    return raised
-
-
-def _with_changes(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[ChangeSet]:
-    changes: list[Row[Any]] = []
-    for start in range(0, len(rows), _CHUNK):
-        revisions = sorted(row.revision for row in rows[start : start + _CHUNK])
-        changes.extend(connection.execute(_CHANGES.where(tables.change.c.revision.in_(revisions))))
-    return _decode_change_sets(rows, changes)
-
-
-def _decode_change_sets(rows: Sequence[Row[Any]], changes: Iterable[Row[Any]]) -> Sequence[ChangeSet]:
-    grouped: Mapping[int, tuple[Change, ...]] = {
-        revision: tuple(_decode_changes(group))
-        for revision, group in itertools.groupby(changes, key=lambda row: row.revision)
+    values = {
+        "version": written.version,
+        "due": None if record.due is None else instant_text(record.due),
+        "body": record.body,
     }
-    return tuple(
-        ChangeSet(
-            project=row.project,
-            changes=grouped.get(row.revision, ()),
-            author=row.author,
-            message=row.message,
-            actor=row.actor,
-            request_id=row.request_id,
-            payload_digest=bytes(row.payload_digest),
-            rule_numbers=row.rule_numbers,
-            reverts=row.reverts,
-            revision=row.revision,
-            generation=row.generation,
-            created_at=datetime.datetime.fromisoformat(row.created_at),
-            warnings=_decode_warnings(row.warnings),
-        )
-        for row in rows
+    if before:
+        connection.execute(_CHANGE, at | values)
+    else:
+        connection.execute(_ADD, {"kind": record.kind, "key": record.key} | values)
+    return written
+
+
+def remove(connection: Connection, kind: str, key: str, expected_version: int | None = None) -> bool:
+    """Remove a record; return whether it was there, and had the expected version."""
+    statement = _REMOVE
+    if expected_version is not None:
+        statement = statement.where(tables.record.c.version == expected_version)
+    return connection.execute(statement, {"at_kind": kind, "at_key": key}).rowcount > 0
+
+
+def delete_due(connection: Connection, kind: str, now: datetime.datetime) -> int:
+    """Remove what is due; return how many records those were."""
+    table = tables.record.c
+    return connection.execute(
+        delete(tables.record).where(table.kind == kind, table.due <= instant_text(now))
+    ).rowcount
+
+
+def _end(prefix: str) -> str:
+    """Return the first text after all that begin with *prefix*; empty when there is none."""
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return ""
+    following = ord(kept[-1]) + 1
+    # Surrogates have no form in UTF-8.
+    return kept[:-1] + chr(_SURROGATES.stop if following in _SURROGATES else following)
+
+
+def _decode(row: Row[Any]) -> Record:
+    return Record(
+        row.kind,
+        row.key,
+        row.body,
+        None if row.due is None else datetime.datetime.fromisoformat(row.due),
+        row.version,
     )
-
-
-def _decode_changes(rows: Iterable[Row[Any]]) -> Iterator[Change]:
-    for row in rows:
-        yield Change(
-            row.project,
-            row.environment,
-            row.kind,
-            row.key,
-            None if row.before is None else decode_item(row.kind, row.before),
-            None if row.after is None else decode_item(row.kind, row.after),
-        )
-
-
-def _encode(item: Item | None) -> str | None:
-    return None if item is None else encode_item(item)
-
-
-def _encode_warnings(warnings: Sequence[PlanWarning]) -> str:
-    if not warnings:
-        return "[]"
-    return canonical_json(
-        tuple(
-            FrozenMapping(
-                {
-                    "code": warning.code,
-                    "message": warning.message,
-                    "mutation": warning.mutation,
-                    "context": warning.context,
-                }
-            )
-            for warning in warnings
-        )
-    )
-
-
-def _decode_warnings(text: str) -> tuple[PlanWarning, ...]:
-    decoded = freeze(parse_json(text))
-    if not isinstance(decoded, tuple):
-        raise StoreError("the store holds warnings that are not a list")
-    warnings = []
-    for raw in decoded:
-        match raw:
-            case FrozenMapping():
-                context = raw["context"]
-                warnings.append(
-                    PlanWarning(
-                        str(raw["code"]),
-                        str(raw["message"]),
-                        mutation if isinstance(mutation := raw["mutation"], int) else -1,
-                        context if isinstance(context, FrozenMapping) else None,
-                    )
-                )
-            case _:
-                raise StoreError("the store holds a warning that is not a mapping")
-    return tuple(warnings)

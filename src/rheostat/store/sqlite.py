@@ -22,8 +22,9 @@ import sqlalchemy
 
 from rheostat.errors import StoreError
 from rheostat.model.change import ChangeSet
-from rheostat.store import record
-from rheostat.store.base import Contents, Identity, Write
+from rheostat.store import client, history
+from rheostat.store import record as beside
+from rheostat.store.base import ClientCount, ClientRow, Contents, Identity, Record, Write
 from rheostat.store.hint import HintSocket
 from rheostat.store.lock import WriterLock
 from rheostat.store.migration import check_schema, migrate
@@ -42,6 +43,12 @@ CHECKPOINT_INTERVAL: Final = 128
 
 CHECKPOINT_SIZE: Final = 2**20
 """A change-set with more characters of item text than this is followed by a checkpoint at once."""
+
+BESIDE_SIZE: Final = 4 * 2**20
+"""A checkpoint follows when a process has written about so many bytes to the log that took no revision."""
+
+_ROW_BYTES: Final = 2 * 4096
+"""What a row adds to the log at least: the page that it is on, and one of an index."""
 
 _CHECKPOINT_BUSY_MS: Final = 100
 """Milliseconds that a checkpoint waits for readers, with all writers waiting for it."""
@@ -93,6 +100,8 @@ class SqliteStore:
         self._timeout = timeout
         self._checkpoint_interval = checkpoint_interval
         self._checkpoint_due = False
+        # Bytes that took no revision, since this process's last checkpoint. Changed under the writer lock only.
+        self._beside = 0
         self._lock = WriterLock(self._path)
         self._pool = Pool(self._path, synchronous)
         self._hints = HintSocket(Path(f"{self._path}-hints"))
@@ -106,21 +115,21 @@ class SqliteStore:
 
     def load(self) -> Contents:
         """See `Store.load`."""
-        return self._read(record.load)()
+        return self._read(history.load)()
 
     def identity(self) -> Identity:
         """See `Store.identity`."""
-        return self._read(record.read_head).identity
+        return self._read(history.read_head).identity
 
     def revision(self) -> int:
         """See `Store.revision`."""
-        return self._read(record.read_head).revision
+        return self._read(history.read_head).revision
 
     def commit(self, write: Write) -> ChangeSet | None:
         """See `Store.commit`."""
         with self._writing() as connection:
             with self._translated():
-                head = record.read_head(connection)
+                head = history.read_head(connection)
             check_schema(head.schema)
             transaction = _SqliteTransaction(connection, head, self._path.name)
             try:
@@ -130,23 +139,22 @@ class SqliteStore:
             if change_set is None:
                 return None
             with self._translated():
-                written, size = record.append(connection, head, change_set, self._clock())
+                written, size = history.append(connection, head, change_set, self._clock())
                 connection.commit()
-            if written.revision % self._checkpoint_interval == 0 or size > CHECKPOINT_SIZE:
-                self._checkpoint_due = True
-            if self._checkpoint_due:
-                # What cannot be copied, because a reader still needs the old pages, the next commit's will.
-                self._checkpoint_due = not _checkpoint(connection)
+            size += transaction.size
+            self._checkpoint(
+                connection, written.revision % self._checkpoint_interval == 0 or size > CHECKPOINT_SIZE
+            )
         self._hints.send()
         return written
 
     def read_since(self, revision: int, limit: int = 1000) -> Sequence[ChangeSet]:
         """See `Store.read_since`."""
-        return self._read(lambda connection: record.since(connection, revision, limit))
+        return self._read(lambda connection: history.since(connection, revision, limit))
 
     def change_set(self, revision: int) -> ChangeSet | None:
         """See `Store.change_set`."""
-        return self._read(lambda connection: record.one(connection, revision))
+        return self._read(lambda connection: history.one(connection, revision))
 
     def history(
         self,
@@ -160,7 +168,7 @@ class SqliteStore:
     ) -> Sequence[ChangeSet]:
         """See `Store.history`."""
         return self._read(
-            lambda connection: record.history(
+            lambda connection: history.history(
                 connection,
                 project=project,
                 environment=environment,
@@ -174,7 +182,7 @@ class SqliteStore:
     def raise_generation(self, above: int) -> Identity:
         """See `Store.raise_generation`."""
         with self._writing() as connection, self._translated():
-            identity = record.raise_generation(connection, above, self._randomness(NONCE_BYTES))
+            identity = history.raise_generation(connection, above, self._randomness(NONCE_BYTES))
             connection.commit()
         self._hints.send()
         return identity
@@ -182,9 +190,106 @@ class SqliteStore:
     def compact(self, floor: int) -> int:
         """See `Store.compact`."""
         with self._writing() as connection, self._translated():
-            raised = record.compact(connection, floor)
+            raised = history.compact(connection, floor)
             connection.commit()
         return raised
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """See `Store.record`."""
+        return self._read(lambda connection: beside.find(connection, kind, key))
+
+    def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1000) -> Sequence[Record]:
+        """See `Store.records`."""
+        return self._read(
+            lambda connection: beside.select_prefix(connection, kind, prefix=prefix, after=after, limit=limit)
+        )
+
+    def due_records(self, kind: str, now: datetime.datetime, limit: int = 100) -> Sequence[Record]:
+        """See `Store.due_records`."""
+        return self._read(lambda connection: beside.due(connection, kind, now, limit))
+
+    def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
+        """See `Store.put_record`."""
+        with self._writing_beside() as connection:
+            if expected_version is not None:
+                stored = beside.version(connection, record.kind, record.key)
+                if stored != expected_version:
+                    return None
+            written = beside.put(connection, record)
+            self._beside += _ROW_BYTES + len(record.body)
+        self._hints.send()
+        return written
+
+    def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
+        """See `Store.delete_record`."""
+        with self._writing_beside() as connection:
+            removed = beside.remove(connection, kind, key, expected_version)
+            self._beside += _ROW_BYTES * removed
+        return removed
+
+    def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
+        """See `Store.delete_due_records`."""
+        with self._writing_beside() as connection:
+            removed = beside.delete_due(connection, kind, now)
+            self._beside += _ROW_BYTES * removed
+        return removed
+
+    def put_clients(self, rows: Sequence[ClientRow]) -> None:
+        """See `Store.put_clients`."""
+        with self._writing_beside() as connection:
+            client.put(connection, rows)
+            self._beside += _ROW_BYTES * len(rows)
+
+    def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
+        """See `Store.end_client`."""
+        with self._writing_beside() as connection:
+            self._beside += _ROW_BYTES * client.end(connection, project, environment, id, expires_at)
+
+    def clients(
+        self,
+        project: str,
+        environment: str,
+        *,
+        now: datetime.datetime,
+        behind: tuple[int, int] | None = None,
+        types: bytes | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Sequence[ClientRow]:
+        """See `Store.clients`."""
+        return self._read(
+            lambda connection: client.select_clients(
+                connection,
+                project,
+                environment,
+                now=now,
+                behind=behind,
+                types=types,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    def count_clients(
+        self, project: str, environment: str, *, now: datetime.datetime, generation: int, revision: int
+    ) -> ClientCount:
+        """See `Store.count_clients`."""
+        return self._read(
+            lambda connection: client.count(
+                connection, project, environment, now=now, generation=generation, revision=revision
+            )
+        )
+
+    def client_types(self, project: str, *, now: datetime.datetime) -> Sequence[tuple[str, bytes]]:
+        """See `Store.client_types`."""
+        return self._read(lambda connection: client.declared_types(connection, project, now))
+
+    def expire_clients(self, now: datetime.datetime) -> int:
+        """See `Store.expire_clients`."""
+        with self._writing_beside() as connection:
+            expired = client.expire(connection, now)
+            self._beside += _ROW_BYTES * expired
+        return expired
 
     def wait_hint(self, timeout: float) -> bool:
         """See `Store.wait_hint`.
@@ -234,7 +339,7 @@ class SqliteStore:
                 new = True
             with self._pool.writer() as connection, self._translated():
                 if migrate(connection):
-                    record.put_identity(connection, new_identity(self._randomness))
+                    history.put_identity(connection, new_identity(self._randomness))
                     new = True
                 connection.commit()
             if new:
@@ -248,6 +353,23 @@ class SqliteStore:
     def _writing(self) -> Iterator[sqlalchemy.Connection]:
         with self._lock.hold(self._timeout), self._pool.writer() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _writing_beside(self) -> Iterator[sqlalchemy.Connection]:
+        """Lend the writing connection for what takes no revision, and commit it."""
+        with self._writing() as connection:
+            with self._translated():
+                check_schema(history.read_head(connection).schema)
+                yield connection
+                connection.commit()
+            self._checkpoint(connection, self._beside > BESIDE_SIZE)
+
+    def _checkpoint(self, connection: sqlalchemy.Connection, due: bool) -> None:
+        if due or self._checkpoint_due:
+            # What cannot be copied, because a reader still needs the old pages, the next commit's will.
+            self._checkpoint_due = not _checkpoint(connection)
+            if not self._checkpoint_due:
+                self._beside = 0
 
     def _translated(self) -> contextlib.AbstractContextManager[None]:
         return translated(self._path.name)
@@ -269,10 +391,11 @@ class SqliteStore:
 
 
 class _SqliteTransaction:
-    def __init__(self, connection: sqlalchemy.Connection, head: record.Head, name: str) -> None:
+    def __init__(self, connection: sqlalchemy.Connection, head: history.Head, name: str) -> None:
         self._connection: sqlalchemy.Connection | None = connection
         self._head = head
         self._name = name
+        self.size = 0
 
     @property
     def identity(self) -> Identity:
@@ -288,11 +411,25 @@ class _SqliteTransaction:
 
     def since(self, revision: int) -> Sequence[ChangeSet]:
         with translated(self._name):
-            return record.since(self._live(), revision)
+            return history.since(self._live(), revision)
 
     def find_request(self, actor: str, request_id: str) -> ChangeSet | None:
         with translated(self._name):
-            return record.find_request(self._live(), actor, request_id)
+            return history.find_request(self._live(), actor, request_id)
+
+    def record(self, kind: str, key: str) -> Record | None:
+        with translated(self._name):
+            return beside.find(self._live(), kind, key)
+
+    def put_record(self, record: Record) -> Record:
+        with translated(self._name):
+            written = beside.put(self._live(), record)
+        self.size += len(record.body)
+        return written
+
+    def delete_record(self, kind: str, key: str) -> None:
+        with translated(self._name):
+            beside.remove(self._live(), kind, key)
 
     def end(self) -> None:
         self._connection = None

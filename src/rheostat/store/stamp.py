@@ -10,7 +10,7 @@ from typing import Final
 from rheostat.model.change import ChangeSet
 from rheostat.store.base import Identity
 
-__all__ = ["NONCE_BYTES", "new_identity", "stamped", "utc_now"]
+__all__ = ["NONCE_BYTES", "instant_text", "new_identity", "stamped", "utc", "utc_now"]
 
 NONCE_BYTES: Final = 8
 
@@ -18,6 +18,28 @@ NONCE_BYTES: Final = 8
 def utc_now() -> datetime.datetime:
     """Return the time, aware, in UTC."""
     return datetime.datetime.now(datetime.UTC)
+
+
+def utc(instant: datetime.datetime) -> datetime.datetime:
+    """Return the same instant in UTC.
+
+    Raises:
+        ValueError: It has no time zone.
+    """
+    if instant.tzinfo is None:
+        raise ValueError(f"the instant {instant.isoformat()} has no time zone")
+    return instant.astimezone(datetime.UTC)
+
+
+def instant_text(instant: datetime.datetime) -> str:
+    """Return the form in which SQL stores keep an instant: ISO 8601 in UTC with microseconds.
+
+    Texts of this form compare as the instants do.
+
+    Raises:
+        ValueError: It has no time zone.
+    """
+    return utc(instant).isoformat(timespec="microseconds")
 
 
 def new_identity(randomness: Callable[[int], bytes]) -> Identity:

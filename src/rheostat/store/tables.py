@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -21,13 +22,16 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["SCHEMA", "change", "change_set", "item", "metadata", "store"]
+__all__ = ["SCHEMA", "change", "change_set", "client", "item", "metadata", "record", "store"]
 
-SCHEMA: Final = "0001"
+SCHEMA: Final = "0002"
 """The newest migration that this version knows. Four digits, so that texts compare as numbers do."""
 
 # SQLite makes a column the table's own row number only when its type is INTEGER, which there has 64 bits.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
+
+# Text that is compared by its code points, as SQLite and Python do, and not as a language sorts words.
+_Ordered = Text().with_variant(Text(collation="C"), "postgresql")
 
 metadata = MetaData()
 
@@ -104,3 +108,49 @@ item = Table(
     Column("body", Text),
 )
 """The items as they are now, and tombstones, whose body is NULL."""
+
+record = Table(
+    "record",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("key", _Ordered, primary_key=True),
+    Column("version", _Number, nullable=False),
+    Column("due", _Ordered),
+    Column("body", Text, nullable=False),
+)
+"""What is kept beside the history; ``due`` is ISO 8601 in UTC with microseconds, or NULL."""
+
+Index(
+    "record_due",
+    record.c.kind,
+    record.c.due,
+    record.c.key,
+    sqlite_where=record.c.due.is_not(None),
+    postgresql_where=record.c.due.is_not(None),
+)
+
+client = Table(
+    "client",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("environment", Text, primary_key=True),
+    Column("id", _Ordered, primary_key=True),
+    Column("expires_at", _Ordered, nullable=False),
+    Column("reported_at", _Ordered),
+    Column("generation", _Number, nullable=False),
+    Column("revision", _Number, nullable=False),
+    Column("lag", Float),
+    Column("diverged", Boolean, nullable=False),
+    Column("types", LargeBinary, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sdk", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    # Rows in the order of the primary key: all clients of an environment are read from consecutive pages, and
+    # a report rewrites one page. What is counted comes first in a row, what may be long last.
+    sqlite_with_rowid=False,
+)
+"""Who is connected; the instants are ISO 8601 in UTC with microseconds, ``reported_at`` may be NULL."""
+
+Index("client_expires_at", client.c.expires_at)
