@@ -71,6 +71,8 @@ def test_environments_are_created_listed_and_shown(cli):
         "title": "Dress rehearsal",
         "description": "",
         "protected": False,
+        "required_approvals": 0,
+        "self_approval": False,
         "revision": 0,
     }
 

@@ -21,6 +21,9 @@ GENERATED = Path(__file__).parents[2] / "gen"
 # Reads that carry or answer personal data: by POST only, so that it stays out of URLs and caches.
 PERSONAL = {"Evaluate", "EvaluateAll", "GetSubjects"}
 
+# Asks the clients to report soon, which no cache may answer.
+ASKING = {"GetRollout"}
+
 # Requests that concern no project.
 PROJECTLESS = {"ListProjectsRequest", "PingRequest"}
 
@@ -66,7 +69,20 @@ def test_the_services_and_their_rpcs_are_those_of_the_design() -> None:
             *(f"Get{noun}" for noun in ("Project", "Environment", "Setting", "Segment", "Features")),
             *(f"Get{noun}" for noun in ("Revision", "Key")),
             *(f"List{noun}" for noun in ("Projects", "Environments", "Settings", "Segments", "Revisions")),
-            *(f"List{noun}" for noun in ("Keys", "Clients")),
+            *(f"List{noun}" for noun in ("Keys", "Clients", "StaleSettings")),
+            "RotateKey",
+            "GetRollout",
+        },
+        "DraftService": {
+            *(f"{verb}Draft" for verb in ("Create", "Update", "Get", "Approve", "Publish", "Cancel")),
+            "ListDrafts",
+        },
+        "WebhookService": {
+            *(f"{verb}Webhook" for verb in ("Create", "Update", "Delete", "Get", "Test")),
+            "RotateWebhookSecret",
+            "ListWebhooks",
+            "ListDeliveries",
+            "Redeliver",
         },
         "EventService": {"RecordEvents", "UpsertSubjects", "GetSubjects"},
     }
@@ -90,7 +106,7 @@ def test_no_two_services_have_an_rpc_of_the_same_name() -> None:
 def test_reads_without_personal_data_go_by_get_and_nothing_else_does(name: str) -> None:
     method = METHODS[name]
     read = method.name in {"Ping", "Export"} or method.name.startswith(("Get", "List"))
-    expected = read and method.name not in PERSONAL
+    expected = read and method.name not in PERSONAL | ASKING
     assert (method.options.idempotency_level == _METHOD.NO_SIDE_EFFECTS) == expected
 
 

@@ -35,6 +35,7 @@ from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.change import mutation_to_proto
+from rheostat.wire.contract import SERVICES
 from rheostat.wire.event import EventEncoder
 from tests.server.exchange import Answered, Asgi, Asked, Wsgi
 from tests.server.fuzz import Fuzzer
@@ -46,15 +47,14 @@ INPUTS_OVER_WSGI = max(40, INPUTS // 10)
 INPUTS_OF_A_NODE = 100
 """Then a new store: one whose history only grows makes every check of it slower."""
 
-METHODS = [
-    method
-    for file in (config_service_pb2, admin_service_pb2, event_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-]
+METHODS = [method for service in SERVICES for method in service.methods]
 WRITES = {"Commit", "Revert", "CreateKey", "RevokeKey", "DeclareSettings"}
 NOT_SERVED = {
-    "ReportStatus", "ListClients", "RecordEvents", "UpsertSubjects", "GetSubjects",
+    "ReportStatus", "ListClients", "GetRollout", "ListStaleSettings", "RotateKey",
+    "CreateDraft", "UpdateDraft", "GetDraft", "ListDrafts", "ApproveDraft", "PublishDraft", "CancelDraft",
+    "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret", "GetWebhook", "ListWebhooks",
+    "TestWebhook", "ListDeliveries", "Redeliver",
+    "RecordEvents", "UpsertSubjects", "GetSubjects",
 }  # fmt: skip
 
 CODES = {

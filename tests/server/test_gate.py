@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from rheo.v1 import admin_service_pb2, config_service_pb2, event_service_pb2
 from rheostat.errors import InvalidArgumentError
 from rheostat.model.key import Key, KeyKind, Role
 from rheostat.server import ServeConfig, asgi_app, wsgi_app
@@ -21,14 +20,10 @@ from rheostat.server.serve import check_first_start
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.store import open_store
+from rheostat.wire.contract import SERVICES
 from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi, asked, asked_by_get
 
-METHODS = tuple(
-    f"{service.full_name}/{method.name}"
-    for file in (config_service_pb2, admin_service_pb2, event_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-)
+METHODS = tuple(f"{service.full_name}/{method.name}" for service in SERVICES for method in service.methods)
 PING = "rheo.v1.ConfigService/Ping"
 COMMIT = "rheo.v1.AdminService/Commit"
 

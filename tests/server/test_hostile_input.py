@@ -20,8 +20,10 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1 import config_service_pb2 as config
+from rheo.v1 import draft_service_pb2 as draft
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1 import key_pb2
+from rheo.v1 import webhook_service_pb2 as webhook
 from rheo.v1.change_pb2 import Mutation, RevisionConflict
 from rheo.v1.condition_pb2 import Condition
 from rheo.v1.subject_pb2 import SubjectReference
@@ -29,7 +31,9 @@ from rheo.v1.value_pb2 import Value
 from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.errors import StoreError
 from rheostat.server import asgi_app, wsgi_app
+from rheostat.server.call import LARGE
 from rheostat.service import Limits, Service
+from rheostat.wire.contract import SERVICES
 from rheostat.wire.error import INTERNAL_MESSAGE
 from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi, asked, asked_by_get, enveloped
 from tests.server.shop import fill, open_service
@@ -39,19 +43,23 @@ Call = Callable[[Asked], Answered]
 MIB = 1024 * 1024
 
 METHODS: dict[str, MethodDescriptor] = {
-    f"{service.full_name}/{method.name}": method
-    for file in (config, admin, event)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
+    f"{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods
 }
 CONFIG, ADMIN, EVENT = "rheo.v1.ConfigService/", "rheo.v1.AdminService/", "rheo.v1.EventService/"
+DRAFT, WEBHOOK = "rheo.v1.DraftService/", "rheo.v1.WebhookService/"
 NOT_SERVED = {
     f"{CONFIG}ReportStatus",
+    f"{ADMIN}RotateKey",
     f"{ADMIN}ListClients",
+    f"{ADMIN}GetRollout",
+    f"{ADMIN}ListStaleSettings",
+    *(method for method in METHODS if method.startswith(DRAFT)),
+    *(method for method in METHODS if method.startswith(WEBHOOK)),
     *(method for method in METHODS if method.startswith(EVENT)),
 }
 SUBJECT = SubjectReference(kind="user", keys={"id": "u1"})
 PLACE = {"project": "shop", "environment": "production"}
+MUTATION = Mutation(set_value={"name": "checkout.timeout", "value": {"double_value": 4.0}})
 
 REQUESTS: dict[str, Message] = {
     f"{CONFIG}Watch": WatchRequest(**PLACE),
@@ -80,6 +88,25 @@ REQUESTS: dict[str, Message] = {
     f"{ADMIN}GetKey": admin.GetKeyRequest(project="shop", selector="nobody"),
     f"{ADMIN}ListKeys": admin.ListKeysRequest(project="shop"),
     f"{ADMIN}ListClients": admin.ListClientsRequest(**PLACE),
+    f"{ADMIN}RotateKey": admin.RotateKeyRequest(project="shop", selector="nobody"),
+    f"{ADMIN}GetRollout": admin.GetRolloutRequest(**PLACE),
+    f"{ADMIN}ListStaleSettings": admin.ListStaleSettingsRequest(**PLACE),
+    f"{DRAFT}CreateDraft": draft.CreateDraftRequest(**PLACE, mutations=[MUTATION]),
+    f"{DRAFT}UpdateDraft": draft.UpdateDraftRequest(project="shop", id="none", mutations=[MUTATION]),
+    f"{DRAFT}GetDraft": draft.GetDraftRequest(project="shop", id="none"),
+    f"{DRAFT}ListDrafts": draft.ListDraftsRequest(project="shop"),
+    f"{DRAFT}ApproveDraft": draft.ApproveDraftRequest(project="shop", id="none", version=1),
+    f"{DRAFT}PublishDraft": draft.PublishDraftRequest(project="shop", id="none"),
+    f"{DRAFT}CancelDraft": draft.CancelDraftRequest(project="shop", id="none"),
+    f"{WEBHOOK}CreateWebhook": webhook.CreateWebhookRequest(project="shop", url="https://example.com/hook"),
+    f"{WEBHOOK}UpdateWebhook": webhook.UpdateWebhookRequest(project="shop", id="none"),
+    f"{WEBHOOK}DeleteWebhook": webhook.DeleteWebhookRequest(project="shop", id="none"),
+    f"{WEBHOOK}RotateWebhookSecret": webhook.RotateWebhookSecretRequest(project="shop", id="none"),
+    f"{WEBHOOK}GetWebhook": webhook.GetWebhookRequest(project="shop", id="none"),
+    f"{WEBHOOK}ListWebhooks": webhook.ListWebhooksRequest(project="shop"),
+    f"{WEBHOOK}TestWebhook": webhook.TestWebhookRequest(project="shop", id="none"),
+    f"{WEBHOOK}ListDeliveries": webhook.ListDeliveriesRequest(project="shop", id="none"),
+    f"{WEBHOOK}Redeliver": webhook.RedeliverRequest(project="shop", id="none", revision=2),
     f"{EVENT}RecordEvents": event.RecordEventsRequest(**PLACE, events=[{}]),
     f"{EVENT}UpsertSubjects": event.UpsertSubjectsRequest(**PLACE, subjects=[{"reference": SUBJECT}]),
     f"{EVENT}GetSubjects": event.GetSubjectsRequest(**PLACE, lookups=[{"reference": SUBJECT}]),
@@ -96,11 +123,31 @@ REQUIRED = {
     f"{ADMIN}GetSegment": "name",
     f"{ADMIN}GetRevision": "revision",
     f"{ADMIN}GetKey": "selector",
+    f"{ADMIN}RotateKey": "selector",
+    f"{DRAFT}CreateDraft": "mutations",
+    f"{DRAFT}UpdateDraft": "id mutations",
+    f"{DRAFT}GetDraft": "id",
+    f"{DRAFT}ApproveDraft": "id version",
+    f"{DRAFT}PublishDraft": "id",
+    f"{DRAFT}CancelDraft": "id",
+    f"{WEBHOOK}CreateWebhook": "url",
+    **{
+        f"{WEBHOOK}{name}": "id"
+        for name in (
+            "UpdateWebhook",
+            "DeleteWebhook",
+            "RotateWebhookSecret",
+            "GetWebhook",
+            "TestWebhook",
+            "ListDeliveries",
+        )
+    },
+    f"{WEBHOOK}Redeliver": "id revision",
     f"{EVENT}RecordEvents": "events",
     f"{EVENT}UpsertSubjects": "subjects",
     f"{EVENT}GetSubjects": "lookups",
 }
-"""What a request of the method cannot be without."""
+"""What a request of the method cannot be without: fields, apart by spaces."""
 
 NEED_ENVIRONMENT = [f"{CONFIG}{name}" for name in ("Watch", "GetSnapshot", "Evaluate", "EvaluateAll")] + [
     f"{ADMIN}{name}" for name in ("GetEnvironment", "GetSetting", "ListSettings")
@@ -185,8 +232,9 @@ def test_a_good_request_is_refused_for_nothing_that_is_wrong_with_it(
 def test_an_empty_request_is_told_what_it_lacks(call: Call, method: str) -> None:
     for answer in (call(asked(method, b"")), call(asked(method, b"{}", "json"))):
         if method in REQUIRED:
-            assert_refused(answer, "invalid_argument", "INVALID_FIELD", REQUIRED[method])
-            assert answer.message.startswith(f"{REQUIRED[method]}: ")
+            required = REQUIRED[method].split()
+            assert_refused(answer, "invalid_argument", "INVALID_FIELD", *required)
+            assert answer.message.startswith(f"{required[0]}: ")
         elif method in NOT_SERVED:
             assert_refused(answer, "failed_precondition", "NOT_SERVED")
         else:
@@ -275,7 +323,7 @@ def test_an_unknown_method_is_not_found(call: Call, service_name: str, name: str
 def test_a_request_beyond_the_limit_of_its_method_is_refused_by_the_limit_s_name(
     call: Call, method: str
 ) -> None:
-    commits = method == f"{ADMIN}Commit"
+    commits = method in LARGE
     limit, size = ("max_commit_bytes", 32 * MIB) if commits else ("max_request_bytes", MIB)
     # An unknown field of the right length, so that only its size is wrong.
     large = (

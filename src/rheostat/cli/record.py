@@ -115,6 +115,8 @@ def environment_record(environment: Environment) -> dict[str, Any]:
         "title": environment.title,
         "description": environment.description,
         "protected": environment.protected,
+        "required_approvals": environment.required_approvals,
+        "self_approval": environment.self_approval,
         "revision": environment.revision,
     }
 

@@ -69,6 +69,8 @@ class Environment:
         slug: Immutable name, unique in the project.
         protected: Change-sets need an approval, and code may not declare without a permission.
         revision: The newest revision that changed it.
+        required_approvals: How many people must approve a change-set when it is protected; 0 means 1.
+        self_approval: The author of a change-set may be one of them.
     """
 
     slug: str
@@ -76,6 +78,13 @@ class Environment:
     description: str = ""
     protected: bool = False
     revision: int = 0
+    required_approvals: int = 0
+    self_approval: bool = False
+
+    @property
+    def approvals(self) -> int:
+        """How many people must approve a change-set that touches it."""
+        return max(self.required_approvals, 1) if self.protected else 0
 
 
 Item: TypeAlias = Project | Environment | Segment | Setting | Key
@@ -120,6 +129,8 @@ class PutEnvironment:
     title: str | None = None
     description: str | None = None
     protected: bool | None = None
+    required_approvals: int | None = None
+    self_approval: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +326,9 @@ class ChangeSet:
         generation: The store's at commit.
         created_at: The commit's time, aware, UTC.
         warnings: Of the plan, kept for the answer to a repeat.
+        draft: The id of the draft that it was, or empty.
+        approved_by: The selectors of the keys that approved it.
+        forced_clients: The clients that could not decode a value of it, when it was committed in spite of them.
     """
 
     project: str
@@ -330,3 +344,6 @@ class ChangeSet:
     generation: int = 0
     created_at: datetime.datetime | None = None
     warnings: tuple[PlanWarning, ...] = field(default=())
+    draft: str = ""
+    approved_by: tuple[str, ...] = ()
+    forced_clients: tuple[str, ...] = ()

@@ -67,6 +67,10 @@ def encode_item(item: Item) -> str:
                 "protected": item.protected,
                 "revision": item.revision,
             }
+            if item.required_approvals:
+                encoded["required_approvals"] = item.required_approvals
+            if item.self_approval:
+                encoded["self_approval"] = True
         case Key():
             encoded = _key(item)
     return canonical_text(encoded)
@@ -387,6 +391,8 @@ def _decode_environment(raw: Mapping[str, Any]) -> Environment:
         fields.take("description", ""),
         fields.take("protected", False),
         fields.take("revision"),
+        fields.take("required_approvals", 0),
+        fields.take("self_approval", False),
     )
     fields.end()
     return environment

@@ -12,7 +12,9 @@ from pyqwest import Client
 from rheo.v1 import watch_pb2
 from rheo.v1.admin_service_connect import AdminServiceClient
 from rheo.v1.config_service_connect import ConfigServiceClient
+from rheo.v1.draft_service_connect import DraftServiceClient
 from rheo.v1.event_service_connect import EventServiceClient
+from rheo.v1.webhook_service_connect import WebhookServiceClient
 from rheostat.errors import FailedPreconditionError
 from rheostat.sdk.call import Answer, method_named
 from rheostat.sdk.core import Core
@@ -64,9 +66,13 @@ class AsyncConnection:
             "read_max_bytes": DEFAULT_MAX_RESPONSE_BYTES,
         }
         self.config = ConfigServiceClient(self.url, **kwargs)
-        admin = AdminServiceClient(self.url, **kwargs)
-        event = EventServiceClient(self.url, **kwargs)
-        self._services = {"ConfigService": self.config, "AdminService": admin, "EventService": event}
+        self._services = {
+            "ConfigService": self.config,
+            "AdminService": AdminServiceClient(self.url, **kwargs),
+            "DraftService": DraftServiceClient(self.url, **kwargs),
+            "WebhookService": WebhookServiceClient(self.url, **kwargs),
+            "EventService": EventServiceClient(self.url, **kwargs),
+        }
 
     @property
     def received_bytes(self) -> int:

@@ -10,7 +10,6 @@ from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor
 
-from rheo.v1 import admin_service_pb2, config_service_pb2, event_service_pb2
 from rheostat.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -19,6 +18,7 @@ from rheostat.errors import (
     UnavailableError,
 )
 from rheostat.sdk.effect import Effect, Fetch, Sleep
+from rheostat.wire.contract import SERVICES
 
 __all__ = ["Answer", "CallResult", "Method", "calling", "method_named"]
 
@@ -93,12 +93,11 @@ class Method:
 @cache
 def _methods() -> Mapping[str, Method]:
     found: dict[str, Method] = {}
-    for file in (config_service_pb2, admin_service_pb2, event_service_pb2):
-        for service in file.DESCRIPTOR.services_by_name.values():
-            for descriptor in service.methods:
-                method = _method(service.name, descriptor)
-                for name in (method.name, method.function, f"{method.service}/{method.name}"):
-                    found[name] = method
+    for service in SERVICES:
+        for descriptor in service.methods:
+            method = _method(service.name, descriptor)
+            for name in (method.name, method.function, f"{method.service}/{method.name}"):
+                found[name] = method
     return found
 
 

@@ -13,7 +13,9 @@ from pyqwest import SyncClient
 from rheo.v1 import watch_pb2
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.config_service_connect import ConfigServiceClientSync
+from rheo.v1.draft_service_connect import DraftServiceClientSync
 from rheo.v1.event_service_connect import EventServiceClientSync
+from rheo.v1.webhook_service_connect import WebhookServiceClientSync
 from rheostat.sdk.call import Answer, method_named
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import Fetch
@@ -52,13 +54,14 @@ class Connection:
         self.config = ConfigServiceClientSync(
             self.url, http_client=client, read_max_bytes=DEFAULT_MAX_RESPONSE_BYTES
         )
-        admin = AdminServiceClientSync(
-            self.url, http_client=client, read_max_bytes=DEFAULT_MAX_RESPONSE_BYTES
-        )
-        event = EventServiceClientSync(
-            self.url, http_client=client, read_max_bytes=DEFAULT_MAX_RESPONSE_BYTES
-        )
-        self._services = {"ConfigService": self.config, "AdminService": admin, "EventService": event}
+        kwargs: dict[str, Any] = {"http_client": client, "read_max_bytes": DEFAULT_MAX_RESPONSE_BYTES}
+        self._services = {
+            "ConfigService": self.config,
+            "AdminService": AdminServiceClientSync(self.url, **kwargs),
+            "DraftService": DraftServiceClientSync(self.url, **kwargs),
+            "WebhookService": WebhookServiceClientSync(self.url, **kwargs),
+            "EventService": EventServiceClientSync(self.url, **kwargs),
+        }
 
     def fetch(self, fetch: Fetch) -> Answer[Any]:
         """Make one unary call.

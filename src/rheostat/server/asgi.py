@@ -16,9 +16,11 @@ from connectrpc.compat import google_protobuf_binary_codec
 
 from rheo.v1.admin_service_connect import AdminServiceASGIApplication
 from rheo.v1.config_service_connect import ConfigServiceASGIApplication
+from rheo.v1.draft_service_connect import DraftServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
+from rheo.v1.webhook_service_connect import WebhookServiceASGIApplication
 from rheostat.model.watch import SnapshotEvent, WatchEvent
-from rheostat.server.call import COMMIT, PERMISSIONS, Call, Entrance, refusal
+from rheostat.server.call import LARGE, PERMISSIONS, Call, Entrance, refusal
 from rheostat.server.codec import Gzip, codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
@@ -84,18 +86,22 @@ class _Application:
             "compressions": (gzip,),
             "codecs": codecs(),
         }
-        committing = AdminServiceASGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
-        shared["read_max_bytes"] = limits.max_request_bytes
-        applications = (
-            ConfigServiceASGIApplication(adapter, **shared),
-            AdminServiceASGIApplication(adapter, **shared),
-            EventServiceASGIApplication(adapter, **shared),
-        )
-        # The first that fits: only commits may be large.
-        self._applications = {
-            f"/{COMMIT}": committing,
-            **{f"{application.path}/": application for application in applications},
-        }
+        self._applications = {}
+        for make in (
+            ConfigServiceASGIApplication,
+            AdminServiceASGIApplication,
+            DraftServiceASGIApplication,
+            WebhookServiceASGIApplication,
+            EventServiceASGIApplication,
+        ):
+            application = make(adapter, read_max_bytes=limits.max_request_bytes, **shared)
+            large = make(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
+            prefix = f"{application.path}/"
+            # The first that fits: only whole change-sets may be large.
+            for method in LARGE:
+                if f"/{method}".startswith(prefix):
+                    self._applications[f"/{method}"] = large
+            self._applications[prefix] = application
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         match scope["type"]:

@@ -31,12 +31,18 @@ from rheostat.service.access import OPEN, Permission, Principal, authenticate
 from rheostat.wire.error import from_connect, to_connect
 from rheostat.wire.validation import violations
 
-__all__ = ["COMMIT", "PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
+__all__ = ["LARGE", "PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
 
 log = logging.getLogger("rheostat.server")
 
-COMMIT: Final = "rheo.v1.AdminService/Commit"
-"""The one method that takes requests of more than `Limits.max_request_bytes`."""
+LARGE: Final = frozenset(
+    (
+        "rheo.v1.AdminService/Commit",
+        "rheo.v1.DraftService/CreateDraft",
+        "rheo.v1.DraftService/UpdateDraft",
+    )
+)
+"""The methods that take requests of more than `Limits.max_request_bytes`: those of whole change-sets."""
 
 PERMISSIONS: Final[Mapping[str, Permission]] = {
     "rheo.v1.ConfigService/Watch": Permission.WATCH,
@@ -66,6 +72,25 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
     "rheo.v1.AdminService/GetKey": Permission.ADMINISTER,
     "rheo.v1.AdminService/ListKeys": Permission.ADMINISTER,
     "rheo.v1.AdminService/ListClients": Permission.VIEW,
+    "rheo.v1.AdminService/RotateKey": Permission.ADMINISTER,
+    "rheo.v1.AdminService/GetRollout": Permission.VIEW,
+    "rheo.v1.AdminService/ListStaleSettings": Permission.VIEW,
+    "rheo.v1.DraftService/CreateDraft": Permission.EDIT,
+    "rheo.v1.DraftService/UpdateDraft": Permission.EDIT,
+    "rheo.v1.DraftService/GetDraft": Permission.VIEW,
+    "rheo.v1.DraftService/ListDrafts": Permission.VIEW,
+    "rheo.v1.DraftService/ApproveDraft": Permission.APPROVE,
+    "rheo.v1.DraftService/PublishDraft": Permission.EDIT,
+    "rheo.v1.DraftService/CancelDraft": Permission.EDIT,
+    "rheo.v1.WebhookService/CreateWebhook": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/UpdateWebhook": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/DeleteWebhook": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/RotateWebhookSecret": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/GetWebhook": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/ListWebhooks": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/TestWebhook": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/ListDeliveries": Permission.ADMINISTER,
+    "rheo.v1.WebhookService/Redeliver": Permission.ADMINISTER,
     "rheo.v1.EventService/RecordEvents": Permission.EVENTS,
     "rheo.v1.EventService/UpsertSubjects": Permission.SUBJECTS,
     "rheo.v1.EventService/GetSubjects": Permission.SUBJECTS,
@@ -169,7 +194,7 @@ class Entrance:
         if error.code is Code.DEADLINE_EXCEEDED:
             raise to_connect(DeadlineExceededError("the deadline has passed"))
         if error.code is Code.RESOURCE_EXHAUSTED:
-            limit = "max_commit_bytes" if method == COMMIT else "max_request_bytes"
+            limit = "max_commit_bytes" if method in LARGE else "max_request_bytes"
             size = getattr(self._service.limits, limit)
             raise to_connect(
                 LimitExceededError(f"the request is larger than {size} bytes ({limit})", limit=limit)
@@ -213,7 +238,7 @@ def check_request(service: Service, request: Message, method: str) -> None:
         InvalidArgumentError: It breaks a rule; all broken ones are listed, up to `_TOLD_VIOLATIONS`.
         LimitExceededError: It is too large.
     """
-    if method != COMMIT:
+    if method not in LARGE:
         size, limit = request.ByteSize(), service.limits.max_request_bytes
         if size > limit:
             raise LimitExceededError(

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from rheo.v1 import admin_service_pb2, config_service_pb2, event_service_pb2
 from rheostat.errors import InvalidArgumentError, NotFoundError, RheostatError
+from rheostat.wire.contract import SERVICES
 
 __all__ = ["Refusal", "screen"]
 
@@ -36,8 +36,7 @@ _METHODS: Final[Mapping[str, _Method]] = {
         streams=method.server_streaming,
         reads=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
     )
-    for file in (config_service_pb2, admin_service_pb2, event_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
+    for service in SERVICES
     for method in service.methods
 }
 

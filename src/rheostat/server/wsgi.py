@@ -13,8 +13,10 @@ from connectrpc.errors import ConnectError
 
 from rheo.v1.admin_service_connect import AdminServiceWSGIApplication
 from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
+from rheo.v1.draft_service_connect import DraftServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
-from rheostat.server.call import COMMIT, PERMISSIONS, Entrance, refusal
+from rheo.v1.webhook_service_connect import WebhookServiceWSGIApplication
+from rheostat.server.call import LARGE, PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
@@ -70,18 +72,22 @@ class _Application:
             "compressions": compressions(),
             "codecs": codecs(),
         }
-        committing = AdminServiceWSGIApplication(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
-        shared["read_max_bytes"] = limits.max_request_bytes
-        applications = (
-            ConfigServiceWSGIApplication(adapter, **shared),
-            AdminServiceWSGIApplication(adapter, **shared),
-            EventServiceWSGIApplication(adapter, **shared),
-        )
-        # The first that fits: only commits may be large.
-        self._applications = {
-            f"/{COMMIT}": committing,
-            **{f"{application.path}/": application for application in applications},
-        }
+        self._applications = {}
+        for make in (
+            ConfigServiceWSGIApplication,
+            AdminServiceWSGIApplication,
+            DraftServiceWSGIApplication,
+            WebhookServiceWSGIApplication,
+            EventServiceWSGIApplication,
+        ):
+            application = make(adapter, read_max_bytes=limits.max_request_bytes, **shared)
+            large = make(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
+            prefix = f"{application.path}/"
+            # The first that fits: only whole change-sets may be large.
+            for method in LARGE:
+                if f"/{method}".startswith(prefix):
+                    self._applications[f"/{method}"] = large
+            self._applications[prefix] = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         incoming = Incoming(

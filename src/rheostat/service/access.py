@@ -42,6 +42,7 @@ class Permission(enum.Enum):
     EVENTS = "events"
     VIEW = "view"
     EDIT = "edit"
+    APPROVE = "approve"
     ADMINISTER = "administer"
 
 
@@ -55,7 +56,7 @@ _ADMIN: Final = frozenset(Permission)
 _ROLES: Final = {
     Role.VIEWER: _VIEWER,
     Role.EDITOR: _EDITOR,
-    Role.APPROVER: _EDITOR,
+    Role.APPROVER: _EDITOR | {Permission.APPROVE},
     Role.ADMIN: _ADMIN,
 }
 

@@ -582,6 +582,12 @@ class _Draft:
                 title=old.title if mutation.title is None else mutation.title,
                 description=old.description if mutation.description is None else mutation.description,
                 protected=old.protected if mutation.protected is None else mutation.protected,
+                required_approvals=(
+                    old.required_approvals
+                    if mutation.required_approvals is None
+                    else mutation.required_approvals
+                ),
+                self_approval=old.self_approval if mutation.self_approval is None else mutation.self_approval,
             ),
         )
 

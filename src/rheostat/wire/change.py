@@ -129,12 +129,12 @@ def mutation_to_proto(mutation: Mutation) -> change_pb2.Mutation:
         case PutProject(slug, title, description):
             message.put_project.project.name = slug
             _fill_named(message.put_project, "project", {"title": title, "description": description})
-        case PutEnvironment(slug, title, description, protected):
-            message.put_environment.environment.name = slug
+        case PutEnvironment():
+            message.put_environment.environment.name = mutation.slug
             _fill_named(
                 message.put_environment,
                 "environment",
-                {"title": title, "description": description, "protected": protected},
+                {name: getattr(mutation, name) for name in _ENVIRONMENT_FIELDS},
             )
         case PutSetting(name, fields, environment):
             message.put_setting.environment = environment
@@ -234,6 +234,9 @@ def change_set_to_proto(change_set: ChangeSet) -> change_pb2.ChangeSet:
         request_id=change_set.request_id,
         changes=[change_to_proto(change) for change in change_set.changes],
         reverts=change_set.reverts,
+        draft=change_set.draft,
+        approved_by=change_set.approved_by,
+        forced_clients=change_set.forced_clients,
     )
     if change_set.created_at is not None:
         message.committed_at.CopyFrom(instant_to_proto(change_set.created_at))
@@ -322,17 +325,13 @@ def _read_put_project(message: change_pb2.PutProject, field: str, project: str) 
     )
 
 
+_ENVIRONMENT_FIELDS: Final = ("title", "description", "protected", "required_approvals", "self_approval")
+
+
 def _read_put_environment(message: change_pb2.PutEnvironment, field: str) -> PutEnvironment:
     environment = message.environment
-    named, _ = _named_fields(
-        environment, message.update_mask, ("title", "description", "protected"), field, {}
-    )
-    return PutEnvironment(
-        environment.name,
-        title=environment.title if "title" in named else None,
-        description=environment.description if "description" in named else None,
-        protected=environment.protected if "protected" in named else None,
-    )
+    named, _ = _named_fields(environment, message.update_mask, _ENVIRONMENT_FIELDS, field, {})
+    return PutEnvironment(environment.name, **{name: getattr(environment, name) for name in named})
 
 
 _SETTING_REFUSED: Final = {"name": "use rename_setting", "rules": "use put_rule"}

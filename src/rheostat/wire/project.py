@@ -34,9 +34,19 @@ def environment_to_proto(environment: Environment) -> project_pb2.Environment:
         description=environment.description,
         protected=environment.protected,
         revision=environment.revision,
+        required_approvals=environment.required_approvals,
+        self_approval=environment.self_approval,
     )
 
 
 def environment_from_proto(message: project_pb2.Environment) -> Environment:
     """Return the environment of a peer's answer."""
-    return Environment(message.name, message.title, message.description, message.protected, message.revision)
+    return Environment(
+        message.name,
+        message.title,
+        message.description,
+        message.protected,
+        message.revision,
+        message.required_approvals,
+        message.self_approval,
+    )

@@ -2,10 +2,10 @@
 // @generated from file rheo/v1/admin_service.proto (package rheo.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Change, ChangeSet, Mutation, Warning } from "./change_pb.js";
 import { file_rheo_v1_change } from "./change_pb.js";
 import type { ClientReport } from "./client_pb.js";
@@ -16,7 +16,7 @@ import type { Environment, Project } from "./project_pb.js";
 import { file_rheo_v1_project } from "./project_pb.js";
 import type { Segment } from "./segment_pb.js";
 import { file_rheo_v1_segment } from "./segment_pb.js";
-import type { Setting } from "./setting_pb.js";
+import type { Lifecycle, Setting } from "./setting_pb.js";
 import { file_rheo_v1_setting } from "./setting_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -24,7 +24,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/admin_service.proto.
  */
 export const file_rheo_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("ChtyaGVvL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SB3JoZW8udjEi5gEKDUNvbW1pdFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIkCgltdXRhdGlvbnMYAyADKAsyES5yaGVvLnYxLk11dGF0aW9uEg8KB21lc3NhZ2UYBCABKAkSDgoGYXV0aG9yGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSHgoRZXhwZWN0ZWRfcmV2aXNpb24YByABKARIAIgBARIPCgdkcnlfcnVuGAggASgIEg0KBWZvcmNlGAkgASgIQhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOQ29tbWl0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgi9QEKDVJldmVydFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRISCghyZXZpc2lvbhgDIAEoBEgAEhUKC3RvX3JldmlzaW9uGAQgASgESAASDwoHbWVzc2FnZRgFIAEoCRIOCgZhdXRob3IYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIeChFleHBlY3RlZF9yZXZpc2lvbhgIIAEoBEgBiAEBEg8KB2RyeV9ydW4YCSABKAgSDQoFZm9yY2UYCiABKAhCCAoGdGFyZ2V0QhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOUmV2ZXJ0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgiYQoNRXhwb3J0UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDGVudmlyb25tZW50cxgDIAMoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiwAEKDkV4cG9ydFJlc3BvbnNlEiEKB3Byb2plY3QYASABKAsyEC5yaGVvLnYxLlByb2plY3QSLwoMZW52aXJvbm1lbnRzGAIgAygLMhkucmhlby52MS5FbnZpcm9ubWVudFN0YXRlEiIKCHNlZ21lbnRzGAMgAygLMhAucmhlby52MS5TZWdtZW50EhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEEhIKCmdlbmVyYXRpb24YBiABKAQiYQoQRW52aXJvbm1lbnRTdGF0ZRIpCgtlbnZpcm9ubWVudBgBIAEoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSIgoIc2V0dGluZ3MYAiADKAsyEC5yaGVvLnYxLlNldHRpbmcizQIKEENyZWF0ZUtleVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxlbnZpcm9ubWVudHMYAyADKAkSHgoEa2luZBgEIAEoDjIQLnJoZW8udjEuS2V5S2luZBIbCgRyb2xlGAUgASgOMg0ucmhlby52MS5Sb2xlEhIKCnN0b3JlX3dpZGUYBiABKAgSFAoHZGVjbGFyZRgHIAEoCEgAiAEBEhAKCHN1YmplY3RzGAggASgIEhMKC2Rlc2NyaXB0aW9uGAkgASgJEi4KCmV4cGlyZXNfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYCyABKAkSDgoGYXV0aG9yGAwgASgJEhIKCnJlcXVlc3RfaWQYDSABKAlCCgoIX2RlY2xhcmUidgoRQ3JlYXRlS2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSDgoGc2VjcmV0GAIgASgJEhAKCHJldmlzaW9uGAMgASgEEhIKCmdlbmVyYXRpb24YBCABKAQSEAoIcmVwbGF5ZWQYBSABKAgifwoQUmV2b2tlS2V5UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhAKCHNlbGVjdG9yGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSDgoGYXV0aG9yGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkiZgoRUmV2b2tlS2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSEAoIcmV2aXNpb24YAiABKAQSEgoKZ2VuZXJhdGlvbhgDIAEoBBIQCghyZXBsYXllZBgEIAEoCCJPChFHZXRQcm9qZWN0UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDG1pbl9yZXZpc2lvbhgDIAEoBCJJChJHZXRQcm9qZWN0UmVzcG9uc2USIQoHcHJvamVjdBgBIAEoCzIQLnJoZW8udjEuUHJvamVjdBIQCghyZXZpc2lvbhgCIAEoBCJSChNMaXN0UHJvamVjdHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRISCgpwYWdlX3Rva2VuGAIgASgJEhQKDG1pbl9yZXZpc2lvbhgDIAEoBCJTChRMaXN0UHJvamVjdHNSZXNwb25zZRIiCghwcm9qZWN0cxgBIAMoCzIQLnJoZW8udjEuUHJvamVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUwoVR2V0RW52aXJvbm1lbnRSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSFAoMbWluX3JldmlzaW9uGAMgASgEIlUKFkdldEVudmlyb25tZW50UmVzcG9uc2USKQoLZW52aXJvbm1lbnQYASABKAsyFC5yaGVvLnYxLkVudmlyb25tZW50EhAKCHJldmlzaW9uGAIgASgEInwKF0xpc3RFbnZpcm9ubWVudHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbWluX3JldmlzaW9uGAUgASgEIl8KGExpc3RFbnZpcm9ubWVudHNSZXNwb25zZRIqCgxlbnZpcm9ubWVudHMYASADKAsyFC5yaGVvLnYxLkVudmlyb25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJdChFHZXRTZXR0aW5nUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEgwKBG5hbWUYAyABKAkSFAoMbWluX3JldmlzaW9uGAQgASgEIkkKEkdldFNldHRpbmdSZXNwb25zZRIhCgdzZXR0aW5nGAEgASgLMhAucmhlby52MS5TZXR0aW5nEhAKCHJldmlzaW9uGAIgASgEIogBChNMaXN0U2V0dGluZ3NSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDgoGcHJlZml4GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJEhQKDG1pbl9yZXZpc2lvbhgGIAEoBCJlChRMaXN0U2V0dGluZ3NSZXNwb25zZRIiCghzZXR0aW5ncxgBIAMoCzIQLnJoZW8udjEuU2V0dGluZxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEAoIcmV2aXNpb24YAyABKAQiXQoRR2V0U2VnbWVudFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEhQKDG1pbl9yZXZpc2lvbhgEIAEoBCJJChJHZXRTZWdtZW50UmVzcG9uc2USIQoHc2VnbWVudBgBIAEoCzIQLnJoZW8udjEuU2VnbWVudBIQCghyZXZpc2lvbhgCIAEoBCJ4ChNMaXN0U2VnbWVudHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbWluX3JldmlzaW9uGAUgASgEImUKFExpc3RTZWdtZW50c1Jlc3BvbnNlEiIKCHNlZ21lbnRzGAEgAygLMhAucmhlby52MS5TZWdtZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCJQChJHZXRGZWF0dXJlc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxtaW5fcmV2aXNpb24YAyABKAQiOQoTR2V0RmVhdHVyZXNSZXNwb25zZRIQCghmZWF0dXJlcxgBIAMoCRIQCghyZXZpc2lvbhgCIAEoBCJMChJHZXRSZXZpc2lvblJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCI9ChNHZXRSZXZpc2lvblJlc3BvbnNlEiYKCmNoYW5nZV9zZXQYASABKAsyEi5yaGVvLnYxLkNoYW5nZVNldCKKAQoUTGlzdFJldmlzaW9uc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIPCgdzZXR0aW5nGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJEhQKDG1pbl9yZXZpc2lvbhgGIAEoBCJZChVMaXN0UmV2aXNpb25zUmVzcG9uc2USJwoLY2hhbmdlX3NldHMYASADKAsyEi5yaGVvLnYxLkNoYW5nZVNldBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiXQoNR2V0S2V5UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhAKCHNlbGVjdG9yGAMgASgJEhQKDG1pbl9yZXZpc2lvbhgEIAEoBCI9Cg5HZXRLZXlSZXNwb25zZRIZCgNrZXkYASABKAsyDC5yaGVvLnYxLktleRIQCghyZXZpc2lvbhgCIAEoBCJ0Cg9MaXN0S2V5c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxtaW5fcmV2aXNpb24YBSABKAQiRwoQTGlzdEtleXNSZXNwb25zZRIaCgRrZXlzGAEgAygLMgwucmhlby52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImEKEkxpc3RDbGllbnRzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIlYKE0xpc3RDbGllbnRzUmVzcG9uc2USJgoHY2xpZW50cxgBIAMoCzIVLnJoZW8udjEuQ2xpZW50UmVwb3J0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTKkCwoMQWRtaW5TZXJ2aWNlEjkKBkNvbW1pdBIWLnJoZW8udjEuQ29tbWl0UmVxdWVzdBoXLnJoZW8udjEuQ29tbWl0UmVzcG9uc2USOQoGUmV2ZXJ0EhYucmhlby52MS5SZXZlcnRSZXF1ZXN0Ghcucmhlby52MS5SZXZlcnRSZXNwb25zZRI+CgZFeHBvcnQSFi5yaGVvLnYxLkV4cG9ydFJlcXVlc3QaFy5yaGVvLnYxLkV4cG9ydFJlc3BvbnNlIgOQAgESQgoJQ3JlYXRlS2V5Ehkucmhlby52MS5DcmVhdGVLZXlSZXF1ZXN0Ghoucmhlby52MS5DcmVhdGVLZXlSZXNwb25zZRJCCglSZXZva2VLZXkSGS5yaGVvLnYxLlJldm9rZUtleVJlcXVlc3QaGi5yaGVvLnYxLlJldm9rZUtleVJlc3BvbnNlEkoKCkdldFByb2plY3QSGi5yaGVvLnYxLkdldFByb2plY3RSZXF1ZXN0Ghsucmhlby52MS5HZXRQcm9qZWN0UmVzcG9uc2UiA5ACARJQCgxMaXN0UHJvamVjdHMSHC5yaGVvLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RQcm9qZWN0c1Jlc3BvbnNlIgOQAgESVgoOR2V0RW52aXJvbm1lbnQSHi5yaGVvLnYxLkdldEVudmlyb25tZW50UmVxdWVzdBofLnJoZW8udjEuR2V0RW52aXJvbm1lbnRSZXNwb25zZSIDkAIBElwKEExpc3RFbnZpcm9ubWVudHMSIC5yaGVvLnYxLkxpc3RFbnZpcm9ubWVudHNSZXF1ZXN0GiEucmhlby52MS5MaXN0RW52aXJvbm1lbnRzUmVzcG9uc2UiA5ACARJKCgpHZXRTZXR0aW5nEhoucmhlby52MS5HZXRTZXR0aW5nUmVxdWVzdBobLnJoZW8udjEuR2V0U2V0dGluZ1Jlc3BvbnNlIgOQAgESUAoMTGlzdFNldHRpbmdzEhwucmhlby52MS5MaXN0U2V0dGluZ3NSZXF1ZXN0Gh0ucmhlby52MS5MaXN0U2V0dGluZ3NSZXNwb25zZSIDkAIBEkoKCkdldFNlZ21lbnQSGi5yaGVvLnYxLkdldFNlZ21lbnRSZXF1ZXN0Ghsucmhlby52MS5HZXRTZWdtZW50UmVzcG9uc2UiA5ACARJQCgxMaXN0U2VnbWVudHMSHC5yaGVvLnYxLkxpc3RTZWdtZW50c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RTZWdtZW50c1Jlc3BvbnNlIgOQAgESTQoLR2V0RmVhdHVyZXMSGy5yaGVvLnYxLkdldEZlYXR1cmVzUmVxdWVzdBocLnJoZW8udjEuR2V0RmVhdHVyZXNSZXNwb25zZSIDkAIBEk0KC0dldFJldmlzaW9uEhsucmhlby52MS5HZXRSZXZpc2lvblJlcXVlc3QaHC5yaGVvLnYxLkdldFJldmlzaW9uUmVzcG9uc2UiA5ACARJTCg1MaXN0UmV2aXNpb25zEh0ucmhlby52MS5MaXN0UmV2aXNpb25zUmVxdWVzdBoeLnJoZW8udjEuTGlzdFJldmlzaW9uc1Jlc3BvbnNlIgOQAgESPgoGR2V0S2V5EhYucmhlby52MS5HZXRLZXlSZXF1ZXN0Ghcucmhlby52MS5HZXRLZXlSZXNwb25zZSIDkAIBEkQKCExpc3RLZXlzEhgucmhlby52MS5MaXN0S2V5c1JlcXVlc3QaGS5yaGVvLnYxLkxpc3RLZXlzUmVzcG9uc2UiA5ACARJNCgtMaXN0Q2xpZW50cxIbLnJoZW8udjEuTGlzdENsaWVudHNSZXF1ZXN0Ghwucmhlby52MS5MaXN0Q2xpZW50c1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_rheo_v1_change, file_rheo_v1_client, file_rheo_v1_key, file_rheo_v1_project, file_rheo_v1_segment, file_rheo_v1_setting]);
+  fileDesc("ChtyaGVvL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SB3JoZW8udjEi5gEKDUNvbW1pdFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIkCgltdXRhdGlvbnMYAyADKAsyES5yaGVvLnYxLk11dGF0aW9uEg8KB21lc3NhZ2UYBCABKAkSDgoGYXV0aG9yGAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkSHgoRZXhwZWN0ZWRfcmV2aXNpb24YByABKARIAIgBARIPCgdkcnlfcnVuGAggASgIEg0KBWZvcmNlGAkgASgIQhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOQ29tbWl0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgi9QEKDVJldmVydFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRISCghyZXZpc2lvbhgDIAEoBEgAEhUKC3RvX3JldmlzaW9uGAQgASgESAASDwoHbWVzc2FnZRgFIAEoCRIOCgZhdXRob3IYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIeChFleHBlY3RlZF9yZXZpc2lvbhgIIAEoBEgBiAEBEg8KB2RyeV9ydW4YCSABKAgSDQoFZm9yY2UYCiABKAhCCAoGdGFyZ2V0QhQKEl9leHBlY3RlZF9yZXZpc2lvbiKOAQoOUmV2ZXJ0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIgCgdjaGFuZ2VzGAMgAygLMg8ucmhlby52MS5DaGFuZ2USIgoId2FybmluZ3MYBCADKAsyEC5yaGVvLnYxLldhcm5pbmcSEAoIcmVwbGF5ZWQYBSABKAgiYQoNRXhwb3J0UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDGVudmlyb25tZW50cxgDIAMoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiwAEKDkV4cG9ydFJlc3BvbnNlEiEKB3Byb2plY3QYASABKAsyEC5yaGVvLnYxLlByb2plY3QSLwoMZW52aXJvbm1lbnRzGAIgAygLMhkucmhlby52MS5FbnZpcm9ubWVudFN0YXRlEiIKCHNlZ21lbnRzGAMgAygLMhAucmhlby52MS5TZWdtZW50EhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEEhIKCmdlbmVyYXRpb24YBiABKAQiYQoQRW52aXJvbm1lbnRTdGF0ZRIpCgtlbnZpcm9ubWVudBgBIAEoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSIgoIc2V0dGluZ3MYAiADKAsyEC5yaGVvLnYxLlNldHRpbmcizQIKEENyZWF0ZUtleVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxlbnZpcm9ubWVudHMYAyADKAkSHgoEa2luZBgEIAEoDjIQLnJoZW8udjEuS2V5S2luZBIbCgRyb2xlGAUgASgOMg0ucmhlby52MS5Sb2xlEhIKCnN0b3JlX3dpZGUYBiABKAgSFAoHZGVjbGFyZRgHIAEoCEgAiAEBEhAKCHN1YmplY3RzGAggASgIEhMKC2Rlc2NyaXB0aW9uGAkgASgJEi4KCmV4cGlyZXNfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYCyABKAkSDgoGYXV0aG9yGAwgASgJEhIKCnJlcXVlc3RfaWQYDSABKAlCCgoIX2RlY2xhcmUidgoRQ3JlYXRlS2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSDgoGc2VjcmV0GAIgASgJEhAKCHJldmlzaW9uGAMgASgEEhIKCmdlbmVyYXRpb24YBCABKAQSEAoIcmVwbGF5ZWQYBSABKAgi2wEKEFJvdGF0ZUtleVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIQCghzZWxlY3RvchgDIAEoCRIqCgdvdmVybGFwGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYBiABKAkSDgoGYXV0aG9yGAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkilQEKEVJvdGF0ZUtleVJlc3BvbnNlEhkKA2tleRgBIAEoCzIMLnJoZW8udjEuS2V5Eg4KBnNlY3JldBgCIAEoCRIdCgdvbGRfa2V5GAMgASgLMgwucmhlby52MS5LZXkSEAoIcmV2aXNpb24YBCABKAQSEgoKZ2VuZXJhdGlvbhgFIAEoBBIQCghyZXBsYXllZBgGIAEoCCJ/ChBSZXZva2VLZXlSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEAoIc2VsZWN0b3IYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIOCgZhdXRob3IYBSABKAkSEgoKcmVxdWVzdF9pZBgGIAEoCSJmChFSZXZva2VLZXlSZXNwb25zZRIZCgNrZXkYASABKAsyDC5yaGVvLnYxLktleRIQCghyZXZpc2lvbhgCIAEoBBISCgpnZW5lcmF0aW9uGAMgASgEEhAKCHJlcGxheWVkGAQgASgIIk8KEUdldFByb2plY3RSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSFAoMbWluX3JldmlzaW9uGAMgASgEIkkKEkdldFByb2plY3RSZXNwb25zZRIhCgdwcm9qZWN0GAEgASgLMhAucmhlby52MS5Qcm9qZWN0EhAKCHJldmlzaW9uGAIgASgEIlIKE0xpc3RQcm9qZWN0c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkSFAoMbWluX3JldmlzaW9uGAMgASgEIlMKFExpc3RQcm9qZWN0c1Jlc3BvbnNlEiIKCHByb2plY3RzGAEgAygLMhAucmhlby52MS5Qcm9qZWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJTChVHZXRFbnZpcm9ubWVudFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIUCgxtaW5fcmV2aXNpb24YAyABKAQiVQoWR2V0RW52aXJvbm1lbnRSZXNwb25zZRIpCgtlbnZpcm9ubWVudBgBIAEoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSEAoIcmV2aXNpb24YAiABKAQifAoXTGlzdEVudmlyb25tZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxtaW5fcmV2aXNpb24YBSABKAQiXwoYTGlzdEVudmlyb25tZW50c1Jlc3BvbnNlEioKDGVudmlyb25tZW50cxgBIAMoCzIULnJoZW8udjEuRW52aXJvbm1lbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIl0KEUdldFNldHRpbmdSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDAoEbmFtZRgDIAEoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiSQoSR2V0U2V0dGluZ1Jlc3BvbnNlEiEKB3NldHRpbmcYASABKAsyEC5yaGVvLnYxLlNldHRpbmcSEAoIcmV2aXNpb24YAiABKAQiiAEKE0xpc3RTZXR0aW5nc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIOCgZwcmVmaXgYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkSFAoMbWluX3JldmlzaW9uGAYgASgEImUKFExpc3RTZXR0aW5nc1Jlc3BvbnNlEiIKCHNldHRpbmdzGAEgAygLMhAucmhlby52MS5TZXR0aW5nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBCJdChFHZXRTZWdtZW50UmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEgwKBG5hbWUYAyABKAkSFAoMbWluX3JldmlzaW9uGAQgASgEIkkKEkdldFNlZ21lbnRSZXNwb25zZRIhCgdzZWdtZW50GAEgASgLMhAucmhlby52MS5TZWdtZW50EhAKCHJldmlzaW9uGAIgASgEIngKE0xpc3RTZWdtZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCRIUCgxtaW5fcmV2aXNpb24YBSABKAQiZQoUTGlzdFNlZ21lbnRzUmVzcG9uc2USIgoIc2VnbWVudHMYASADKAsyEC5yaGVvLnYxLlNlZ21lbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhAKCHJldmlzaW9uGAMgASgEIlAKEkdldEZlYXR1cmVzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhQKDG1pbl9yZXZpc2lvbhgDIAEoBCI5ChNHZXRGZWF0dXJlc1Jlc3BvbnNlEhAKCGZlYXR1cmVzGAEgAygJEhAKCHJldmlzaW9uGAIgASgEIkwKEkdldFJldmlzaW9uUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEhAKCHJldmlzaW9uGAMgASgEIj0KE0dldFJldmlzaW9uUmVzcG9uc2USJgoKY2hhbmdlX3NldBgBIAEoCzISLnJoZW8udjEuQ2hhbmdlU2V0Io0CChRMaXN0UmV2aXNpb25zUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEg8KB3NldHRpbmcYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkSFAoMbWluX3JldmlzaW9uGAYgASgEEg0KBWFjdG9yGAcgASgJEg4KBmF1dGhvchgIIAEoCRIpCgVzaW5jZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGtpbmQYCyABKAkiWQoVTGlzdFJldmlzaW9uc1Jlc3BvbnNlEicKC2NoYW5nZV9zZXRzGAEgAygLMhIucmhlby52MS5DaGFuZ2VTZXQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIl0KDUdldEtleVJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIQCghzZWxlY3RvchgDIAEoCRIUCgxtaW5fcmV2aXNpb24YBCABKAQiPQoOR2V0S2V5UmVzcG9uc2USGQoDa2V5GAEgASgLMgwucmhlby52MS5LZXkSEAoIcmV2aXNpb24YAiABKAQidAoPTGlzdEtleXNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkSFAoMbWluX3JldmlzaW9uGAUgASgEIkcKEExpc3RLZXlzUmVzcG9uc2USGgoEa2V5cxgBIAMoCzIMLnJoZW8udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJhChJMaXN0Q2xpZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJWChNMaXN0Q2xpZW50c1Jlc3BvbnNlEiYKB2NsaWVudHMYASADKAsyFS5yaGVvLnYxLkNsaWVudFJlcG9ydBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkibgoRR2V0Um9sbG91dFJlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBBILCgNhc2sYBCABKAgSFAoMbWF4X2xhZ2dhcmRzGAUgASgNIt8CChJHZXRSb2xsb3V0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAQSEgoKZ2VuZXJhdGlvbhgCIAEoBBIwCgxjb21taXR0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXJlcG9ydGluZxgEIAEoDRIPCgdyZWFjaGVkGAUgASgNEhAKCGRpdmVyZ2VkGAYgASgNEg4KBnNpbGVudBgHIAEoDRIqCgdsYWdfcDUwGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2xhZ19wOTkYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHbGFnX21heBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCghsYWdnYXJkcxgLIAMoCzIVLnJoZW8udjEuQ2xpZW50UmVwb3J0IpYBChhMaXN0U3RhbGVTZXR0aW5nc1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRItCgp1bnJlYWRfZm9yGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIo4BChlMaXN0U3RhbGVTZXR0aW5nc1Jlc3BvbnNlEicKCHNldHRpbmdzGAEgAygLMhUucmhlby52MS5TdGFsZVNldHRpbmcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEi8KC25vdGVkX3NpbmNlGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKDAgoMU3RhbGVTZXR0aW5nEgwKBG5hbWUYASABKAkSDQoFb3duZXIYAiABKAkSDAoEdGFncxgDIAMoCRIlCglsaWZlY3ljbGUYBCABKA4yEi5yaGVvLnYxLkxpZmVjeWNsZRIlCgdyZWFzb25zGAUgAygOMhQucmhlby52MS5TdGFsZVJlYXNvbhIwCgxsYXN0X3JlYWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD2xhc3RfY2hhbmdlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLZGVjbGFyZWRfYnkYCCABKA0qfAoLU3RhbGVSZWFzb24SHAoYU1RBTEVfUkVBU09OX1VOU1BFQ0lGSUVEEAASFwoTU1RBTEVfUkVBU09OX1VOUkVBRBABEhoKFlNUQUxFX1JFQVNPTl9PTkVfVkFMVUUQAhIaChZTVEFMRV9SRUFTT05fTElGRUNZQ0xFEAMylQ0KDEFkbWluU2VydmljZRI5CgZDb21taXQSFi5yaGVvLnYxLkNvbW1pdFJlcXVlc3QaFy5yaGVvLnYxLkNvbW1pdFJlc3BvbnNlEjkKBlJldmVydBIWLnJoZW8udjEuUmV2ZXJ0UmVxdWVzdBoXLnJoZW8udjEuUmV2ZXJ0UmVzcG9uc2USPgoGRXhwb3J0EhYucmhlby52MS5FeHBvcnRSZXF1ZXN0Ghcucmhlby52MS5FeHBvcnRSZXNwb25zZSIDkAIBEkIKCUNyZWF0ZUtleRIZLnJoZW8udjEuQ3JlYXRlS2V5UmVxdWVzdBoaLnJoZW8udjEuQ3JlYXRlS2V5UmVzcG9uc2USQgoJUm90YXRlS2V5Ehkucmhlby52MS5Sb3RhdGVLZXlSZXF1ZXN0Ghoucmhlby52MS5Sb3RhdGVLZXlSZXNwb25zZRJCCglSZXZva2VLZXkSGS5yaGVvLnYxLlJldm9rZUtleVJlcXVlc3QaGi5yaGVvLnYxLlJldm9rZUtleVJlc3BvbnNlEkoKCkdldFByb2plY3QSGi5yaGVvLnYxLkdldFByb2plY3RSZXF1ZXN0Ghsucmhlby52MS5HZXRQcm9qZWN0UmVzcG9uc2UiA5ACARJQCgxMaXN0UHJvamVjdHMSHC5yaGVvLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RQcm9qZWN0c1Jlc3BvbnNlIgOQAgESVgoOR2V0RW52aXJvbm1lbnQSHi5yaGVvLnYxLkdldEVudmlyb25tZW50UmVxdWVzdBofLnJoZW8udjEuR2V0RW52aXJvbm1lbnRSZXNwb25zZSIDkAIBElwKEExpc3RFbnZpcm9ubWVudHMSIC5yaGVvLnYxLkxpc3RFbnZpcm9ubWVudHNSZXF1ZXN0GiEucmhlby52MS5MaXN0RW52aXJvbm1lbnRzUmVzcG9uc2UiA5ACARJKCgpHZXRTZXR0aW5nEhoucmhlby52MS5HZXRTZXR0aW5nUmVxdWVzdBobLnJoZW8udjEuR2V0U2V0dGluZ1Jlc3BvbnNlIgOQAgESUAoMTGlzdFNldHRpbmdzEhwucmhlby52MS5MaXN0U2V0dGluZ3NSZXF1ZXN0Gh0ucmhlby52MS5MaXN0U2V0dGluZ3NSZXNwb25zZSIDkAIBEkoKCkdldFNlZ21lbnQSGi5yaGVvLnYxLkdldFNlZ21lbnRSZXF1ZXN0Ghsucmhlby52MS5HZXRTZWdtZW50UmVzcG9uc2UiA5ACARJQCgxMaXN0U2VnbWVudHMSHC5yaGVvLnYxLkxpc3RTZWdtZW50c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RTZWdtZW50c1Jlc3BvbnNlIgOQAgESTQoLR2V0RmVhdHVyZXMSGy5yaGVvLnYxLkdldEZlYXR1cmVzUmVxdWVzdBocLnJoZW8udjEuR2V0RmVhdHVyZXNSZXNwb25zZSIDkAIBEk0KC0dldFJldmlzaW9uEhsucmhlby52MS5HZXRSZXZpc2lvblJlcXVlc3QaHC5yaGVvLnYxLkdldFJldmlzaW9uUmVzcG9uc2UiA5ACARJTCg1MaXN0UmV2aXNpb25zEh0ucmhlby52MS5MaXN0UmV2aXNpb25zUmVxdWVzdBoeLnJoZW8udjEuTGlzdFJldmlzaW9uc1Jlc3BvbnNlIgOQAgESPgoGR2V0S2V5EhYucmhlby52MS5HZXRLZXlSZXF1ZXN0Ghcucmhlby52MS5HZXRLZXlSZXNwb25zZSIDkAIBEkQKCExpc3RLZXlzEhgucmhlby52MS5MaXN0S2V5c1JlcXVlc3QaGS5yaGVvLnYxLkxpc3RLZXlzUmVzcG9uc2UiA5ACARJNCgtMaXN0Q2xpZW50cxIbLnJoZW8udjEuTGlzdENsaWVudHNSZXF1ZXN0Ghwucmhlby52MS5MaXN0Q2xpZW50c1Jlc3BvbnNlIgOQAgESSgoKR2V0Um9sbG91dBIaLnJoZW8udjEuR2V0Um9sbG91dFJlcXVlc3QaGy5yaGVvLnYxLkdldFJvbGxvdXRSZXNwb25zZSIDkAICEl8KEUxpc3RTdGFsZVNldHRpbmdzEiEucmhlby52MS5MaXN0U3RhbGVTZXR0aW5nc1JlcXVlc3QaIi5yaGVvLnYxLkxpc3RTdGFsZVNldHRpbmdzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_rheo_v1_change, file_rheo_v1_client, file_rheo_v1_key, file_rheo_v1_project, file_rheo_v1_segment, file_rheo_v1_setting]);
 
 /**
  * Commits mutations.
@@ -593,6 +593,133 @@ export const CreateKeyResponseSchema: GenMessage<CreateKeyResponse> = /*@__PURE_
   messageDesc(file_rheo_v1_admin_service, 8);
 
 /**
+ * Makes a successor of a key.
+ *
+ * @generated from message rheo.v1.RotateKeyRequest
+ */
+export type RotateKeyRequest = Message<"rheo.v1.RotateKeyRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * Not used: this concerns the whole project. One that is given must exist.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * The selector of the key to replace.
+   *
+   * @generated from field: string selector = 3;
+   */
+  selector: string;
+
+  /**
+   * For how long the old key stays in force beside the new one: at most 90 days. Not set means 24 hours; it never
+   * lengthens the old key's life.
+   *
+   * @generated from field: google.protobuf.Duration overlap = 4;
+   */
+  overlap?: Duration | undefined;
+
+  /**
+   * When the new key ends. Not set means never.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 5;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * Why, for the history.
+   *
+   * @generated from field: string message = 6;
+   */
+  message: string;
+
+  /**
+   * Who asks, for display. Empty means the description of the key that is used.
+   *
+   * @generated from field: string author = 7;
+   */
+  author: string;
+
+  /**
+   * Makes the call repeatable; a repeat answers without the secret. Empty means none.
+   *
+   * @generated from field: string request_id = 8;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message rheo.v1.RotateKeyRequest.
+ * Use `create(RotateKeyRequestSchema)` to create a new message.
+ */
+export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 9);
+
+/**
+ * The successor of a key.
+ *
+ * @generated from message rheo.v1.RotateKeyResponse
+ */
+export type RotateKeyResponse = Message<"rheo.v1.RotateKeyResponse"> & {
+  /**
+   * The new key.
+   *
+   * @generated from field: rheo.v1.Key key = 1;
+   */
+  key?: Key | undefined;
+
+  /**
+   * Its text, `rst_...`: shown here once, and never again. Empty in a repeated answer.
+   *
+   * @generated from field: string secret = 2;
+   */
+  secret: string;
+
+  /**
+   * The old key, with the time at which it ends.
+   *
+   * @generated from field: rheo.v1.Key old_key = 3;
+   */
+  oldKey?: Key | undefined;
+
+  /**
+   * The revision that it took.
+   *
+   * @generated from field: uint64 revision = 4;
+   */
+  revision: bigint;
+
+  /**
+   * The generation of that revision.
+   *
+   * @generated from field: uint64 generation = 5;
+   */
+  generation: bigint;
+
+  /**
+   * Whether this is the answer to an earlier request with the same id.
+   *
+   * @generated from field: bool replayed = 6;
+   */
+  replayed: boolean;
+};
+
+/**
+ * Describes the message rheo.v1.RotateKeyResponse.
+ * Use `create(RotateKeyResponseSchema)` to create a new message.
+ */
+export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 10);
+
+/**
  * Revokes a key.
  *
  * @generated from message rheo.v1.RevokeKeyRequest
@@ -648,7 +775,7 @@ export type RevokeKeyRequest = Message<"rheo.v1.RevokeKeyRequest"> & {
  * Use `create(RevokeKeyRequestSchema)` to create a new message.
  */
 export const RevokeKeyRequestSchema: GenMessage<RevokeKeyRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 9);
+  messageDesc(file_rheo_v1_admin_service, 11);
 
 /**
  * A revoked key.
@@ -690,7 +817,7 @@ export type RevokeKeyResponse = Message<"rheo.v1.RevokeKeyResponse"> & {
  * Use `create(RevokeKeyResponseSchema)` to create a new message.
  */
 export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 10);
+  messageDesc(file_rheo_v1_admin_service, 12);
 
 /**
  * Asks for a project.
@@ -726,7 +853,7 @@ export type GetProjectRequest = Message<"rheo.v1.GetProjectRequest"> & {
  * Use `create(GetProjectRequestSchema)` to create a new message.
  */
 export const GetProjectRequestSchema: GenMessage<GetProjectRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 11);
+  messageDesc(file_rheo_v1_admin_service, 13);
 
 /**
  * The project.
@@ -754,7 +881,7 @@ export type GetProjectResponse = Message<"rheo.v1.GetProjectResponse"> & {
  * Use `create(GetProjectResponseSchema)` to create a new message.
  */
 export const GetProjectResponseSchema: GenMessage<GetProjectResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 12);
+  messageDesc(file_rheo_v1_admin_service, 14);
 
 /**
  * Asks for projects.
@@ -791,7 +918,7 @@ export type ListProjectsRequest = Message<"rheo.v1.ListProjectsRequest"> & {
  * Use `create(ListProjectsRequestSchema)` to create a new message.
  */
 export const ListProjectsRequestSchema: GenMessage<ListProjectsRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 13);
+  messageDesc(file_rheo_v1_admin_service, 15);
 
 /**
  * Projects.
@@ -819,7 +946,7 @@ export type ListProjectsResponse = Message<"rheo.v1.ListProjectsResponse"> & {
  * Use `create(ListProjectsResponseSchema)` to create a new message.
  */
 export const ListProjectsResponseSchema: GenMessage<ListProjectsResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 14);
+  messageDesc(file_rheo_v1_admin_service, 16);
 
 /**
  * Asks for an environment.
@@ -855,7 +982,7 @@ export type GetEnvironmentRequest = Message<"rheo.v1.GetEnvironmentRequest"> & {
  * Use `create(GetEnvironmentRequestSchema)` to create a new message.
  */
 export const GetEnvironmentRequestSchema: GenMessage<GetEnvironmentRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 15);
+  messageDesc(file_rheo_v1_admin_service, 17);
 
 /**
  * The environment.
@@ -883,7 +1010,7 @@ export type GetEnvironmentResponse = Message<"rheo.v1.GetEnvironmentResponse"> &
  * Use `create(GetEnvironmentResponseSchema)` to create a new message.
  */
 export const GetEnvironmentResponseSchema: GenMessage<GetEnvironmentResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 16);
+  messageDesc(file_rheo_v1_admin_service, 18);
 
 /**
  * Asks for environments.
@@ -934,7 +1061,7 @@ export type ListEnvironmentsRequest = Message<"rheo.v1.ListEnvironmentsRequest">
  * Use `create(ListEnvironmentsRequestSchema)` to create a new message.
  */
 export const ListEnvironmentsRequestSchema: GenMessage<ListEnvironmentsRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 17);
+  messageDesc(file_rheo_v1_admin_service, 19);
 
 /**
  * Environments.
@@ -962,7 +1089,7 @@ export type ListEnvironmentsResponse = Message<"rheo.v1.ListEnvironmentsResponse
  * Use `create(ListEnvironmentsResponseSchema)` to create a new message.
  */
 export const ListEnvironmentsResponseSchema: GenMessage<ListEnvironmentsResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 18);
+  messageDesc(file_rheo_v1_admin_service, 20);
 
 /**
  * Asks for a setting.
@@ -1005,7 +1132,7 @@ export type GetSettingRequest = Message<"rheo.v1.GetSettingRequest"> & {
  * Use `create(GetSettingRequestSchema)` to create a new message.
  */
 export const GetSettingRequestSchema: GenMessage<GetSettingRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 19);
+  messageDesc(file_rheo_v1_admin_service, 21);
 
 /**
  * The setting.
@@ -1033,7 +1160,7 @@ export type GetSettingResponse = Message<"rheo.v1.GetSettingResponse"> & {
  * Use `create(GetSettingResponseSchema)` to create a new message.
  */
 export const GetSettingResponseSchema: GenMessage<GetSettingResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 20);
+  messageDesc(file_rheo_v1_admin_service, 22);
 
 /**
  * Asks for settings.
@@ -1091,7 +1218,7 @@ export type ListSettingsRequest = Message<"rheo.v1.ListSettingsRequest"> & {
  * Use `create(ListSettingsRequestSchema)` to create a new message.
  */
 export const ListSettingsRequestSchema: GenMessage<ListSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 21);
+  messageDesc(file_rheo_v1_admin_service, 23);
 
 /**
  * Settings.
@@ -1126,7 +1253,7 @@ export type ListSettingsResponse = Message<"rheo.v1.ListSettingsResponse"> & {
  * Use `create(ListSettingsResponseSchema)` to create a new message.
  */
 export const ListSettingsResponseSchema: GenMessage<ListSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 22);
+  messageDesc(file_rheo_v1_admin_service, 24);
 
 /**
  * Asks for a segment.
@@ -1169,7 +1296,7 @@ export type GetSegmentRequest = Message<"rheo.v1.GetSegmentRequest"> & {
  * Use `create(GetSegmentRequestSchema)` to create a new message.
  */
 export const GetSegmentRequestSchema: GenMessage<GetSegmentRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 23);
+  messageDesc(file_rheo_v1_admin_service, 25);
 
 /**
  * The segment.
@@ -1197,7 +1324,7 @@ export type GetSegmentResponse = Message<"rheo.v1.GetSegmentResponse"> & {
  * Use `create(GetSegmentResponseSchema)` to create a new message.
  */
 export const GetSegmentResponseSchema: GenMessage<GetSegmentResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 24);
+  messageDesc(file_rheo_v1_admin_service, 26);
 
 /**
  * Asks for segments.
@@ -1248,7 +1375,7 @@ export type ListSegmentsRequest = Message<"rheo.v1.ListSegmentsRequest"> & {
  * Use `create(ListSegmentsRequestSchema)` to create a new message.
  */
 export const ListSegmentsRequestSchema: GenMessage<ListSegmentsRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 25);
+  messageDesc(file_rheo_v1_admin_service, 27);
 
 /**
  * Segments.
@@ -1283,7 +1410,7 @@ export type ListSegmentsResponse = Message<"rheo.v1.ListSegmentsResponse"> & {
  * Use `create(ListSegmentsResponseSchema)` to create a new message.
  */
 export const ListSegmentsResponseSchema: GenMessage<ListSegmentsResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 26);
+  messageDesc(file_rheo_v1_admin_service, 28);
 
 /**
  * Asks for the features.
@@ -1319,7 +1446,7 @@ export type GetFeaturesRequest = Message<"rheo.v1.GetFeaturesRequest"> & {
  * Use `create(GetFeaturesRequestSchema)` to create a new message.
  */
 export const GetFeaturesRequestSchema: GenMessage<GetFeaturesRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 27);
+  messageDesc(file_rheo_v1_admin_service, 29);
 
 /**
  * The features, general to specific.
@@ -1347,7 +1474,7 @@ export type GetFeaturesResponse = Message<"rheo.v1.GetFeaturesResponse"> & {
  * Use `create(GetFeaturesResponseSchema)` to create a new message.
  */
 export const GetFeaturesResponseSchema: GenMessage<GetFeaturesResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 28);
+  messageDesc(file_rheo_v1_admin_service, 30);
 
 /**
  * Asks for a change-set.
@@ -1382,7 +1509,7 @@ export type GetRevisionRequest = Message<"rheo.v1.GetRevisionRequest"> & {
  * Use `create(GetRevisionRequestSchema)` to create a new message.
  */
 export const GetRevisionRequestSchema: GenMessage<GetRevisionRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 29);
+  messageDesc(file_rheo_v1_admin_service, 31);
 
 /**
  * The change-set.
@@ -1403,7 +1530,7 @@ export type GetRevisionResponse = Message<"rheo.v1.GetRevisionResponse"> & {
  * Use `create(GetRevisionResponseSchema)` to create a new message.
  */
 export const GetRevisionResponseSchema: GenMessage<GetRevisionResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 30);
+  messageDesc(file_rheo_v1_admin_service, 32);
 
 /**
  * Asks for change-sets.
@@ -1455,6 +1582,42 @@ export type ListRevisionsRequest = Message<"rheo.v1.ListRevisionsRequest"> & {
    * @generated from field: uint64 min_revision = 6;
    */
   minRevision: bigint;
+
+  /**
+   * Only change-sets that were written with this key, by its selector. Empty means all.
+   *
+   * @generated from field: string actor = 7;
+   */
+  actor: string;
+
+  /**
+   * Only change-sets with this author, exactly as it is shown. Empty means all.
+   *
+   * @generated from field: string author = 8;
+   */
+  author: string;
+
+  /**
+   * Only change-sets of this instant or later. Not set means from the beginning.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 9;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only change-sets from before this instant. Not set means up to now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 10;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * Only change-sets that changed something of this kind: `setting`, `segment`, `project`, `environment`, `key` or
+   * `webhook`. Empty means all.
+   *
+   * @generated from field: string kind = 11;
+   */
+  kind: string;
 };
 
 /**
@@ -1462,7 +1625,7 @@ export type ListRevisionsRequest = Message<"rheo.v1.ListRevisionsRequest"> & {
  * Use `create(ListRevisionsRequestSchema)` to create a new message.
  */
 export const ListRevisionsRequestSchema: GenMessage<ListRevisionsRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 31);
+  messageDesc(file_rheo_v1_admin_service, 33);
 
 /**
  * Change-sets.
@@ -1490,7 +1653,7 @@ export type ListRevisionsResponse = Message<"rheo.v1.ListRevisionsResponse"> & {
  * Use `create(ListRevisionsResponseSchema)` to create a new message.
  */
 export const ListRevisionsResponseSchema: GenMessage<ListRevisionsResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 32);
+  messageDesc(file_rheo_v1_admin_service, 34);
 
 /**
  * Asks for a key.
@@ -1533,7 +1696,7 @@ export type GetKeyRequest = Message<"rheo.v1.GetKeyRequest"> & {
  * Use `create(GetKeyRequestSchema)` to create a new message.
  */
 export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 33);
+  messageDesc(file_rheo_v1_admin_service, 35);
 
 /**
  * The key.
@@ -1561,7 +1724,7 @@ export type GetKeyResponse = Message<"rheo.v1.GetKeyResponse"> & {
  * Use `create(GetKeyResponseSchema)` to create a new message.
  */
 export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 34);
+  messageDesc(file_rheo_v1_admin_service, 36);
 
 /**
  * Asks for keys.
@@ -1612,7 +1775,7 @@ export type ListKeysRequest = Message<"rheo.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 35);
+  messageDesc(file_rheo_v1_admin_service, 37);
 
 /**
  * Keys.
@@ -1640,7 +1803,7 @@ export type ListKeysResponse = Message<"rheo.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 36);
+  messageDesc(file_rheo_v1_admin_service, 38);
 
 /**
  * Asks for clients.
@@ -1683,7 +1846,7 @@ export type ListClientsRequest = Message<"rheo.v1.ListClientsRequest"> & {
  * Use `create(ListClientsRequestSchema)` to create a new message.
  */
 export const ListClientsRequestSchema: GenMessage<ListClientsRequest> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 37);
+  messageDesc(file_rheo_v1_admin_service, 39);
 
 /**
  * Clients.
@@ -1711,7 +1874,343 @@ export type ListClientsResponse = Message<"rheo.v1.ListClientsResponse"> & {
  * Use `create(ListClientsResponseSchema)` to create a new message.
  */
 export const ListClientsResponseSchema: GenMessage<ListClientsResponse> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_admin_service, 38);
+  messageDesc(file_rheo_v1_admin_service, 40);
+
+/**
+ * Asks how far a revision has got.
+ *
+ * @generated from message rheo.v1.GetRolloutRequest
+ */
+export type GetRolloutRequest = Message<"rheo.v1.GetRolloutRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * The revision. 0 means the newest one.
+   *
+   * @generated from field: uint64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * Whether somebody waits for it: for the next 15 s, clients are asked to report soon.
+   *
+   * @generated from field: bool ask = 4;
+   */
+  ask: boolean;
+
+  /**
+   * How many laggards to name: 100 when it is 0, at most 1 000.
+   *
+   * @generated from field: uint32 max_laggards = 5;
+   */
+  maxLaggards: number;
+};
+
+/**
+ * Describes the message rheo.v1.GetRolloutRequest.
+ * Use `create(GetRolloutRequestSchema)` to create a new message.
+ */
+export const GetRolloutRequestSchema: GenMessage<GetRolloutRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 41);
+
+/**
+ * How far a revision has got.
+ *
+ * @generated from message rheo.v1.GetRolloutResponse
+ */
+export type GetRolloutResponse = Message<"rheo.v1.GetRolloutResponse"> & {
+  /**
+   * The revision that was asked for.
+   *
+   * @generated from field: uint64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * The generation of that revision.
+   *
+   * @generated from field: uint64 generation = 2;
+   */
+  generation: bigint;
+
+  /**
+   * When it was committed.
+   *
+   * @generated from field: google.protobuf.Timestamp committed_at = 3;
+   */
+  committedAt?: Timestamp | undefined;
+
+  /**
+   * The connected clients that report: in the last 3 minutes.
+   *
+   * @generated from field: uint32 reporting = 4;
+   */
+  reporting: number;
+
+  /**
+   * Those of them that have reached the revision, or a later one.
+   *
+   * @generated from field: uint32 reached = 5;
+   */
+  reached: number;
+
+  /**
+   * Those of them whose state is not the server's.
+   *
+   * @generated from field: uint32 diverged = 6;
+   */
+  diverged: number;
+
+  /**
+   * The open streams of clients that do not report. They do not count in any share.
+   *
+   * @generated from field: uint32 silent = 7;
+   */
+  silent: number;
+
+  /**
+   * The median time from a commit until a client had applied it, over those that have reached the revision. Not
+   * set when it is not known, here and below.
+   *
+   * @generated from field: google.protobuf.Duration lag_p50 = 8;
+   */
+  lagP50?: Duration | undefined;
+
+  /**
+   * The 99th percentile of that.
+   *
+   * @generated from field: google.protobuf.Duration lag_p99 = 9;
+   */
+  lagP99?: Duration | undefined;
+
+  /**
+   * The greatest.
+   *
+   * @generated from field: google.protobuf.Duration lag_max = 10;
+   */
+  lagMax?: Duration | undefined;
+
+  /**
+   * Clients that report and have not reached the revision, by id; as many as were asked for.
+   *
+   * @generated from field: repeated rheo.v1.ClientReport laggards = 11;
+   */
+  laggards: ClientReport[];
+};
+
+/**
+ * Describes the message rheo.v1.GetRolloutResponse.
+ * Use `create(GetRolloutResponseSchema)` to create a new message.
+ */
+export const GetRolloutResponseSchema: GenMessage<GetRolloutResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 42);
+
+/**
+ * Asks for the settings that look unused.
+ *
+ * @generated from message rheo.v1.ListStaleSettingsRequest
+ */
+export type ListStaleSettingsRequest = Message<"rheo.v1.ListStaleSettingsRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * For how long nobody must have read a setting. Not set means 30 days.
+   *
+   * @generated from field: google.protobuf.Duration unread_for = 3;
+   */
+  unreadFor?: Duration | undefined;
+
+  /**
+   * How many to answer: 100 when it is 0, at most 1 000.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before. Empty for the first page.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListStaleSettingsRequest.
+ * Use `create(ListStaleSettingsRequestSchema)` to create a new message.
+ */
+export const ListStaleSettingsRequestSchema: GenMessage<ListStaleSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 43);
+
+/**
+ * A page of settings that look unused, by name.
+ *
+ * @generated from message rheo.v1.ListStaleSettingsResponse
+ */
+export type ListStaleSettingsResponse = Message<"rheo.v1.ListStaleSettingsResponse"> & {
+  /**
+   * The settings.
+   *
+   * @generated from field: repeated rheo.v1.StaleSetting settings = 1;
+   */
+  settings: StaleSetting[];
+
+  /**
+   * The token of the next page. Empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * Since when the server has noted who reads what. Before that nothing is known.
+   *
+   * @generated from field: google.protobuf.Timestamp noted_since = 3;
+   */
+  notedSince?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message rheo.v1.ListStaleSettingsResponse.
+ * Use `create(ListStaleSettingsResponseSchema)` to create a new message.
+ */
+export const ListStaleSettingsResponseSchema: GenMessage<ListStaleSettingsResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 44);
+
+/**
+ * A setting that looks unused.
+ *
+ * @generated from message rheo.v1.StaleSetting
+ */
+export type StaleSetting = Message<"rheo.v1.StaleSetting"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Who answers for it.
+   *
+   * @generated from field: string owner = 2;
+   */
+  owner: string;
+
+  /**
+   * Its tags.
+   *
+   * @generated from field: repeated string tags = 3;
+   */
+  tags: string[];
+
+  /**
+   * Where it stands in its life.
+   *
+   * @generated from field: rheo.v1.Lifecycle lifecycle = 4;
+   */
+  lifecycle: Lifecycle;
+
+  /**
+   * Why it is listed.
+   *
+   * @generated from field: repeated rheo.v1.StaleReason reasons = 5;
+   */
+  reasons: StaleReason[];
+
+  /**
+   * When a client or Evaluate read it last. Not set when that is not known.
+   *
+   * @generated from field: google.protobuf.Timestamp last_read_at = 6;
+   */
+  lastReadAt?: Timestamp | undefined;
+
+  /**
+   * When it was changed last.
+   *
+   * @generated from field: google.protobuf.Timestamp last_changed_at = 7;
+   */
+  lastChangedAt?: Timestamp | undefined;
+
+  /**
+   * How many connected clients have declared it.
+   *
+   * @generated from field: uint32 declared_by = 8;
+   */
+  declaredBy: number;
+};
+
+/**
+ * Describes the message rheo.v1.StaleSetting.
+ * Use `create(StaleSettingSchema)` to create a new message.
+ */
+export const StaleSettingSchema: GenMessage<StaleSetting> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_admin_service, 45);
+
+/**
+ * Why a setting looks unused.
+ *
+ * @generated from enum rheo.v1.StaleReason
+ */
+export enum StaleReason {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: STALE_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Nobody has read it for as long as was asked.
+   *
+   * @generated from enum value: STALE_REASON_UNREAD = 1;
+   */
+  UNREAD = 1,
+
+  /**
+   * Whatever the context, it has one value, and has had it for as long as was asked: the code could hold it.
+   *
+   * @generated from enum value: STALE_REASON_ONE_VALUE = 2;
+   */
+  ONE_VALUE = 2,
+
+  /**
+   * It is deprecated or archived, and still there.
+   *
+   * @generated from enum value: STALE_REASON_LIFECYCLE = 3;
+   */
+  LIFECYCLE = 3,
+}
+
+/**
+ * Describes the enum rheo.v1.StaleReason.
+ */
+export const StaleReasonSchema: GenEnum<StaleReason> = /*@__PURE__*/
+  enumDesc(file_rheo_v1_admin_service, 0);
 
 /**
  * What people and their tools need: changing settings, and seeing what was changed.
@@ -1766,6 +2265,17 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof CreateKeyRequestSchema;
     output: typeof CreateKeyResponseSchema;
+  },
+  /**
+   * Makes a key with the access of another one, which ends after a while. Takes one revision; the secret of the
+   * new key is in this answer and nowhere else.
+   *
+   * @generated from rpc rheo.v1.AdminService.RotateKey
+   */
+  rotateKey: {
+    methodKind: "unary";
+    input: typeof RotateKeyRequestSchema;
+    output: typeof RotateKeyResponseSchema;
   },
   /**
    * Revokes a key. Takes a revision; the key's open streams end within 5 s.
@@ -1916,6 +2426,27 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListClientsRequestSchema;
     output: typeof ListClientsResponseSchema;
+  },
+  /**
+   * Answers how far the connected clients of an environment have got, and who has not reached a revision. While
+   * it is called with `ask`, clients report soon after each change; otherwise about once a minute.
+   *
+   * @generated from rpc rheo.v1.AdminService.GetRollout
+   */
+  getRollout: {
+    methodKind: "unary";
+    input: typeof GetRolloutRequestSchema;
+    output: typeof GetRolloutResponseSchema;
+  },
+  /**
+   * Lists the settings of an environment that look as if nobody needed them any more.
+   *
+   * @generated from rpc rheo.v1.AdminService.ListStaleSettings
+   */
+  listStaleSettings: {
+    methodKind: "unary";
+    input: typeof ListStaleSettingsRequestSchema;
+    output: typeof ListStaleSettingsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_rheo_v1_admin_service, 0);

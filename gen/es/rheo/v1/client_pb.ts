@@ -4,15 +4,15 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file rheo/v1/client.proto.
  */
 export const file_rheo_v1_client: GenFile = /*@__PURE__*/
-  fileDesc("ChRyaGVvL3YxL2NsaWVudC5wcm90bxIHcmhlby52MSI3Cg5DbGllbnRJZGVudGl0eRIKCgJpZBgBIAEoCRILCgNzZGsYAiABKAkSDAoEbmFtZRgDIAEoCSLLAQoMQ2xpZW50UmVwb3J0EicKBmNsaWVudBgBIAEoCzIXLnJoZW8udjEuQ2xpZW50SWRlbnRpdHkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghyZXZpc2lvbhgDIAEoBBIMCgRub2RlGAQgASgJEhsKE2RlY2xhcmVkX3R5cGVzX2hhc2gYBSABKAwSEAoIZGl2ZXJnZWQYBiABKAgSLwoLcmVwb3J0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChRyaGVvL3YxL2NsaWVudC5wcm90bxIHcmhlby52MSI3Cg5DbGllbnRJZGVudGl0eRIKCgJpZBgBIAEoCRILCgNzZGsYAiABKAkSDAoEbmFtZRgDIAEoCSLBAgoMQ2xpZW50UmVwb3J0EicKBmNsaWVudBgBIAEoCzIXLnJoZW8udjEuQ2xpZW50SWRlbnRpdHkSEgoKZ2VuZXJhdGlvbhgCIAEoBBIQCghyZXZpc2lvbhgDIAEoBBIMCgRub2RlGAQgASgJEhsKE2RlY2xhcmVkX3R5cGVzX2hhc2gYBSABKAwSEAoIZGl2ZXJnZWQYBiABKAgSLwoLcmVwb3J0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKA2FnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhImCgNsYWcYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFZXJyb3IYCiABKAkSFQoNc2V0dGluZ3NfcmVhZBgLIAMoCWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Who a client is. Display only: never used for authorisation.
@@ -84,8 +84,8 @@ export type ClientReport = Message<"rheo.v1.ClientReport"> & {
   node: string;
 
   /**
-   * SHA-256 of the types that it declared; empty when it declared none. A server that does not know the hash
-   * asks for the declarations.
+   * What DeclareSettings answered last as `declared_types_hash`; empty when it declared nothing. A server that
+   * does not know the hash asks for the declarations.
    *
    * @generated from field: bytes declared_types_hash = 5;
    */
@@ -104,6 +104,39 @@ export type ClientReport = Message<"rheo.v1.ClientReport"> & {
    * @generated from field: google.protobuf.Timestamp reported_at = 7;
    */
   reportedAt?: Timestamp | undefined;
+
+  /**
+   * How long ago, when the report is sent, it had applied the newest change of its state. Not set when that came
+   * in a snapshot, which tells nothing of how fast a change arrives. Clocks need not agree: it is measured by the
+   * client alone.
+   *
+   * @generated from field: google.protobuf.Duration age = 8;
+   */
+  age?: Duration | undefined;
+
+  /**
+   * From the commit of that change until the client had applied it, as the server sees it. Set by the server;
+   * ignored in requests.
+   *
+   * @generated from field: google.protobuf.Duration lag = 9;
+   */
+  lag?: Duration | undefined;
+
+  /**
+   * What went wrong last, for people: a value that could not be decoded, a stream that was lost. Empty when
+   * nothing did since the report before.
+   *
+   * @generated from field: string error = 10;
+   */
+  error: string;
+
+  /**
+   * The settings that it has read, each at most once in 12 hours: from these the server knows which settings
+   * nobody reads. Never in answers.
+   *
+   * @generated from field: repeated string settings_read = 11;
+   */
+  settingsRead: string[];
 };
 
 /**

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/project.proto.
  */
 export const file_rheo_v1_project: GenFile = /*@__PURE__*/
-  fileDesc("ChVyaGVvL3YxL3Byb2plY3QucHJvdG8SB3JoZW8udjEiXwoHUHJvamVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEImQKC0Vudmlyb25tZW50EgwKBG5hbWUYASABKAkSDQoFdGl0bGUYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhAKCHJldmlzaW9uGAUgASgEYgZwcm90bzM");
+  fileDesc("ChVyaGVvL3YxL3Byb2plY3QucHJvdG8SB3JoZW8udjEiXwoHUHJvamVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhAKCGZlYXR1cmVzGAQgAygJEhAKCHJldmlzaW9uGAUgASgEIpcBCgtFbnZpcm9ubWVudBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhEKCXByb3RlY3RlZBgEIAEoCBIQCghyZXZpc2lvbhgFIAEoBBIaChJyZXF1aXJlZF9hcHByb3ZhbHMYBiABKA0SFQoNc2VsZl9hcHByb3ZhbBgHIAEoCGIGcHJvdG8z");
 
 /**
  * A project: the identity of settings, the features and the segments. Every store has the project `default`.
@@ -105,6 +105,20 @@ export type Environment = Message<"rheo.v1.Environment"> & {
    * @generated from field: uint64 revision = 5;
    */
   revision: bigint;
+
+  /**
+   * How many different people must approve a change-set that touches a protected environment; 0 means 1.
+   *
+   * @generated from field: uint32 required_approvals = 6;
+   */
+  requiredApprovals: number;
+
+  /**
+   * Whether the author of a change-set may be one of those who approve it.
+   *
+   * @generated from field: bool self_approval = 7;
+   */
+  selfApproval: boolean;
 };
 
 /**

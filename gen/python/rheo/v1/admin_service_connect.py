@@ -21,7 +21,7 @@ from connectrpc.protocol import ProtocolType
 from connectrpc.server import ConnectASGIApplication, ConnectWSGIApplication, DEFAULT_READ_MAX_BYTES, Endpoint, EndpointSync
 from pyqwest import Client, SyncClient
 
-from .admin_service_pb2 import CommitRequest, CommitResponse, CreateKeyRequest, CreateKeyResponse, ExportRequest, ExportResponse, GetEnvironmentRequest, GetEnvironmentResponse, GetFeaturesRequest, GetFeaturesResponse, GetKeyRequest, GetKeyResponse, GetProjectRequest, GetProjectResponse, GetRevisionRequest, GetRevisionResponse, GetSegmentRequest, GetSegmentResponse, GetSettingRequest, GetSettingResponse, ListClientsRequest, ListClientsResponse, ListEnvironmentsRequest, ListEnvironmentsResponse, ListKeysRequest, ListKeysResponse, ListProjectsRequest, ListProjectsResponse, ListRevisionsRequest, ListRevisionsResponse, ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, RevertRequest, RevertResponse, RevokeKeyRequest, RevokeKeyResponse
+from .admin_service_pb2 import CommitRequest, CommitResponse, CreateKeyRequest, CreateKeyResponse, ExportRequest, ExportResponse, GetEnvironmentRequest, GetEnvironmentResponse, GetFeaturesRequest, GetFeaturesResponse, GetKeyRequest, GetKeyResponse, GetProjectRequest, GetProjectResponse, GetRevisionRequest, GetRevisionResponse, GetRolloutRequest, GetRolloutResponse, GetSegmentRequest, GetSegmentResponse, GetSettingRequest, GetSettingResponse, ListClientsRequest, ListClientsResponse, ListEnvironmentsRequest, ListEnvironmentsResponse, ListKeysRequest, ListKeysResponse, ListProjectsRequest, ListProjectsResponse, ListRevisionsRequest, ListRevisionsResponse, ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStaleSettingsRequest, ListStaleSettingsResponse, RevertRequest, RevertResponse, RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -70,6 +70,13 @@ class AdminService(Protocol):
     async def create_key(self, request: CreateKeyRequest, ctx: RequestContext[CreateKeyRequest, CreateKeyResponse], /) -> CreateKeyResponse:
         """
         Makes a key. Takes a revision; its secret is in this answer and nowhere else.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def rotate_key(self, request: RotateKeyRequest, ctx: RequestContext[RotateKeyRequest, RotateKeyResponse], /) -> RotateKeyResponse:
+        """
+        Makes a key with the access of another one, which ends after a while. Takes one revision; the secret of the
+        new key is in this answer and nowhere else.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -163,6 +170,19 @@ class AdminService(Protocol):
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
+    async def get_rollout(self, request: GetRolloutRequest, ctx: RequestContext[GetRolloutRequest, GetRolloutResponse], /) -> GetRolloutResponse:
+        """
+        Answers how far the connected clients of an environment have got, and who has not reached a revision. While
+        it is called with `ask`, clients report soon after each change; otherwise about once a minute.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def list_stale_settings(self, request: ListStaleSettingsRequest, ctx: RequestContext[ListStaleSettingsRequest, ListStaleSettingsResponse], /) -> ListStaleSettingsResponse:
+        """
+        Lists the settings of an environment that look as if nobody needed them any more.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
 
 class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
     def __init__(
@@ -220,6 +240,17 @@ class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
                         stream_type=StreamType.UNARY,
                     ),
                     function=svc.create_key,
+                ),
+                "/rheo.v1.AdminService/RotateKey": Endpoint.unary(
+                    method=MethodInfo(
+                        name="RotateKey",
+                        service_name="rheo.v1.AdminService",
+                        input=RotateKeyRequest,
+                        output=RotateKeyResponse,
+                        idempotency_level=IdempotencyLevel.UNKNOWN,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.rotate_key,
                 ),
                 "/rheo.v1.AdminService/RevokeKey": Endpoint.unary(
                     method=MethodInfo(
@@ -386,6 +417,28 @@ class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
                     ),
                     function=svc.list_clients,
                 ),
+                "/rheo.v1.AdminService/GetRollout": Endpoint.unary(
+                    method=MethodInfo(
+                        name="GetRollout",
+                        service_name="rheo.v1.AdminService",
+                        input=GetRolloutRequest,
+                        output=GetRolloutResponse,
+                        idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.get_rollout,
+                ),
+                "/rheo.v1.AdminService/ListStaleSettings": Endpoint.unary(
+                    method=MethodInfo(
+                        name="ListStaleSettings",
+                        service_name="rheo.v1.AdminService",
+                        input=ListStaleSettingsRequest,
+                        output=ListStaleSettingsResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.list_stale_settings,
+                ),
             },
             interceptors=interceptors,
             read_max_bytes=read_max_bytes,
@@ -523,6 +576,30 @@ class AdminServiceClient(ConnectClient):
                 service_name="rheo.v1.AdminService",
                 input=CreateKeyRequest,
                 output=CreateKeyResponse,
+                idempotency_level=IdempotencyLevel.UNKNOWN,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    async def rotate_key(
+        self,
+        request: RotateKeyRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> RotateKeyResponse:
+        """
+        Makes a key with the access of another one, which ends after a while. Takes one revision; the secret of the
+        new key is in this answer and nowhere else.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="RotateKey",
+                service_name="rheo.v1.AdminService",
+                input=RotateKeyRequest,
+                output=RotateKeyResponse,
                 idempotency_level=IdempotencyLevel.UNKNOWN,
                 stream_type=StreamType.UNARY,
             ),
@@ -902,6 +979,55 @@ class AdminServiceClient(ConnectClient):
             timeout_ms=timeout_ms,
             use_get=use_get,
         )
+    async def get_rollout(
+        self,
+        request: GetRolloutRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> GetRolloutResponse:
+        """
+        Answers how far the connected clients of an environment have got, and who has not reached a revision. While
+        it is called with `ask`, clients report soon after each change; otherwise about once a minute.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="GetRollout",
+                service_name="rheo.v1.AdminService",
+                input=GetRolloutRequest,
+                output=GetRolloutResponse,
+                idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    async def list_stale_settings(
+        self,
+        request: ListStaleSettingsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListStaleSettingsResponse:
+        """
+        Lists the settings of an environment that look as if nobody needed them any more.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListStaleSettings",
+                service_name="rheo.v1.AdminService",
+                input=ListStaleSettingsRequest,
+                output=ListStaleSettingsResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
 
 class AdminServiceSync(Protocol):
     """
@@ -936,6 +1062,13 @@ class AdminServiceSync(Protocol):
     def create_key(self, request: CreateKeyRequest, ctx: RequestContext[CreateKeyRequest, CreateKeyResponse], /) -> CreateKeyResponse:
         """
         Makes a key. Takes a revision; its secret is in this answer and nowhere else.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def rotate_key(self, request: RotateKeyRequest, ctx: RequestContext[RotateKeyRequest, RotateKeyResponse], /) -> RotateKeyResponse:
+        """
+        Makes a key with the access of another one, which ends after a while. Takes one revision; the secret of the
+        new key is in this answer and nowhere else.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -1029,6 +1162,19 @@ class AdminServiceSync(Protocol):
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
+    def get_rollout(self, request: GetRolloutRequest, ctx: RequestContext[GetRolloutRequest, GetRolloutResponse], /) -> GetRolloutResponse:
+        """
+        Answers how far the connected clients of an environment have got, and who has not reached a revision. While
+        it is called with `ask`, clients report soon after each change; otherwise about once a minute.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def list_stale_settings(self, request: ListStaleSettingsRequest, ctx: RequestContext[ListStaleSettingsRequest, ListStaleSettingsResponse], /) -> ListStaleSettingsResponse:
+        """
+        Lists the settings of an environment that look as if nobody needed them any more.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
 
 class AdminServiceWSGIApplication(ConnectWSGIApplication):
     def __init__(
@@ -1084,6 +1230,17 @@ class AdminServiceWSGIApplication(ConnectWSGIApplication):
                         stream_type=StreamType.UNARY,
                     ),
                     function=service.create_key,
+                ),
+                "/rheo.v1.AdminService/RotateKey": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="RotateKey",
+                        service_name="rheo.v1.AdminService",
+                        input=RotateKeyRequest,
+                        output=RotateKeyResponse,
+                        idempotency_level=IdempotencyLevel.UNKNOWN,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.rotate_key,
                 ),
                 "/rheo.v1.AdminService/RevokeKey": EndpointSync.unary(
                     method=MethodInfo(
@@ -1250,6 +1407,28 @@ class AdminServiceWSGIApplication(ConnectWSGIApplication):
                     ),
                     function=service.list_clients,
                 ),
+                "/rheo.v1.AdminService/GetRollout": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="GetRollout",
+                        service_name="rheo.v1.AdminService",
+                        input=GetRolloutRequest,
+                        output=GetRolloutResponse,
+                        idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.get_rollout,
+                ),
+                "/rheo.v1.AdminService/ListStaleSettings": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="ListStaleSettings",
+                        service_name="rheo.v1.AdminService",
+                        input=ListStaleSettingsRequest,
+                        output=ListStaleSettingsResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.list_stale_settings,
+                ),
             },
             interceptors=interceptors,
             read_max_bytes=read_max_bytes,
@@ -1387,6 +1566,30 @@ class AdminServiceClientSync(ConnectClientSync):
                 service_name="rheo.v1.AdminService",
                 input=CreateKeyRequest,
                 output=CreateKeyResponse,
+                idempotency_level=IdempotencyLevel.UNKNOWN,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    def rotate_key(
+        self,
+        request: RotateKeyRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> RotateKeyResponse:
+        """
+        Makes a key with the access of another one, which ends after a while. Takes one revision; the secret of the
+        new key is in this answer and nowhere else.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="RotateKey",
+                service_name="rheo.v1.AdminService",
+                input=RotateKeyRequest,
+                output=RotateKeyResponse,
                 idempotency_level=IdempotencyLevel.UNKNOWN,
                 stream_type=StreamType.UNARY,
             ),
@@ -1759,6 +1962,55 @@ class AdminServiceClientSync(ConnectClientSync):
                 service_name="rheo.v1.AdminService",
                 input=ListClientsRequest,
                 output=ListClientsResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+    def get_rollout(
+        self,
+        request: GetRolloutRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> GetRolloutResponse:
+        """
+        Answers how far the connected clients of an environment have got, and who has not reached a revision. While
+        it is called with `ask`, clients report soon after each change; otherwise about once a minute.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="GetRollout",
+                service_name="rheo.v1.AdminService",
+                input=GetRolloutRequest,
+                output=GetRolloutResponse,
+                idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    def list_stale_settings(
+        self,
+        request: ListStaleSettingsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListStaleSettingsResponse:
+        """
+        Lists the settings of an environment that look as if nobody needed them any more.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListStaleSettings",
+                service_name="rheo.v1.AdminService",
+                input=ListStaleSettingsRequest,
+                output=ListStaleSettingsResponse,
                 idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
                 stream_type=StreamType.UNARY,
             ),

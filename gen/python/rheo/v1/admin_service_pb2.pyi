@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from rheo.v1 import change_pb2 as _change_pb2
 from rheo.v1 import client_pb2 as _client_pb2
@@ -8,12 +9,24 @@ from rheo.v1 import project_pb2 as _project_pb2
 from rheo.v1 import segment_pb2 as _segment_pb2
 from rheo.v1 import setting_pb2 as _setting_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class StaleReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STALE_REASON_UNSPECIFIED: _ClassVar[StaleReason]
+    STALE_REASON_UNREAD: _ClassVar[StaleReason]
+    STALE_REASON_ONE_VALUE: _ClassVar[StaleReason]
+    STALE_REASON_LIFECYCLE: _ClassVar[StaleReason]
+STALE_REASON_UNSPECIFIED: StaleReason
+STALE_REASON_UNREAD: StaleReason
+STALE_REASON_ONE_VALUE: StaleReason
+STALE_REASON_LIFECYCLE: StaleReason
 
 class CommitRequest(_message.Message):
     __slots__ = ("project", "environment", "mutations", "message", "author", "request_id", "expected_revision", "dry_run", "force")
@@ -168,6 +181,42 @@ class CreateKeyResponse(_message.Message):
     generation: int
     replayed: bool
     def __init__(self, key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ..., secret: _Optional[str] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., replayed: bool = ...) -> None: ...
+
+class RotateKeyRequest(_message.Message):
+    __slots__ = ("project", "environment", "selector", "overlap", "expires_at", "message", "author", "request_id")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    environment: str
+    selector: str
+    overlap: _duration_pb2.Duration
+    expires_at: _timestamp_pb2.Timestamp
+    message: str
+    author: str
+    request_id: str
+    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., selector: _Optional[str] = ..., overlap: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., author: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RotateKeyResponse(_message.Message):
+    __slots__ = ("key", "secret", "old_key", "revision", "generation", "replayed")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    OLD_KEY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    key: _key_pb2.Key
+    secret: str
+    old_key: _key_pb2.Key
+    revision: int
+    generation: int
+    replayed: bool
+    def __init__(self, key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ..., secret: _Optional[str] = ..., old_key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., replayed: bool = ...) -> None: ...
 
 class RevokeKeyRequest(_message.Message):
     __slots__ = ("project", "environment", "selector", "message", "author", "request_id")
@@ -398,20 +447,30 @@ class GetRevisionResponse(_message.Message):
     def __init__(self, change_set: _Optional[_Union[_change_pb2.ChangeSet, _Mapping]] = ...) -> None: ...
 
 class ListRevisionsRequest(_message.Message):
-    __slots__ = ("project", "environment", "setting", "page_size", "page_token", "min_revision")
+    __slots__ = ("project", "environment", "setting", "page_size", "page_token", "min_revision", "actor", "author", "since", "until", "kind")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     SETTING_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     MIN_REVISION_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     project: str
     environment: str
     setting: str
     page_size: int
     page_token: str
     min_revision: int
-    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., setting: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., min_revision: _Optional[int] = ...) -> None: ...
+    actor: str
+    author: str
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    kind: str
+    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., setting: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., min_revision: _Optional[int] = ..., actor: _Optional[str] = ..., author: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class ListRevisionsResponse(_message.Message):
     __slots__ = ("change_sets", "next_page_token")
@@ -482,3 +541,87 @@ class ListClientsResponse(_message.Message):
     clients: _containers.RepeatedCompositeFieldContainer[_client_pb2.ClientReport]
     next_page_token: str
     def __init__(self, clients: _Optional[_Iterable[_Union[_client_pb2.ClientReport, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetRolloutRequest(_message.Message):
+    __slots__ = ("project", "environment", "revision", "ask", "max_laggards")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    MAX_LAGGARDS_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    environment: str
+    revision: int
+    ask: bool
+    max_laggards: int
+    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., revision: _Optional[int] = ..., ask: bool = ..., max_laggards: _Optional[int] = ...) -> None: ...
+
+class GetRolloutResponse(_message.Message):
+    __slots__ = ("revision", "generation", "committed_at", "reporting", "reached", "diverged", "silent", "lag_p50", "lag_p99", "lag_max", "laggards")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_AT_FIELD_NUMBER: _ClassVar[int]
+    REPORTING_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    LAG_P50_FIELD_NUMBER: _ClassVar[int]
+    LAG_P99_FIELD_NUMBER: _ClassVar[int]
+    LAG_MAX_FIELD_NUMBER: _ClassVar[int]
+    LAGGARDS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    generation: int
+    committed_at: _timestamp_pb2.Timestamp
+    reporting: int
+    reached: int
+    diverged: int
+    silent: int
+    lag_p50: _duration_pb2.Duration
+    lag_p99: _duration_pb2.Duration
+    lag_max: _duration_pb2.Duration
+    laggards: _containers.RepeatedCompositeFieldContainer[_client_pb2.ClientReport]
+    def __init__(self, revision: _Optional[int] = ..., generation: _Optional[int] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reporting: _Optional[int] = ..., reached: _Optional[int] = ..., diverged: _Optional[int] = ..., silent: _Optional[int] = ..., lag_p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lag_p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lag_max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., laggards: _Optional[_Iterable[_Union[_client_pb2.ClientReport, _Mapping]]] = ...) -> None: ...
+
+class ListStaleSettingsRequest(_message.Message):
+    __slots__ = ("project", "environment", "unread_for", "page_size", "page_token")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FOR_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    environment: str
+    unread_for: _duration_pb2.Duration
+    page_size: int
+    page_token: str
+    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., unread_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListStaleSettingsResponse(_message.Message):
+    __slots__ = ("settings", "next_page_token", "noted_since")
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NOTED_SINCE_FIELD_NUMBER: _ClassVar[int]
+    settings: _containers.RepeatedCompositeFieldContainer[StaleSetting]
+    next_page_token: str
+    noted_since: _timestamp_pb2.Timestamp
+    def __init__(self, settings: _Optional[_Iterable[_Union[StaleSetting, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., noted_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class StaleSetting(_message.Message):
+    __slots__ = ("name", "owner", "tags", "lifecycle", "reasons", "last_read_at", "last_changed_at", "declared_by")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    LIFECYCLE_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    LAST_READ_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_BY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    owner: str
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    lifecycle: _setting_pb2.Lifecycle
+    reasons: _containers.RepeatedScalarFieldContainer[StaleReason]
+    last_read_at: _timestamp_pb2.Timestamp
+    last_changed_at: _timestamp_pb2.Timestamp
+    declared_by: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., lifecycle: _Optional[_Union[_setting_pb2.Lifecycle, str]] = ..., reasons: _Optional[_Iterable[_Union[StaleReason, str]]] = ..., last_read_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., declared_by: _Optional[int] = ...) -> None: ...

@@ -29,9 +29,10 @@ from rheo.v1 import project_pb2 as rheo_dot_v1_dot_project__pb2
 from rheo.v1 import segment_pb2 as rheo_dot_v1_dot_segment__pb2
 from rheo.v1 import setting_pb2 as rheo_dot_v1_dot_setting__pb2
 from rheo.v1 import value_pb2 as rheo_dot_v1_dot_value__pb2
+from rheo.v1 import webhook_pb2 as rheo_dot_v1_dot_webhook__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14rheo/v1/change.proto\x12\x07rheo.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11rheo/v1/key.proto\x1a\x15rheo/v1/project.proto\x1a\x15rheo/v1/segment.proto\x1a\x15rheo/v1/setting.proto\x1a\x13rheo/v1/value.proto\"\xf0\x02\n\tChangeSet\x12\x1a\n\x08revision\x18\x01 \x01(\x04R\x08revision\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x18\n\x07project\x18\x03 \x01(\tR\x07project\x12\"\n\x0c\x65nvironments\x18\x04 \x03(\tR\x0c\x65nvironments\x12\x16\n\x06\x61uthor\x18\x05 \x01(\tR\x06\x61uthor\x12\x14\n\x05\x61\x63tor\x18\x06 \x01(\tR\x05\x61\x63tor\x12\x18\n\x07message\x18\x07 \x01(\tR\x07message\x12\x1d\n\nrequest_id\x18\x08 \x01(\tR\trequestId\x12=\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63ommittedAt\x12)\n\x07\x63hanges\x18\n \x03(\x0b\x32\x0f.rheo.v1.ChangeR\x07\x63hanges\x12\x18\n\x07reverts\x18\x0b \x01(\x04R\x07reverts\"\xc2\x01\n\x06\x43hange\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x65nvironment\x18\x02 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12\x10\n\x03key\x18\x04 \x01(\tR\x03key\x12+\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x13.rheo.v1.ChangeBodyR\x06\x62\x65\x66ore\x12)\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x13.rheo.v1.ChangeBodyR\x05\x61\x66ter\"\xfa\x01\n\nChangeBody\x12,\n\x07setting\x18\x01 \x01(\x0b\x32\x10.rheo.v1.SettingH\x00R\x07setting\x12,\n\x07segment\x18\x02 \x01(\x0b\x32\x10.rheo.v1.SegmentH\x00R\x07segment\x12,\n\x07project\x18\x03 \x01(\x0b\x32\x10.rheo.v1.ProjectH\x00R\x07project\x12\x38\n\x0b\x65nvironment\x18\x04 \x01(\x0b\x32\x14.rheo.v1.EnvironmentH\x00R\x0b\x65nvironment\x12 \n\x03key\x18\x05 \x01(\x0b\x32\x0c.rheo.v1.KeyH\x00R\x03keyB\x06\n\x04\x62ody\"\xfb\x01\n\x07Warning\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12*\n\x0emutation_index\x18\x02 \x01(\rH\x00R\rmutationIndex\x88\x01\x01\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x37\n\x07\x65xample\x18\x04 \x03(\x0b\x32\x1d.rheo.v1.Warning.ExampleEntryR\x07\x65xample\x1aJ\n\x0c\x45xampleEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value:\x02\x38\x01\x42\x11\n\x0f_mutation_index\"\xff\x05\n\x08Mutation\x12\x36\n\x0bput_project\x18\x01 \x01(\x0b\x32\x13.rheo.v1.PutProjectH\x00R\nputProject\x12\x42\n\x0fput_environment\x18\x02 \x01(\x0b\x32\x17.rheo.v1.PutEnvironmentH\x00R\x0eputEnvironment\x12\x36\n\x0bput_setting\x18\x03 \x01(\x0b\x32\x13.rheo.v1.PutSettingH\x00R\nputSetting\x12?\n\x0erename_setting\x18\x04 \x01(\x0b\x32\x16.rheo.v1.RenameSettingH\x00R\rrenameSetting\x12?\n\x0e\x64\x65lete_setting\x18\x05 \x01(\x0b\x32\x16.rheo.v1.DeleteSettingH\x00R\rdeleteSetting\x12\x30\n\tset_value\x18\x06 \x01(\x0b\x32\x11.rheo.v1.SetValueH\x00R\x08setValue\x12\x36\n\x0bunset_value\x18\x07 \x01(\x0b\x32\x13.rheo.v1.UnsetValueH\x00R\nunsetValue\x12-\n\x08put_rule\x18\x08 \x01(\x0b\x32\x10.rheo.v1.PutRuleH\x00R\x07putRule\x12\x30\n\tmove_rule\x18\t \x01(\x0b\x32\x11.rheo.v1.MoveRuleH\x00R\x08moveRule\x12\x36\n\x0b\x64\x65lete_rule\x18\n \x01(\x0b\x32\x13.rheo.v1.DeleteRuleH\x00R\ndeleteRule\x12\x36\n\x0bput_segment\x18\x0b \x01(\x0b\x32\x13.rheo.v1.PutSegmentH\x00R\nputSegment\x12?\n\x0e\x64\x65lete_segment\x18\x0c \x01(\x0b\x32\x16.rheo.v1.DeleteSegmentH\x00R\rdeleteSegment\x12\x39\n\x0cset_features\x18\r \x01(\x0b\x32\x14.rheo.v1.SetFeaturesH\x00R\x0bsetFeaturesB\x06\n\x04kind\"u\n\nPutProject\x12*\n\x07project\x18\x01 \x01(\x0b\x32\x10.rheo.v1.ProjectR\x07project\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"\x85\x01\n\x0ePutEnvironment\x12\x36\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x14.rheo.v1.EnvironmentR\x0b\x65nvironment\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"\x97\x01\n\nPutSetting\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12*\n\x07setting\x18\x02 \x01(\x0b\x32\x10.rheo.v1.SettingR\x07setting\x12;\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"`\n\rRenameSetting\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n\x08new_name\x18\x03 \x01(\tR\x07newName\"E\n\rDeleteSetting\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\"f\n\x08SetValue\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12$\n\x05value\x18\x03 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value\"B\n\nUnsetValue\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\"\xad\x01\n\x07PutRule\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x18\n\x07setting\x18\x02 \x01(\tR\x07setting\x12!\n\x04rule\x18\x03 \x01(\x0b\x32\r.rheo.v1.RuleR\x04rule\x12\x1d\n\tbefore_id\x18\x04 \x01(\tH\x00R\x08\x62\x65\x66oreId\x12\x1b\n\x08\x61\x66ter_id\x18\x05 \x01(\tH\x00R\x07\x61\x66terIdB\x07\n\x05place\"\xa4\x01\n\x08MoveRule\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x18\n\x07setting\x18\x02 \x01(\tR\x07setting\x12\x17\n\x07rule_id\x18\x03 \x01(\tR\x06ruleId\x12\x1d\n\tbefore_id\x18\x04 \x01(\tH\x00R\x08\x62\x65\x66oreId\x12\x1b\n\x08\x61\x66ter_id\x18\x05 \x01(\tH\x00R\x07\x61\x66terIdB\x07\n\x05place\"a\n\nDeleteRule\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x18\n\x07setting\x18\x02 \x01(\tR\x07setting\x12\x17\n\x07rule_id\x18\x03 \x01(\tR\x06ruleId\"u\n\nPutSegment\x12*\n\x07segment\x18\x01 \x01(\x0b\x32\x10.rheo.v1.SegmentR\x07segment\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"#\n\rDeleteSegment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\")\n\x0bSetFeatures\x12\x1a\n\x08\x66\x65\x61tures\x18\x01 \x03(\tR\x08\x66\x65\x61tures\"o\n\x10RevisionConflict\x12+\n\x11\x65xpected_revision\x18\x01 \x01(\x04R\x10\x65xpectedRevision\x12.\n\x05items\x18\x02 \x03(\x0b\x32\x18.rheo.v1.ConflictingItemR\x05items\"u\n\x0f\x43onflictingItem\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12\x10\n\x03key\x18\x03 \x01(\tR\x03key\x12\x1a\n\x08revision\x18\x04 \x01(\x04R\x08revisionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14rheo/v1/change.proto\x12\x07rheo.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11rheo/v1/key.proto\x1a\x15rheo/v1/project.proto\x1a\x15rheo/v1/segment.proto\x1a\x15rheo/v1/setting.proto\x1a\x13rheo/v1/value.proto\x1a\x15rheo/v1/webhook.proto\"\xce\x03\n\tChangeSet\x12\x1a\n\x08revision\x18\x01 \x01(\x04R\x08revision\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x18\n\x07project\x18\x03 \x01(\tR\x07project\x12\"\n\x0c\x65nvironments\x18\x04 \x03(\tR\x0c\x65nvironments\x12\x16\n\x06\x61uthor\x18\x05 \x01(\tR\x06\x61uthor\x12\x14\n\x05\x61\x63tor\x18\x06 \x01(\tR\x05\x61\x63tor\x12\x18\n\x07message\x18\x07 \x01(\tR\x07message\x12\x1d\n\nrequest_id\x18\x08 \x01(\tR\trequestId\x12=\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63ommittedAt\x12)\n\x07\x63hanges\x18\n \x03(\x0b\x32\x0f.rheo.v1.ChangeR\x07\x63hanges\x12\x18\n\x07reverts\x18\x0b \x01(\x04R\x07reverts\x12\x14\n\x05\x64raft\x18\x0c \x01(\tR\x05\x64raft\x12\x1f\n\x0b\x61pproved_by\x18\r \x03(\tR\napprovedBy\x12%\n\x0e\x66orced_clients\x18\x0e \x03(\tR\rforcedClients\"\xc2\x01\n\x06\x43hange\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x65nvironment\x18\x02 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12\x10\n\x03key\x18\x04 \x01(\tR\x03key\x12+\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x13.rheo.v1.ChangeBodyR\x06\x62\x65\x66ore\x12)\n\x05\x61\x66ter\x18\x06 \x01(\x0b\x32\x13.rheo.v1.ChangeBodyR\x05\x61\x66ter\"\xa8\x02\n\nChangeBody\x12,\n\x07setting\x18\x01 \x01(\x0b\x32\x10.rheo.v1.SettingH\x00R\x07setting\x12,\n\x07segment\x18\x02 \x01(\x0b\x32\x10.rheo.v1.SegmentH\x00R\x07segment\x12,\n\x07project\x18\x03 \x01(\x0b\x32\x10.rheo.v1.ProjectH\x00R\x07project\x12\x38\n\x0b\x65nvironment\x18\x04 \x01(\x0b\x32\x14.rheo.v1.EnvironmentH\x00R\x0b\x65nvironment\x12 \n\x03key\x18\x05 \x01(\x0b\x32\x0c.rheo.v1.KeyH\x00R\x03key\x12,\n\x07webhook\x18\x06 \x01(\x0b\x32\x10.rheo.v1.WebhookH\x00R\x07webhookB\x06\n\x04\x62ody\"\xfb\x01\n\x07Warning\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12*\n\x0emutation_index\x18\x02 \x01(\rH\x00R\rmutationIndex\x88\x01\x01\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x37\n\x07\x65xample\x18\x04 \x03(\x0b\x32\x1d.rheo.v1.Warning.ExampleEntryR\x07\x65xample\x1aJ\n\x0c\x45xampleEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value:\x02\x38\x01\x42\x11\n\x0f_mutation_index\"\xff\x05\n\x08Mutation\x12\x36\n\x0bput_project\x18\x01 \x01(\x0b\x32\x13.rheo.v1.PutProjectH\x00R\nputProject\x12\x42\n\x0fput_environment\x18\x02 \x01(\x0b\x32\x17.rheo.v1.PutEnvironmentH\x00R\x0eputEnvironment\x12\x36\n\x0bput_setting\x18\x03 \x01(\x0b\x32\x13.rheo.v1.PutSettingH\x00R\nputSetting\x12?\n\x0erename_setting\x18\x04 \x01(\x0b\x32\x16.rheo.v1.RenameSettingH\x00R\rrenameSetting\x12?\n\x0e\x64\x65lete_setting\x18\x05 \x01(\x0b\x32\x16.rheo.v1.DeleteSettingH\x00R\rdeleteSetting\x12\x30\n\tset_value\x18\x06 \x01(\x0b\x32\x11.rheo.v1.SetValueH\x00R\x08setValue\x12\x36\n\x0bunset_value\x18\x07 \x01(\x0b\x32\x13.rheo.v1.UnsetValueH\x00R\nunsetValue\x12-\n\x08put_rule\x18\x08 \x01(\x0b\x32\x10.rheo.v1.PutRuleH\x00R\x07putRule\x12\x30\n\tmove_rule\x18\t \x01(\x0b\x32\x11.rheo.v1.MoveRuleH\x00R\x08moveRule\x12\x36\n\x0b\x64\x65lete_rule\x18\n \x01(\x0b\x32\x13.rheo.v1.DeleteRuleH\x00R\ndeleteRule\x12\x36\n\x0bput_segment\x18\x0b \x01(\x0b\x32\x13.rheo.v1.PutSegmentH\x00R\nputSegment\x12?\n\x0e\x64\x65lete_segment\x18\x0c \x01(\x0b\x32\x16.rheo.v1.DeleteSegmentH\x00R\rdeleteSegment\x12\x39\n\x0cset_features\x18\r \x01(\x0b\x32\x14.rheo.v1.SetFeaturesH\x00R\x0bsetFeaturesB\x06\n\x04kind\"u\n\nPutProject\x12*\n\x07project\x18\x01 \x01(\x0b\x32\x10.rheo.v1.ProjectR\x07project\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"\x85\x01\n\x0ePutEnvironment\x12\x36\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x14.rheo.v1.EnvironmentR\x0b\x65nvironment\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"\x97\x01\n\nPutSetting\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12*\n\x07setting\x18\x02 \x01(\x0b\x32\x10.rheo.v1.SettingR\x07setting\x12;\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"`\n\rRenameSetting\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n\x08new_name\x18\x03 \x01(\tR\x07newName\"E\n\rDeleteSetting\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\"f\n\x08SetValue\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12$\n\x05value\x18\x03 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value\"B\n\nUnsetValue\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\"\xad\x01\n\x07PutRule\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x18\n\x07setting\x18\x02 \x01(\tR\x07setting\x12!\n\x04rule\x18\x03 \x01(\x0b\x32\r.rheo.v1.RuleR\x04rule\x12\x1d\n\tbefore_id\x18\x04 \x01(\tH\x00R\x08\x62\x65\x66oreId\x12\x1b\n\x08\x61\x66ter_id\x18\x05 \x01(\tH\x00R\x07\x61\x66terIdB\x07\n\x05place\"\xa4\x01\n\x08MoveRule\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x18\n\x07setting\x18\x02 \x01(\tR\x07setting\x12\x17\n\x07rule_id\x18\x03 \x01(\tR\x06ruleId\x12\x1d\n\tbefore_id\x18\x04 \x01(\tH\x00R\x08\x62\x65\x66oreId\x12\x1b\n\x08\x61\x66ter_id\x18\x05 \x01(\tH\x00R\x07\x61\x66terIdB\x07\n\x05place\"a\n\nDeleteRule\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x18\n\x07setting\x18\x02 \x01(\tR\x07setting\x12\x17\n\x07rule_id\x18\x03 \x01(\tR\x06ruleId\"u\n\nPutSegment\x12*\n\x07segment\x18\x01 \x01(\x0b\x32\x10.rheo.v1.SegmentR\x07segment\x12;\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\"#\n\rDeleteSegment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\")\n\x0bSetFeatures\x12\x1a\n\x08\x66\x65\x61tures\x18\x01 \x03(\tR\x08\x66\x65\x61tures\"o\n\x10RevisionConflict\x12+\n\x11\x65xpected_revision\x18\x01 \x01(\x04R\x10\x65xpectedRevision\x12.\n\x05items\x18\x02 \x03(\x0b\x32\x18.rheo.v1.ConflictingItemR\x05items\"u\n\x0f\x43onflictingItem\x12 \n\x0b\x65nvironment\x18\x01 \x01(\tR\x0b\x65nvironment\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12\x10\n\x03key\x18\x03 \x01(\tR\x03key\x12\x1a\n\x08revision\x18\x04 \x01(\x04R\x08revisionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,46 +41,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WARNING_EXAMPLEENTRY']._loaded_options = None
   _globals['_WARNING_EXAMPLEENTRY']._serialized_options = b'8\001'
-  _globals['_CHANGESET']._serialized_start=210
-  _globals['_CHANGESET']._serialized_end=578
-  _globals['_CHANGE']._serialized_start=581
-  _globals['_CHANGE']._serialized_end=775
-  _globals['_CHANGEBODY']._serialized_start=778
-  _globals['_CHANGEBODY']._serialized_end=1028
-  _globals['_WARNING']._serialized_start=1031
-  _globals['_WARNING']._serialized_end=1282
-  _globals['_WARNING_EXAMPLEENTRY']._serialized_start=1189
-  _globals['_WARNING_EXAMPLEENTRY']._serialized_end=1263
-  _globals['_MUTATION']._serialized_start=1285
-  _globals['_MUTATION']._serialized_end=2052
-  _globals['_PUTPROJECT']._serialized_start=2054
-  _globals['_PUTPROJECT']._serialized_end=2171
-  _globals['_PUTENVIRONMENT']._serialized_start=2174
-  _globals['_PUTENVIRONMENT']._serialized_end=2307
-  _globals['_PUTSETTING']._serialized_start=2310
-  _globals['_PUTSETTING']._serialized_end=2461
-  _globals['_RENAMESETTING']._serialized_start=2463
-  _globals['_RENAMESETTING']._serialized_end=2559
-  _globals['_DELETESETTING']._serialized_start=2561
-  _globals['_DELETESETTING']._serialized_end=2630
-  _globals['_SETVALUE']._serialized_start=2632
-  _globals['_SETVALUE']._serialized_end=2734
-  _globals['_UNSETVALUE']._serialized_start=2736
-  _globals['_UNSETVALUE']._serialized_end=2802
-  _globals['_PUTRULE']._serialized_start=2805
-  _globals['_PUTRULE']._serialized_end=2978
-  _globals['_MOVERULE']._serialized_start=2981
-  _globals['_MOVERULE']._serialized_end=3145
-  _globals['_DELETERULE']._serialized_start=3147
-  _globals['_DELETERULE']._serialized_end=3244
-  _globals['_PUTSEGMENT']._serialized_start=3246
-  _globals['_PUTSEGMENT']._serialized_end=3363
-  _globals['_DELETESEGMENT']._serialized_start=3365
-  _globals['_DELETESEGMENT']._serialized_end=3400
-  _globals['_SETFEATURES']._serialized_start=3402
-  _globals['_SETFEATURES']._serialized_end=3443
-  _globals['_REVISIONCONFLICT']._serialized_start=3445
-  _globals['_REVISIONCONFLICT']._serialized_end=3556
-  _globals['_CONFLICTINGITEM']._serialized_start=3558
-  _globals['_CONFLICTINGITEM']._serialized_end=3675
+  _globals['_CHANGESET']._serialized_start=233
+  _globals['_CHANGESET']._serialized_end=695
+  _globals['_CHANGE']._serialized_start=698
+  _globals['_CHANGE']._serialized_end=892
+  _globals['_CHANGEBODY']._serialized_start=895
+  _globals['_CHANGEBODY']._serialized_end=1191
+  _globals['_WARNING']._serialized_start=1194
+  _globals['_WARNING']._serialized_end=1445
+  _globals['_WARNING_EXAMPLEENTRY']._serialized_start=1352
+  _globals['_WARNING_EXAMPLEENTRY']._serialized_end=1426
+  _globals['_MUTATION']._serialized_start=1448
+  _globals['_MUTATION']._serialized_end=2215
+  _globals['_PUTPROJECT']._serialized_start=2217
+  _globals['_PUTPROJECT']._serialized_end=2334
+  _globals['_PUTENVIRONMENT']._serialized_start=2337
+  _globals['_PUTENVIRONMENT']._serialized_end=2470
+  _globals['_PUTSETTING']._serialized_start=2473
+  _globals['_PUTSETTING']._serialized_end=2624
+  _globals['_RENAMESETTING']._serialized_start=2626
+  _globals['_RENAMESETTING']._serialized_end=2722
+  _globals['_DELETESETTING']._serialized_start=2724
+  _globals['_DELETESETTING']._serialized_end=2793
+  _globals['_SETVALUE']._serialized_start=2795
+  _globals['_SETVALUE']._serialized_end=2897
+  _globals['_UNSETVALUE']._serialized_start=2899
+  _globals['_UNSETVALUE']._serialized_end=2965
+  _globals['_PUTRULE']._serialized_start=2968
+  _globals['_PUTRULE']._serialized_end=3141
+  _globals['_MOVERULE']._serialized_start=3144
+  _globals['_MOVERULE']._serialized_end=3308
+  _globals['_DELETERULE']._serialized_start=3310
+  _globals['_DELETERULE']._serialized_end=3407
+  _globals['_PUTSEGMENT']._serialized_start=3409
+  _globals['_PUTSEGMENT']._serialized_end=3526
+  _globals['_DELETESEGMENT']._serialized_start=3528
+  _globals['_DELETESEGMENT']._serialized_end=3563
+  _globals['_SETFEATURES']._serialized_start=3565
+  _globals['_SETFEATURES']._serialized_end=3606
+  _globals['_REVISIONCONFLICT']._serialized_start=3608
+  _globals['_REVISIONCONFLICT']._serialized_end=3719
+  _globals['_CONFLICTINGITEM']._serialized_start=3721
+  _globals['_CONFLICTINGITEM']._serialized_end=3838
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from rheo.v1 import project_pb2 as _project_pb2
 from rheo.v1 import segment_pb2 as _segment_pb2
 from rheo.v1 import setting_pb2 as _setting_pb2
 from rheo.v1 import value_pb2 as _value_pb2
+from rheo.v1 import webhook_pb2 as _webhook_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -16,7 +17,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ChangeSet(_message.Message):
-    __slots__ = ("revision", "generation", "project", "environments", "author", "actor", "message", "request_id", "committed_at", "changes", "reverts")
+    __slots__ = ("revision", "generation", "project", "environments", "author", "actor", "message", "request_id", "committed_at", "changes", "reverts", "draft", "approved_by", "forced_clients")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +29,9 @@ class ChangeSet(_message.Message):
     COMMITTED_AT_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     REVERTS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    APPROVED_BY_FIELD_NUMBER: _ClassVar[int]
+    FORCED_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     revision: int
     generation: int
     project: str
@@ -39,7 +43,10 @@ class ChangeSet(_message.Message):
     committed_at: _timestamp_pb2.Timestamp
     changes: _containers.RepeatedCompositeFieldContainer[Change]
     reverts: int
-    def __init__(self, revision: _Optional[int] = ..., generation: _Optional[int] = ..., project: _Optional[str] = ..., environments: _Optional[_Iterable[str]] = ..., author: _Optional[str] = ..., actor: _Optional[str] = ..., message: _Optional[str] = ..., request_id: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., reverts: _Optional[int] = ...) -> None: ...
+    draft: str
+    approved_by: _containers.RepeatedScalarFieldContainer[str]
+    forced_clients: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, revision: _Optional[int] = ..., generation: _Optional[int] = ..., project: _Optional[str] = ..., environments: _Optional[_Iterable[str]] = ..., author: _Optional[str] = ..., actor: _Optional[str] = ..., message: _Optional[str] = ..., request_id: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., reverts: _Optional[int] = ..., draft: _Optional[str] = ..., approved_by: _Optional[_Iterable[str]] = ..., forced_clients: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("project", "environment", "kind", "key", "before", "after")
@@ -58,18 +65,20 @@ class Change(_message.Message):
     def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., before: _Optional[_Union[ChangeBody, _Mapping]] = ..., after: _Optional[_Union[ChangeBody, _Mapping]] = ...) -> None: ...
 
 class ChangeBody(_message.Message):
-    __slots__ = ("setting", "segment", "project", "environment", "key")
+    __slots__ = ("setting", "segment", "project", "environment", "key", "webhook")
     SETTING_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     setting: _setting_pb2.Setting
     segment: _segment_pb2.Segment
     project: _project_pb2.Project
     environment: _project_pb2.Environment
     key: _key_pb2.Key
-    def __init__(self, setting: _Optional[_Union[_setting_pb2.Setting, _Mapping]] = ..., segment: _Optional[_Union[_segment_pb2.Segment, _Mapping]] = ..., project: _Optional[_Union[_project_pb2.Project, _Mapping]] = ..., environment: _Optional[_Union[_project_pb2.Environment, _Mapping]] = ..., key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ...) -> None: ...
+    webhook: _webhook_pb2.Webhook
+    def __init__(self, setting: _Optional[_Union[_setting_pb2.Setting, _Mapping]] = ..., segment: _Optional[_Union[_segment_pb2.Segment, _Mapping]] = ..., project: _Optional[_Union[_project_pb2.Project, _Mapping]] = ..., environment: _Optional[_Union[_project_pb2.Environment, _Mapping]] = ..., key: _Optional[_Union[_key_pb2.Key, _Mapping]] = ..., webhook: _Optional[_Union[_webhook_pb2.Webhook, _Mapping]] = ...) -> None: ...
 
 class Warning(_message.Message):
     __slots__ = ("code", "mutation_index", "message", "example")

@@ -22,18 +22,19 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14rheo/v1/client.proto\x12\x07rheo.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x0e\x43lientIdentity\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n\x03sdk\x18\x02 \x01(\tR\x03sdk\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"\x98\x02\n\x0c\x43lientReport\x12/\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x17.rheo.v1.ClientIdentityR\x06\x63lient\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\x12\x12\n\x04node\x18\x04 \x01(\tR\x04node\x12.\n\x13\x64\x65\x63lared_types_hash\x18\x05 \x01(\x0cR\x11\x64\x65\x63laredTypesHash\x12\x1a\n\x08\x64iverged\x18\x06 \x01(\x08R\x08\x64iverged\x12;\n\x0breported_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreportedAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14rheo/v1/client.proto\x12\x07rheo.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x0e\x43lientIdentity\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n\x03sdk\x18\x02 \x01(\tR\x03sdk\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"\xad\x03\n\x0c\x43lientReport\x12/\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x17.rheo.v1.ClientIdentityR\x06\x63lient\x12\x1e\n\ngeneration\x18\x02 \x01(\x04R\ngeneration\x12\x1a\n\x08revision\x18\x03 \x01(\x04R\x08revision\x12\x12\n\x04node\x18\x04 \x01(\tR\x04node\x12.\n\x13\x64\x65\x63lared_types_hash\x18\x05 \x01(\x0cR\x11\x64\x65\x63laredTypesHash\x12\x1a\n\x08\x64iverged\x18\x06 \x01(\x08R\x08\x64iverged\x12;\n\x0breported_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreportedAt\x12+\n\x03\x61ge\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12+\n\x03lag\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x03lag\x12\x14\n\x05\x65rror\x18\n \x01(\tR\x05\x65rror\x12#\n\rsettings_read\x18\x0b \x03(\tR\x0csettingsReadb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rheo.v1.client_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLIENTIDENTITY']._serialized_start=66
-  _globals['_CLIENTIDENTITY']._serialized_end=136
-  _globals['_CLIENTREPORT']._serialized_start=139
-  _globals['_CLIENTREPORT']._serialized_end=419
+  _globals['_CLIENTIDENTITY']._serialized_start=98
+  _globals['_CLIENTIDENTITY']._serialized_end=168
+  _globals['_CLIENTREPORT']._serialized_start=171
+  _globals['_CLIENTREPORT']._serialized_end=600
 # @@protoc_insertion_point(module_scope)

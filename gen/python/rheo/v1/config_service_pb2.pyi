@@ -121,30 +121,34 @@ class EvaluateAllResponse(_message.Message):
     def __init__(self, evaluations: _Optional[_Iterable[_Union[_evaluation_pb2.Evaluation, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class DeclareSettingsRequest(_message.Message):
-    __slots__ = ("project", "environment", "declarations", "client", "request_id")
+    __slots__ = ("project", "environment", "declarations", "client", "request_id", "declared_types_hash")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     DECLARATIONS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_TYPES_HASH_FIELD_NUMBER: _ClassVar[int]
     project: str
     environment: str
     declarations: _containers.RepeatedCompositeFieldContainer[_declaration_pb2.Declaration]
     client: _client_pb2.ClientIdentity
     request_id: str
-    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., declarations: _Optional[_Iterable[_Union[_declaration_pb2.Declaration, _Mapping]]] = ..., client: _Optional[_Union[_client_pb2.ClientIdentity, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    declared_types_hash: bytes
+    def __init__(self, project: _Optional[str] = ..., environment: _Optional[str] = ..., declarations: _Optional[_Iterable[_Union[_declaration_pb2.Declaration, _Mapping]]] = ..., client: _Optional[_Union[_client_pb2.ClientIdentity, _Mapping]] = ..., request_id: _Optional[str] = ..., declared_types_hash: _Optional[bytes] = ...) -> None: ...
 
 class DeclareSettingsResponse(_message.Message):
-    __slots__ = ("results", "revision", "generation", "features")
+    __slots__ = ("results", "revision", "generation", "features", "declared_types_hash")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_TYPES_HASH_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[_declaration_pb2.DeclarationResult]
     revision: int
     generation: int
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, results: _Optional[_Iterable[_Union[_declaration_pb2.DeclarationResult, _Mapping]]] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    declared_types_hash: bytes
+    def __init__(self, results: _Optional[_Iterable[_Union[_declaration_pb2.DeclarationResult, _Mapping]]] = ..., revision: _Optional[int] = ..., generation: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., declared_types_hash: _Optional[bytes] = ...) -> None: ...
 
 class ReportStatusRequest(_message.Message):
     __slots__ = ("project", "environment", "reports")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rheo/v1/project.proto\x12\x07rheo.v1\"\x8d\x01\n\x07Project\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1a\n\x08\x66\x65\x61tures\x18\x04 \x03(\tR\x08\x66\x65\x61tures\x12\x1a\n\x08revision\x18\x05 \x01(\x04R\x08revision\"\x93\x01\n\x0b\x45nvironment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1c\n\tprotected\x18\x04 \x01(\x08R\tprotected\x12\x1a\n\x08revision\x18\x05 \x01(\x04R\x08revisionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rheo/v1/project.proto\x12\x07rheo.v1\"\x8d\x01\n\x07Project\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1a\n\x08\x66\x65\x61tures\x18\x04 \x03(\tR\x08\x66\x65\x61tures\x12\x1a\n\x08revision\x18\x05 \x01(\x04R\x08revision\"\xe7\x01\n\x0b\x45nvironment\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1c\n\tprotected\x18\x04 \x01(\x08R\tprotected\x12\x1a\n\x08revision\x18\x05 \x01(\x04R\x08revision\x12-\n\x12required_approvals\x18\x06 \x01(\rR\x11requiredApprovals\x12#\n\rself_approval\x18\x07 \x01(\x08R\x0cselfApprovalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROJECT']._serialized_start=35
   _globals['_PROJECT']._serialized_end=176
   _globals['_ENVIRONMENT']._serialized_start=179
-  _globals['_ENVIRONMENT']._serialized_end=326
+  _globals['_ENVIRONMENT']._serialized_end=410
 # @@protoc_insertion_point(module_scope)

@@ -21,15 +21,19 @@ class Project(_message.Message):
     def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Environment(_message.Message):
-    __slots__ = ("name", "title", "description", "protected", "revision")
+    __slots__ = ("name", "title", "description", "protected", "revision", "required_approvals", "self_approval")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     PROTECTED_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    SELF_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     description: str
     protected: bool
     revision: int
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., protected: bool = ..., revision: _Optional[int] = ...) -> None: ...
+    required_approvals: int
+    self_approval: bool
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., protected: bool = ..., revision: _Optional[int] = ..., required_approvals: _Optional[int] = ..., self_approval: bool = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The handlers of the RPCs, a module for each concern."""
