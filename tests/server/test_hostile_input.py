@@ -31,7 +31,7 @@ from rheo.v1.value_pb2 import Value
 from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.errors import StoreError
 from rheostat.server import asgi_app, wsgi_app
-from rheostat.server.call import LARGE
+from rheostat.server.call import LARGE as OF_CHANGE_SETS
 from rheostat.service import Limits, Service
 from rheostat.wire.contract import SERVICES
 from rheostat.wire.error import INTERNAL_MESSAGE
@@ -323,7 +323,7 @@ def test_an_unknown_method_is_not_found(call: Call, service_name: str, name: str
 def test_a_request_beyond_the_limit_of_its_method_is_refused_by_the_limit_s_name(
     call: Call, method: str
 ) -> None:
-    commits = method in LARGE
+    commits = method in OF_CHANGE_SETS
     limit, size = ("max_commit_bytes", 32 * MIB) if commits else ("max_request_bytes", MIB)
     # An unknown field of the right length, so that only its size is wrong.
     large = (
