@@ -182,6 +182,9 @@ class StoreContract:
                     PlanWarning("UNREACHABLE_RULE", "the rule is never reached", 2, context),
                     PlanWarning("OTHER", "else"),
                 ),
+                draft="d-1",
+                approved_by=("abcd1234abcd1234", "0000000000000000"),
+                forced_clients=("größer", 'a"b', ""),
             )
 
         written = store.commit(write)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from rheostat.store.memory import MemoryStore
+from tests.store.client_contract import ClientContract
 from tests.store.contract import Clock, Randomness, StoreContract
+from tests.store.record_contract import RecordContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, RecordContract, ClientContract):
     def open(self, clock: Clock, randomness: Randomness) -> MemoryStore:
         return MemoryStore(clock=clock, randomness=randomness)

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,23 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from rheostat.errors import StoreError, UnavailableError
-from rheostat.model.change import ChangeSet
-from rheostat.store import migration
+from rheostat.model.change import Change, ChangeSet
+from rheostat.model.encoding import encode_item
+from rheostat.store import migration, sqlite
+from rheostat.store.base import Record, Transaction
 from rheostat.store.hint import HintSocket
 from rheostat.store.migration import SCRIPTS
 from rheostat.store.sqlite import SqliteStore
 from rheostat.store.tables import SCHEMA, metadata
-from tests.store.contract import Clock, Randomness, StoreContract, put, remove, replayed, texts
+from tests.store.client_contract import LIFE, ClientContract, reported, silent
+from tests.store.contract import NOW, Clock, Randomness, StoreContract, put, remove, replayed, setting, texts
+from tests.store.record_contract import RecordContract
 from tests.store.worker import Worker, content, spin
 
 KILLS = 50
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, RecordContract, ClientContract):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self._paths = (tmp_path / f"{number}.db" for number in itertools.count())
@@ -93,6 +98,102 @@ def test_everything_survives_reopening_byte_for_byte(path: Path) -> None:
     assert reopened.read_since(0) == history
     assert put(reopened, "d").revision == 5
     reopened.close()
+
+
+def test_records_and_clients_survive_reopening(path: Path) -> None:
+    store = SqliteStore(path)
+    record = store.put_record(Record("draft", "a", '{"ü": "\x00😀"}', NOW))
+
+    def write(transaction: Transaction) -> ChangeSet:
+        transaction.put_record(Record("outbox", "a", "{}"))
+        return ChangeSet("shop", ())
+
+    store.commit(write)
+    store.put_clients([reported("a"), silent("b")])
+    store.close()
+    reopened = SqliteStore(path)
+    assert reopened.record("draft", "a") == record
+    assert reopened.record("outbox", "a") == Record("outbox", "a", "{}", None, 1)
+    assert reopened.clients("shop", "production", now=NOW) == (reported("a"), silent("b"))
+    reopened.close()
+
+
+def test_two_stores_on_one_file_share_records_and_clients(path: Path) -> None:
+    one, other = SqliteStore(path), SqliteStore(path)
+    first = one.put_record(Record("draft", "a", "1", NOW), expected_version=0)
+    assert first is not None
+    assert other.put_record(Record("draft", "a", "2"), expected_version=0) is None
+    assert other.due_records("draft", NOW) == (first,)
+    second = other.put_record(Record("draft", "a", "2"), expected_version=1)
+    assert one.put_record(Record("draft", "a", "3"), expected_version=1) is None
+    assert one.record("draft", "a") == second
+    assert not one.delete_record("draft", "a", expected_version=1)
+    assert one.delete_record("draft", "a", expected_version=2)
+    assert other.record("draft", "a") is None
+    one.put_clients([reported("a", 1)])
+    other.put_clients([reported("b", 2), silent("a", node="other")])
+    assert [row.node for row in one.clients("shop", "production", now=NOW)] == ["other", "node-1"]
+    counts = [s.count_clients("shop", "production", now=NOW, generation=1, revision=2) for s in (one, other)]
+    assert (counts[0].reporting, counts[0].reached) == (2, 1)
+    assert counts[0] == counts[1]
+    one.end_client("shop", "production", "b", NOW)
+    assert other.expire_clients(NOW) == 1
+    one.close()
+    other.close()
+
+
+def test_a_transaction_keeps_off_the_records_of_another_store(path: Path) -> None:
+    one, other = SqliteStore(path), SqliteStore(path, timeout=0.02)
+
+    def write(transaction: Transaction) -> ChangeSet:
+        transaction.put_record(Record("draft", "a", "one"))
+        with pytest.raises(UnavailableError, match="busy"):
+            other.put_record(Record("draft", "a", "other"), expected_version=0)
+        assert other.record("draft", "a") is None
+        return ChangeSet("shop", ())
+
+    one.commit(write)
+    assert other.record("draft", "a") == Record("draft", "a", "one", None, 1)
+    one.close()
+    other.close()
+
+
+def test_what_is_read_often_is_read_through_an_index(path: Path) -> None:
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def recorded(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", recorded)
+        store = SqliteStore(path)
+        statements.clear()
+        store.record("draft", "a")
+        store.records("draft", prefix="shop/", after="shop/a")
+        store.due_records("draft", NOW)
+        store.clients("shop", "production", now=NOW, behind=(1, 1), types=b"x", after="a")
+        store.count_clients("shop", "production", now=NOW, generation=1, revision=1)
+        store.client_types("shop", now=NOW)
+        store.delete_due_records("draft", NOW)
+        store.expire_clients(NOW)
+    connection = raw(path)
+    plans = [
+        connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        for statement in statements
+        if "FROM record" in statement or "FROM client" in statement
+    ]
+    steps = [[step[3] for step in plan] for plan in plans]
+    assert len(steps) == 9, statements
+    assert all("USING" in plan[0] for plan in steps), steps
+    # Only distinct sets of types need a place of their own to be sorted in.
+    assert [plan for plan in steps if any("TEMP B-TREE" in step for step in plan)] == [steps[6]]
+    assert "record_due" in steps[2][0]
+    assert "client_expires_at" in steps[8][0]
+    connection.close()
+    store.close()
 
 
 def test_leaves_one_file_and_its_locks_when_the_last_one_closes(path: Path) -> None:
@@ -188,6 +289,68 @@ def test_an_older_store_is_migrated_when_it_is_opened(
     connection.close()
     with pytest.raises(StoreError, match="schema 0003"):
         SqliteStore(path)
+
+
+def test_a_store_of_the_first_schema_keeps_everything(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = tmp_path / "migrations"
+    shutil.copytree(SCRIPTS, scripts)
+    (scripts / "versions" / "v0002_record_client.py").unlink()
+    connection = sqlite3.connect(path, isolation_level=None)
+    with monkeypatch.context() as older:
+        older.setattr(migration, "SCRIPTS", scripts)
+        older.setattr(migration, "SCHEMA", "0001")
+        engine = sqlalchemy.create_engine(
+            "sqlite://", creator=lambda: connection, poolclass=sqlalchemy.StaticPool
+        )
+        with engine.begin() as first:
+            assert migration.migrate(first)
+    # What the first version wrote.
+    connection = raw(path)
+    connection.execute(
+        "INSERT INTO store VALUES (1, ?, 3, ?, ?, 2, 1, 4, '0001')", (bytes(16), bytes(8), bytes(32))
+    )
+    created_at = "2026-03-01T12:30:00.123456+00:00"
+    for revision in (1, 2):
+        connection.execute(
+            "INSERT INTO change_set VALUES (?, 3, 'shop', 'Ada', 'm', 'k', ?, ?, 2, 0, '[]', ?)",
+            (revision, f"r{revision}", bytes(32), created_at),
+        )
+    item = encode_item(setting("a", 1))
+    connection.execute(
+        "INSERT INTO change VALUES (1, 0, 'shop', 'production', 'setting', 'a', NULL, ?)", (item,)
+    )
+    connection.execute("INSERT INTO item VALUES ('shop', 'production', 'setting', 'a', 1, 0, ?)", (item,))
+    connection.close()
+    store = SqliteStore(path)
+    contents = store.load()
+    assert (contents.revision, contents.floor, contents.rule_number) == (2, 1, 4)
+    assert contents.identity.generation == 3
+    assert texts(contents) == {("shop", "production", "setting", "a"): item}
+    newest, oldest = store.history(project="shop")
+    assert oldest == ChangeSet(
+        "shop",
+        (Change("shop", "production", "setting", "a", None, setting("a", 1)),),
+        author="Ada",
+        message="m",
+        actor="k",
+        request_id="r1",
+        payload_digest=bytes(32),
+        rule_numbers=2,
+        revision=1,
+        generation=3,
+        created_at=NOW,
+    )
+    assert newest == replace(oldest, changes=(), request_id="r2", revision=2)
+    assert put(store, "b").revision == 3
+    assert store.put_record(Record("draft", "a", "{}")) is not None
+    store.put_clients([reported("a")])
+    store.close()
+    assert_sound(path)
+    connection = raw(path)
+    assert connection.execute("SELECT schema FROM store").fetchall() == [(SCHEMA,)]
+    connection.close()
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(
@@ -330,12 +493,14 @@ class TestCheckpoints:
             store.load()
         store.raise_generation(1)
         store.compact(2)
+        store.put_record(Record("draft", "a", "{}"))
+        store.put_clients([reported("a")])
         commits = [locked for statement, locked in seen if statement == "COMMIT"]
         checkpoints = [locked for statement, locked in seen if "wal_checkpoint(FULL)" in statement]
         assert [statement for statement, locked in seen if locked and "BEGIN" in statement] == [
             "BEGIN IMMEDIATE"
-        ] * 6
-        assert commits == [True] * 6
+        ] * 8
+        assert commits == [True] * 8
         assert checkpoints == [True] * 2
         # Reads need no lock, so the watcher can tell the difference.
         assert False in {locked for _, locked in seen}
@@ -361,6 +526,44 @@ class TestCheckpoints:
         ((_, frames, _),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         assert frames < 50
         connection.close()
+        store.close()
+
+    def test_clients_alone_do_not_let_the_log_grow(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqlite, "BESIDE_SIZE", 200_000)
+        store = SqliteStore(path)
+        rows = [reported(f"c{number}", error="x" * 2000) for number in range(20)]
+        sizes = []
+        for number in range(40):
+            store.put_clients(rows)
+            store.put_record(Record("draft", str(number % 3), "x" * 20_000))
+            sizes.append(Path(f"{path}-wal").stat().st_size)
+        assert max(sizes[8:]) == max(sizes[:8])
+        store.close()
+
+    def test_only_clients_do_not_wait_for_the_disk(
+        self, path: Path, connections: list[sqlite3.Connection]
+    ) -> None:
+        store = SqliteStore(path)
+        levels: list[tuple[str, int]] = []
+
+        def trace(statement: str) -> None:
+            if statement == "COMMIT":
+                connections[0].set_trace_callback(None)
+                ((level,),) = connections[0].execute("PRAGMA synchronous").fetchall()
+                connections[0].set_trace_callback(trace)
+                levels.append((statement, level))
+
+        connections[0].set_trace_callback(trace)
+        store.put_clients([reported("a")])
+        with pytest.raises(ValueError, match="time zone"):
+            store.expire_clients(NOW.replace(tzinfo=None))
+        store.put_record(Record("draft", "a", "{}"))
+        store.end_client("shop", "production", "a", NOW)
+        store.delete_record("draft", "a")
+        store.expire_clients(NOW + LIFE)
+        put(store, "a")
+        full, normal = 2, 1
+        assert [level for _, level in levels] == [normal, full, normal, full, normal, full]
         store.close()
 
     def test_a_read_only_connection_cannot_checkpoint_not_even_as_the_last_one(self, path: Path) -> None:
@@ -413,6 +616,13 @@ def test_every_commit_and_generation_is_hinted_at_once(path: Path) -> None:
     store.raise_generation(1)
     assert hints.wait(0)
     store.commit(lambda _: None)
+    assert not hints.wait(0)
+    store.put_record(Record("draft", "a", "{}"))
+    assert hints.wait(0)
+    store.put_record(Record("draft", "a", "{}"), expected_version=0)
+    store.put_clients([reported("a")])
+    store.end_client("shop", "production", "a", NOW)
+    store.expire_clients(NOW)
     assert not hints.wait(0)
     hints.close()
     store.close()

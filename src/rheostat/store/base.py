@@ -104,7 +104,8 @@ class Record:
             prefix finds those of one of them.
         body: JSON text.
         due: When something is to be done about it, aware, UTC; None when nothing is.
-        version: 1 when it is new, and one more after each write; 0 before it is stored.
+        version: 1 when it is new, and one more after each write; 0 before it is stored. A record that is made
+            again after its removal begins at 1 again.
     """
 
     kind: str
@@ -287,7 +288,8 @@ class Store(Protocol):
         The audit history stays.
         """
 
-    # Records: beside the history, without revisions.
+    # Records: beside the history, without revisions. Keys are ordered by code points. An instant without a time
+    # zone is a ValueError. To write one inside a `Write`, use its transaction: these wait for it to end.
 
     def record(self, kind: str, key: str) -> Record | None:
         """Return a record, or None."""
@@ -310,22 +312,27 @@ class Store(Protocol):
         """
 
     def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
-        """Remove a record; return whether it was there, and had the expected version."""
+        """Remove a record durably; return whether it was there, and had the expected version. Gives no hint."""
 
     def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
-        """Remove the records of a kind that are due at *now* or were before; return how many those were."""
+        """Remove the records of a kind that are due at *now* or were before; return how many those were.
 
-    # Clients: who is connected, and how far they have got. Not durable to the last second.
+        Durable; gives no hint.
+        """
+
+    # Clients: who is connected, and how far they have got. Not durable: a loss of power may undo the last writes.
+    # Ids are ordered by code points. An instant without a time zone is a ValueError.
 
     def put_clients(self, rows: Sequence[ClientRow]) -> None:
-        """Write rows in one go. Gives no hint.
+        """Write rows in one go, all or none. Gives no hint.
 
-        A row that has not reported takes nothing away from a stored one that has: it brings that up to date in
-        ``node``, ``name``, ``sdk`` and ``actor``, and only lengthens its life.
+        The last one written of a client stays, whatever the time of its report. But a row that has not reported takes nothing away from a stored one that has: it brings that up to date in
+        ``node``, ``name``, ``sdk`` and ``actor``, and only lengthens its life. A row whose life has ended counts as
+        stored until `expire_clients` removes it.
         """
 
     def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
-        """Shorten the life of a client that has gone to *expires_at*, unless it ends sooner."""
+        """Shorten the life of a client that has gone to *expires_at*, unless it ends sooner. Gives no hint."""
 
     def clients(
         self,
@@ -359,7 +366,7 @@ class Store(Protocol):
         """Return the distinct (environment, types) of clients whose life has not ended and that declared any."""
 
     def expire_clients(self, now: datetime.datetime) -> int:
-        """Remove the clients whose life has ended at *now*; return how many those were."""
+        """Remove the clients whose life has ended at *now*; return how many those were. Gives no hint."""
 
     def wait_hint(self, timeout: float) -> bool:
         """Wait up to *timeout* seconds for a sign that another process may have committed.

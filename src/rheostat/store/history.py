@@ -136,6 +136,9 @@ def append(
                 "reverts": written.reverts,
                 "warnings": _encode_warnings(written.warnings),
                 "created_at": created_at.isoformat(timespec="microseconds"),
+                "draft": written.draft,
+                "approved_by": canonical_json(written.approved_by),
+                "forced_clients": canonical_json(written.forced_clients),
             },
         )
     except IntegrityError as exc:
@@ -323,6 +326,9 @@ def _decode_change_sets(rows: Sequence[Row[Any]], changes: Iterable[Row[Any]]) -
             generation=row.generation,
             created_at=datetime.datetime.fromisoformat(row.created_at),
             warnings=_decode_warnings(row.warnings),
+            draft=row.draft,
+            approved_by=_decode_names(row.approved_by),
+            forced_clients=_decode_names(row.forced_clients),
         )
         for row in rows
     )
@@ -382,3 +388,10 @@ def _decode_warnings(text: str) -> tuple[PlanWarning, ...]:
             case _:
                 raise StoreError("the store holds a warning that is not a mapping")
     return tuple(warnings)
+
+
+def _decode_names(text: str) -> tuple[str, ...]:
+    decoded = freeze(parse_json(text))
+    if not isinstance(decoded, tuple):
+        raise StoreError("the store holds names that are not a list")
+    return tuple(map(str, decoded))

@@ -23,7 +23,7 @@ from rheostat.store.base import (
     Tombstone,
     Write,
 )
-from rheostat.store.rank import nearest_rank
+from rheostat.store.lag import percentiles
 from rheostat.store.stamp import NONCE_BYTES, new_identity, stamped, utc, utc_now
 
 __all__ = ["MemoryStore"]
@@ -283,31 +283,27 @@ class MemoryStore:
         alive = self._alive(project, environment, now)
         reporting = [row for row in alive if row.reported_at is not None]
         reached = [row for row in reporting if _position(row) >= (generation, revision)]
-        lags = sorted(row.lag for row in reached if row.lag is not None)
         return ClientCount(
             reporting=len(reporting),
             reached=len(reached),
             diverged=sum(row.diverged for row in reporting),
             silent=len(alive) - len(reporting),
-            lags=(lags[nearest_rank(len(lags), 50)], lags[nearest_rank(len(lags), 99)], lags[-1])
-            if lags
-            else None,
+            lags=percentiles([row.lag for row in reached]),
         )
 
     def client_types(self, project: str, *, now: datetime.datetime) -> Sequence[tuple[str, bytes]]:
         """See `Store.client_types`."""
+        at = utc(now)
         with self._state:
-            environments = [environment for of, environment in self._clients if of == project]
-        return tuple(
-            sorted(
-                {
-                    (environment, row.types)
-                    for environment in environments
-                    for row in self._alive(project, environment, now)
-                    if row.types
-                }
-            )
-        )
+            self._check_open()
+            declared = {
+                (environment, row.types)
+                for (of, environment), clients in self._clients.items()
+                if of == project
+                for row in clients.values()
+                if row.types and row.expires_at > at
+            }
+        return tuple(sorted(declared))
 
     def expire_clients(self, now: datetime.datetime) -> int:
         """See `Store.expire_clients`."""

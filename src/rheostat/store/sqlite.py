@@ -236,13 +236,13 @@ class SqliteStore:
 
     def put_clients(self, rows: Sequence[ClientRow]) -> None:
         """See `Store.put_clients`."""
-        with self._writing_beside() as connection:
+        with self._writing_beside(durable=False) as connection:
             client.put(connection, rows)
             self._beside += _ROW_BYTES * len(rows)
 
     def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
         """See `Store.end_client`."""
-        with self._writing_beside() as connection:
+        with self._writing_beside(durable=False) as connection:
             self._beside += _ROW_BYTES * client.end(connection, project, environment, id, expires_at)
 
     def clients(
@@ -286,7 +286,7 @@ class SqliteStore:
 
     def expire_clients(self, now: datetime.datetime) -> int:
         """See `Store.expire_clients`."""
-        with self._writing_beside() as connection:
+        with self._writing_beside(durable=False) as connection:
             expired = client.expire(connection, now)
             self._beside += _ROW_BYTES * expired
         return expired
@@ -355,10 +355,13 @@ class SqliteStore:
             yield connection
 
     @contextlib.contextmanager
-    def _writing_beside(self) -> Iterator[sqlalchemy.Connection]:
-        """Lend the writing connection for what takes no revision, and commit it."""
+    def _writing_beside(self, *, durable: bool = True) -> Iterator[sqlalchemy.Connection]:
+        """Lend the writing connection for what takes no revision, and commit it.
+
+        What need not be durable does not wait for the disk: the next durable commit syncs it with its own.
+        """
         with self._writing() as connection:
-            with self._translated():
+            with self._translated(), contextlib.nullcontext() if durable else _unsynced(connection):
                 check_schema(history.read_head(connection).schema)
                 yield connection
                 connection.commit()
@@ -440,11 +443,29 @@ class _SqliteTransaction:
         return self._connection
 
 
-def _checkpoint(connection: sqlalchemy.Connection) -> bool:
-    """Copy the log into the database, under the writer lock; return whether all of it was copied."""
+@contextlib.contextmanager
+def _unsynced(connection: sqlalchemy.Connection) -> Iterator[None]:
+    """Commit without waiting for the disk. Entered and left between transactions."""
+    raw = _driver_connection(connection)
+    ((level,),) = raw.execute("PRAGMA synchronous").fetchall()
+    raw.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.rollback()
+        raw.execute(f"PRAGMA synchronous = {level}")
+
+
+def _driver_connection(connection: sqlalchemy.Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError("the engine has another driver than sqlite3")
+    return raw
+
+
+def _checkpoint(connection: sqlalchemy.Connection) -> bool:
+    """Copy the log into the database, under the writer lock; return whether all of it was copied."""
+    raw = _driver_connection(connection)
     try:
         raw.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_BUSY_MS}").fetchall()
         # FULL and not PASSIVE: it takes SQLite's own write lock before it looks at the log, which keeps off

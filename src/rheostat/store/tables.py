@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 __all__ = ["SCHEMA", "change", "change_set", "client", "item", "metadata", "record", "store"]
@@ -67,6 +68,10 @@ change_set = Table(
     Column("reverts", _Number, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("created_at", Text, nullable=False),
+    # With defaults for the rows of older schemas, which nothing may change.
+    Column("draft", Text, nullable=False, server_default=text("''")),
+    Column("approved_by", Text, nullable=False, server_default=text("'[]'")),
+    Column("forced_clients", Text, nullable=False, server_default=text("'[]'")),
 )
 """The audit history, append-only; ``created_at`` is ISO 8601 in UTC with microseconds."""
 

@@ -1,4 +1,4 @@
-"""Records beside the history, and the clients that are connected."""
+"""Records beside the history, the clients that are connected, and who let a change-set through."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Create the two tables."""
+    """Create the two tables, and add the columns."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     ordered = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     op.create_table(
@@ -48,3 +48,5 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("client_expires_at", "client", ["expires_at"])
+    for name, default in (("draft", "''"), ("approved_by", "'[]'"), ("forced_clients", "'[]'")):
+        op.add_column("change_set", sa.Column(name, sa.Text, nullable=False, server_default=sa.text(default)))
