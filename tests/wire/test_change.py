@@ -351,6 +351,9 @@ def test_a_change_set_names_its_environments_sorted() -> None:
         revision=9,
         generation=2,
         created_at=NOON,
+        draft="d1",
+        approved_by=("cd34", "ef56"),
+        forced_clients=("web-1",),
     )
     message = change_set_to_proto(wanted)
     assert list(message.environments) == ["a", "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -36,7 +37,8 @@ _LISTED: Final = 8
     answer="""
     project, environment   environment is null when it is not limited to one
     revisions              [{revision, generation, project, environments, committed_at, author, actor, message,
-                           request_id, reverts, changes}], newest first; changes as in `rheostat apply`
+                           request_id, reverts, draft, approved_by, forced_clients, changes}], newest first;
+                           draft is its id or null; changes as in `rheostat apply`
     """,
 )
 @click.argument("name", default="", shell_complete=complete_setting)
@@ -78,6 +80,8 @@ def history(name: str, limit: int, patch: bool, target: Target, output: Output) 
     output.place(project, target.environment)
     for change_set in found:
         output.print(_heading(change_set))
+        for line in _origin(change_set):
+            output.print(line)
         for change in change_set.changes if patch else change_set.changes[:_LISTED]:
             for line in change_lines(change) if patch else itertools.islice(change_lines(change), 1):
                 output.print(Text("  ") + line)
@@ -157,4 +161,16 @@ def _heading(change_set: ChangeSet) -> Text:
         heading.append(f"  {change_set.message}", "not bold")
     if change_set.reverts:
         heading.append(f"  (undoes {change_set.reverts})", "not bold dim")
+    if change_set.draft:
+        heading.append(f"  (draft {change_set.draft})", "not bold dim")
     return heading
+
+
+def _origin(change_set: ChangeSet) -> Iterator[Text]:
+    """Yield who let the change-set through, and over which clients."""
+    for label, names in (
+        ("approved by", change_set.approved_by),
+        ("could not be decoded by", change_set.forced_clients),
+    ):
+        if names:
+            yield Text(f"  {label} {', '.join(names)}", "dim")

@@ -194,6 +194,9 @@ def change_set_record(change_set: ChangeSet) -> dict[str, Any]:
         "request_id": change_set.request_id,
         "reverts": change_set.reverts,
         "changes": [change_record(change) for change in change_set.changes],
+        "draft": change_set.draft or None,
+        "approved_by": list(change_set.approved_by),
+        "forced_clients": list(change_set.forced_clients),
     }
 
 

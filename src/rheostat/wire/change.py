@@ -260,6 +260,9 @@ def change_set_from_proto(message: change_pb2.ChangeSet) -> ChangeSet:
         revision=message.revision,
         generation=message.generation,
         created_at=instant_from_proto(message.committed_at) if message.HasField("committed_at") else None,
+        draft=message.draft,
+        approved_by=tuple(message.approved_by),
+        forced_clients=tuple(message.forced_clients),
     )
 
 
