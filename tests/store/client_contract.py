@@ -97,7 +97,7 @@ class ClientContract:
         before = reported("a", 7)
         store.put_clients([before])
         # A silent client may say something all the same; what it reported before is what counts.
-        store.put_clients([silent("a", revision=99, generation=9, types=b"x", lag=5.0, error="no")])
+        store.put_clients([silent("a", revision=99, generation=9, lag=5.0, error="no")])
         assert store.clients("shop", "production", now=NOW) == (
             replace(before, name="cron", sdk="other/2", node="node-2", actor="k"),
         )
@@ -107,6 +107,22 @@ class ClientContract:
         store.put_clients([silent("a", expires_at=NOW + SECOND), silent("b", expires_at=NOW + 2 * LIFE)])
         rows = store.clients("shop", "production", now=NOW)
         assert [row.expires_at for row in rows] == [NOW + LIFE, NOW + 2 * LIFE]
+
+    def test_a_row_that_declares_nothing_leaves_the_types_unless_it_is_a_report(self, store: Store) -> None:
+        for declared in (silent("a", types=b"t"), reported("a", types=b"u"), silent("a", types=b"v")):
+            store.put_clients([declared])
+            assert store.client_types("shop", now=NOW) == (("production", declared.types),)
+            store.put_clients([silent("a")])
+            assert store.client_types("shop", now=NOW) == (("production", declared.types),)
+        store.put_clients([reported("a", types=b"")])
+        assert store.client_types("shop", now=NOW) == ()
+
+    def test_a_client_that_has_gone_to_another_node_lives_on(self, store: Store) -> None:
+        store.put_clients([reported("a"), silent("a", node="node-2")])
+        store.end_clients([("shop", "production", "a")], "node-1", NOW)
+        assert ids(store.clients("shop", "production", now=NOW)) == ["a"]
+        store.end_clients([("shop", "production", "a")], "node-2", NOW)
+        assert ids(store.clients("shop", "production", now=NOW)) == []
 
     def test_a_silent_row_replaces_a_silent_one_and_a_report_follows_both(self, store: Store) -> None:
         store.put_clients([silent("a")])
@@ -118,9 +134,9 @@ class ClientContract:
 
     def test_a_client_that_has_gone_lives_on_for_a_shorter_time_only(self, store: Store) -> None:
         store.put_clients([reported("a"), reported("b"), reported("a", environment="staging")])
-        store.end_client("shop", "production", "a", NOW + SECOND)
-        store.end_client("shop", "production", "b", NOW + 2 * LIFE)
-        store.end_client("shop", "production", "absent", NOW + SECOND)
+        store.end_clients([("shop", "production", "a")], "node-1", NOW + SECOND)
+        store.end_clients([("shop", "production", "b")], "node-1", NOW + 2 * LIFE)
+        store.end_clients([("shop", "production", "absent")], "node-1", NOW + SECOND)
         assert store.clients("shop", "production", now=NOW) == (
             reported("a", expires_at=NOW + SECOND),
             reported("b"),
@@ -254,7 +270,7 @@ class ClientContract:
         def write(batch: int) -> None:
             store.put_clients([reported(f"{batch}-{number}") for number in range(20)])
             store.put_clients([silent("shared", node=str(batch))])
-            store.end_client("shop", "production", f"{batch}-0", NOW)
+            store.end_clients([("shop", "production", f"{batch}-0")], "node-1", NOW)
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(write, range(8)))
@@ -276,7 +292,7 @@ class ClientContract:
     def test_clients_are_no_part_of_the_history(self, store: Store) -> None:
         before = store.load()
         store.put_clients([reported("a")])
-        store.end_client("shop", "production", "a", NOW)
+        store.end_clients([("shop", "production", "a")], "node-1", NOW)
         store.expire_clients(NOW)
         assert store.load() == before
 
@@ -285,7 +301,7 @@ class ClientContract:
         calls: list[Callable[[], object]] = [
             lambda: store.put_clients([reported("a"), reported("b", expires_at=naive)]),
             lambda: store.put_clients([reported("a"), reported("b", reported_at=naive)]),
-            lambda: store.end_client("shop", "production", "a", naive),
+            lambda: store.end_clients([("shop", "production", "a")], "node-1", naive),
             lambda: store.clients("shop", "production", now=naive),
             lambda: store.count_clients("shop", "production", now=naive, generation=1, revision=1),
             lambda: store.client_types("shop", now=naive),
@@ -300,7 +316,7 @@ class ClientContract:
         store.close()
         calls: list[Callable[[], object]] = [
             lambda: store.put_clients([reported("a")]),
-            lambda: store.end_client("shop", "production", "a", NOW),
+            lambda: store.end_clients([("shop", "production", "a")], "node-1", NOW),
             lambda: store.clients("shop", "production", now=NOW),
             lambda: self._count(store, 1, 1),
             lambda: store.client_types("shop", now=NOW),

@@ -136,7 +136,7 @@ def test_two_stores_on_one_file_share_records_and_clients(path: Path) -> None:
     counts = [s.count_clients("shop", "production", now=NOW, generation=1, revision=2) for s in (one, other)]
     assert (counts[0].reporting, counts[0].reached) == (2, 1)
     assert counts[0] == counts[1]
-    one.end_client("shop", "production", "b", NOW)
+    one.end_clients([("shop", "production", "b")], "node-1", NOW)
     assert other.expire_clients(NOW) == 1
     one.close()
     other.close()
@@ -558,7 +558,7 @@ class TestCheckpoints:
         with pytest.raises(ValueError, match="time zone"):
             store.expire_clients(NOW.replace(tzinfo=None))
         store.put_record(Record("draft", "a", "{}"))
-        store.end_client("shop", "production", "a", NOW)
+        store.end_clients([("shop", "production", "a")], "node-1", NOW)
         store.delete_record("draft", "a")
         store.expire_clients(NOW + LIFE)
         put(store, "a")
@@ -621,7 +621,7 @@ def test_every_commit_and_generation_is_hinted_at_once(path: Path) -> None:
     assert hints.wait(0)
     store.put_record(Record("draft", "a", "{}"), expected_version=0)
     store.put_clients([reported("a")])
-    store.end_client("shop", "production", "a", NOW)
+    store.end_clients([("shop", "production", "a")], "node-1", NOW)
     store.expire_clients(NOW)
     assert not hints.wait(0)
     hints.close()

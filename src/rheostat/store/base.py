@@ -331,8 +331,17 @@ class Store(Protocol):
         stored until `expire_clients` removes it.
         """
 
-    def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
-        """Shorten the life of a client that has gone to *expires_at*, unless it ends sooner. Gives no hint."""
+    def end_clients(
+        self, clients: Sequence[tuple[str, str, str]], node: str, expires_at: datetime.datetime
+    ) -> None:
+        """Shorten the lives of clients that have left *node* to *expires_at*, unless they end sooner.
+
+        Args:
+            clients: Each by project, environment and id. Those that are connected to another node by now, as
+                their rows say, live on.
+            node: The node that they have left.
+            expires_at: Aware.
+        """
 
     def clients(
         self,

@@ -41,6 +41,8 @@ def _put_value(column: str) -> ColumnElement[Any]:
     stored, new = tables.client.c[column], _NEW.excluded[column]
     if column in _OF_CONNECTION:
         return new
+    if column == "types":
+        return case((and_(_NEW.excluded.reported_at.is_(None), new == b""), stored), else_=new)
     keeps = and_(_IS_SILENT, stored > new) if column == "expires_at" else _IS_SILENT
     return case((keeps, stored), else_=new)
 
@@ -55,6 +57,7 @@ _END = (
         tables.client.c.project == bindparam("at_project"),
         tables.client.c.environment == bindparam("at_environment"),
         tables.client.c.id == bindparam("at_id"),
+        tables.client.c.node == bindparam("at_node"),
         tables.client.c.expires_at > bindparam("end"),
     )
     .values(expires_at=bindparam("end"))
@@ -68,11 +71,21 @@ def put(connection: Connection, rows: Sequence[ClientRow]) -> None:
 
 
 def end(
-    connection: Connection, project: str, environment: str, id: str, expires_at: datetime.datetime
-) -> bool:
-    """Shorten a life to *expires_at*, unless it ends sooner; return whether it was longer."""
-    at = {"at_project": project, "at_environment": environment, "at_id": id, "end": instant_text(expires_at)}
-    return connection.execute(_END, at).rowcount > 0
+    connection: Connection,
+    clients: Sequence[tuple[str, str, str]],
+    node: str,
+    expires_at: datetime.datetime,
+) -> None:
+    """Shorten lives to *expires_at*; see `rheostat.store.base.Store.end_clients`."""
+    if clients:
+        common = {"at_node": node, "end": instant_text(expires_at)}
+        connection.execute(
+            _END,
+            [
+                {"at_project": project, "at_environment": environment, "at_id": id, **common}
+                for project, environment, id in clients
+            ],
+        )
 
 
 def select_clients(

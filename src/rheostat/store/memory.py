@@ -244,14 +244,17 @@ class MemoryStore:
                 clients = self._clients.setdefault((row.project, row.environment), {})
                 clients[row.id] = _merged(clients.get(row.id), row)
 
-    def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
-        """See `Store.end_client`."""
+    def end_clients(
+        self, clients: Sequence[tuple[str, str, str]], node: str, expires_at: datetime.datetime
+    ) -> None:
+        """See `Store.end_clients`."""
         at = utc(expires_at)
         with self._state:
             self._check_open()
-            clients = self._clients.get((project, environment), {})
-            if id in clients and clients[id].expires_at > at:
-                clients[id] = dataclasses.replace(clients[id], expires_at=at)
+            for project, environment, id in clients:
+                held = self._clients.get((project, environment), {})
+                if id in held and held[id].node == node and held[id].expires_at > at:
+                    held[id] = dataclasses.replace(held[id], expires_at=at)
 
     def clients(
         self,
@@ -478,10 +481,14 @@ def _in_utc(row: ClientRow) -> ClientRow:
 
 
 def _merged(stored: ClientRow | None, row: ClientRow) -> ClientRow:
-    if stored is None or stored.reported_at is None or row.reported_at is not None:
+    if stored is None or row.reported_at is not None:
         return row
+    types = row.types or stored.types
+    if stored.reported_at is None:
+        return dataclasses.replace(row, types=types)
     return dataclasses.replace(
         stored,
+        types=types,
         node=row.node,
         name=row.name,
         sdk=row.sdk,

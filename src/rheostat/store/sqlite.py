@@ -240,10 +240,13 @@ class SqliteStore:
             client.put(connection, rows)
             self._beside += _ROW_BYTES * len(rows)
 
-    def end_client(self, project: str, environment: str, id: str, expires_at: datetime.datetime) -> None:
-        """See `Store.end_client`."""
+    def end_clients(
+        self, clients: Sequence[tuple[str, str, str]], node: str, expires_at: datetime.datetime
+    ) -> None:
+        """See `Store.end_clients`."""
         with self._writing_beside(durable=False) as connection:
-            self._beside += _ROW_BYTES * client.end(connection, project, environment, id, expires_at)
+            client.end(connection, clients, node, expires_at)
+            self._beside += _ROW_BYTES * len(clients)
 
     def clients(
         self,
