@@ -82,8 +82,8 @@ def end(
         connection.execute(
             _END,
             [
-                {"at_project": project, "at_environment": environment, "at_id": id, **common}
-                for project, environment, id in clients
+                {"at_project": project, "at_environment": environment, "at_id": key, **common}
+                for project, environment, key in clients
             ],
         )
 

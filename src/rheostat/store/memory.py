@@ -251,10 +251,10 @@ class MemoryStore:
         at = utc(expires_at)
         with self._state:
             self._check_open()
-            for project, environment, id in clients:
+            for project, environment, key in clients:
                 held = self._clients.get((project, environment), {})
-                if id in held and held[id].node == node and held[id].expires_at > at:
-                    held[id] = dataclasses.replace(held[id], expires_at=at)
+                if key in held and held[key].node == node and held[key].expires_at > at:
+                    held[key] = dataclasses.replace(held[key], expires_at=at)
 
     def clients(
         self,
