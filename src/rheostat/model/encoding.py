@@ -36,7 +36,17 @@ from rheostat.model.setting import Lifecycle, Order, Segment, Setting, Version
 from rheostat.model.type import parse_type
 from rheostat.model.value import ABSENT, FrozenMapping, Value, canonical_text, freeze, thaw
 
-__all__ = ["condition_key", "decode_item", "encode_condition", "encode_item", "outcome_key"]
+__all__ = [
+    "StoredFields",
+    "condition_key",
+    "decode_condition",
+    "decode_item",
+    "decode_rule",
+    "encode_condition",
+    "encode_item",
+    "encode_rule",
+    "outcome_key",
+]
 
 
 def encode_item(item: Item) -> str:
@@ -156,7 +166,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
             }
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def encode_rule(rule: Rule) -> dict[str, Any]:
+    """Return *rule* as JSON data."""
     encoded: dict[str, Any] = {"id": rule.id, "number": rule.number}
     if rule.outcome is not None:
         encoded["outcome"] = _outcome(rule.outcome)
@@ -203,7 +214,7 @@ def _setting(setting: Setting) -> dict[str, Any]:
     if setting.declared:
         encoded["declared"] = True
     if setting.rules:
-        encoded["rules"] = [_rule(rule) for rule in setting.rules]
+        encoded["rules"] = [encode_rule(rule) for rule in setting.rules]
     return encoded
 
 
@@ -228,27 +239,32 @@ def _key(key: Key) -> dict[str, Any]:
     return encoded
 
 
-class _Fields:
+class StoredFields:
     """The fields of a stored object, each taken once, so that an unknown one is noticed."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
+        """Take fields of *raw*, which stays as it is."""
         self._raw = dict(raw)
 
     def take(self, name: str, default: Any = None) -> Any:
+        """Take a field, or the default where it is absent."""
         return self._raw.pop(name, default)
 
     def has(self, name: str) -> bool:
+        """Tell whether a field is there and was not taken yet."""
         return name in self._raw
 
     def end(self) -> None:
+        """Raise `StoreError` when a field is left: a newer version wrote it."""
         if self._raw:
             raise StoreError(
                 f"the store holds the unknown field {next(iter(self._raw))!r}; a newer version wrote it"
             )
 
 
-def _decode_condition(raw: Mapping[str, Any]) -> Condition:
-    fields = _Fields(raw)
+def decode_condition(raw: Mapping[str, Any]) -> Condition:
+    """Return the condition that `encode_condition` made data of; StoreError when a field of it is unknown."""
+    fields = StoredFields(raw)
     decoded: Condition
     if fields.has("left"):
         right = fields.take("right")
@@ -260,11 +276,11 @@ def _decode_condition(raw: Mapping[str, Any]) -> Condition:
             None if literals is None else tuple(freeze(literal) for literal in literals),
         )
     elif fields.has("all_of"):
-        decoded = AllOf(tuple(_decode_condition(inner) for inner in fields.take("all_of")))
+        decoded = AllOf(tuple(decode_condition(inner) for inner in fields.take("all_of")))
     elif fields.has("any_of"):
-        decoded = AnyOf(tuple(_decode_condition(inner) for inner in fields.take("any_of")))
+        decoded = AnyOf(tuple(decode_condition(inner) for inner in fields.take("any_of")))
     elif fields.has("not"):
-        decoded = Not(_decode_condition(fields.take("not")))
+        decoded = Not(decode_condition(fields.take("not")))
     elif fields.has("percentage"):
         decoded = Percentage(
             fields.take("percentage"),
@@ -295,7 +311,7 @@ def _decode_operand(raw: Mapping[str, Any]) -> Operand:
 
 
 def _decode_outcome(raw: Mapping[str, Any]) -> Outcome:
-    fields = _Fields(raw)
+    fields = StoredFields(raw)
     decoded: Outcome
     if fields.has("value"):
         decoded = ValueOutcome(freeze(fields.take("value")))
@@ -313,14 +329,15 @@ def _decode_outcome(raw: Mapping[str, Any]) -> Outcome:
     return decoded
 
 
-def _decode_rule(raw: Mapping[str, Any]) -> Rule:
-    fields = _Fields(raw)
+def decode_rule(raw: Mapping[str, Any]) -> Rule:
+    """Return the rule that `encode_rule` made data of; StoreError when a field of it is unknown."""
+    fields = StoredFields(raw)
     outcome = fields.take("outcome")
     condition = fields.take("condition")
     rule = Rule(
         id=fields.take("id"),
         outcome=None if outcome is None else _decode_outcome(outcome),
-        condition=None if condition is None else _decode_condition(condition),
+        condition=None if condition is None else decode_condition(condition),
         number=fields.take("number"),
         enabled=fields.take("enabled", True),
         description=fields.take("description", ""),
@@ -331,7 +348,7 @@ def _decode_rule(raw: Mapping[str, Any]) -> Rule:
 
 
 def _decode_setting(raw: Mapping[str, Any]) -> Setting:
-    fields = _Fields(raw)
+    fields = StoredFields(raw)
     features = fields.take("features")
     setting = Setting(
         id=fields.take("id"),
@@ -349,7 +366,7 @@ def _decode_setting(raw: Mapping[str, Any]) -> Setting:
         enabled=fields.take("enabled", True),
         value=freeze(fields.take("value")) if fields.has("value") else ABSENT,
         off=freeze(fields.take("off")) if fields.has("off") else ABSENT,
-        rules=tuple(_decode_rule(rule) for rule in fields.take("rules", ())),
+        rules=tuple(decode_rule(rule) for rule in fields.take("rules", ())),
         lifecycle=Lifecycle[fields.take("lifecycle", Lifecycle.ACTIVE.name)],
         declared=fields.take("declared", False),
         revision=fields.take("revision"),
@@ -359,10 +376,10 @@ def _decode_setting(raw: Mapping[str, Any]) -> Setting:
 
 
 def _decode_segment(raw: Mapping[str, Any]) -> Segment:
-    fields = _Fields(raw)
+    fields = StoredFields(raw)
     segment = Segment(
         fields.take("name"),
-        _decode_condition(fields.take("condition")),
+        decode_condition(fields.take("condition")),
         fields.take("description", ""),
         fields.take("revision"),
     )
@@ -371,7 +388,7 @@ def _decode_segment(raw: Mapping[str, Any]) -> Segment:
 
 
 def _decode_project(raw: Mapping[str, Any]) -> Project:
-    fields = _Fields(raw)
+    fields = StoredFields(raw)
     project = Project(
         fields.take("slug"),
         fields.take("title", ""),
@@ -384,7 +401,7 @@ def _decode_project(raw: Mapping[str, Any]) -> Project:
 
 
 def _decode_environment(raw: Mapping[str, Any]) -> Environment:
-    fields = _Fields(raw)
+    fields = StoredFields(raw)
     environment = Environment(
         fields.take("slug"),
         fields.take("title", ""),
@@ -399,7 +416,7 @@ def _decode_environment(raw: Mapping[str, Any]) -> Environment:
 
 
 def _decode_key(raw: Mapping[str, Any]) -> Key:
-    fields = _Fields(raw)
+    fields = StoredFields(raw)
     role = fields.take("role")
     key = Key(
         selector=fields.take("selector"),
