@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rheo.v1.admin_service_connect import AdminServiceClientSync
-from rheo.v1.admin_service_pb2 import CreateKeyRequest, RevokeKeyRequest
+from rheo.v1.admin_service_pb2 import CreateKeyRequest, RevokeKeyRequest, RotateKeyRequest
 from rheo.v1.key_pb2 import KEY_KIND_SERVER
 from rheo.v1.watch_pb2 import GO_AWAY_REASON_KEY_REVOKED
 from rheostat.model.key import KeyKind, Role
@@ -31,10 +33,18 @@ class Guarded:
     server: ServerProgram
     admin: str
 
-    def create_key(self) -> tuple[str, str]:
+    @property
+    def client(self) -> AdminServiceClientSync:
+        return AdminServiceClientSync(self.server.url)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.admin}"}
+
+    def create_key(self, **fields: Any) -> tuple[str, str]:
         """Create a server key over the wire; returns its selector and its text."""
-        created = AdminServiceClientSync(self.server.url).create_key(
-            CreateKeyRequest(kind=KEY_KIND_SERVER), headers={"authorization": f"Bearer {self.admin}"}
+        created = self.client.create_key(
+            CreateKeyRequest(kind=KEY_KIND_SERVER, **fields), headers=self.headers
         )
         return created.key.selector, created.secret
 
@@ -86,3 +96,32 @@ def test_a_key_that_another_process_revokes_is_noticed_as_well(guarded: Guarded,
     assert client.next("go_away", patience=5.0).go_away.reason == GO_AWAY_REASON_KEY_REVOKED
     assert client.line(patience=5.0)[1] == "end"
     assert time.monotonic() - started < 5.0
+
+
+def test_a_key_that_expires_ends_its_streams(guarded: Guarded, watch: Watch):
+    ends_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=3)
+    _, text = guarded.create_key(expires_at=ends_at)
+    client = watch("async", guarded.server.url, key=text)
+    client.snapshot()
+    assert client.next("go_away", patience=8.0).go_away.reason == GO_AWAY_REASON_KEY_REVOKED
+    assert client.line(patience=5.0)[1] == "end"
+    assert 0 <= (datetime.datetime.now(datetime.UTC) - ends_at).total_seconds() < 5.0
+
+
+def test_streams_of_a_rotated_key_go_on_until_it_ends_and_those_of_its_successor_longer(
+    guarded: Guarded, watch: Watch
+):
+    old, text = guarded.create_key()
+    client = watch("async", guarded.server.url, key=text)
+    client.snapshot()
+    rotated = guarded.client.rotate_key(
+        RotateKeyRequest(selector=old, overlap=datetime.timedelta(seconds=2)), headers=guarded.headers
+    )
+    successor = watch("async", guarded.server.url, key=rotated.secret)
+    successor.snapshot()
+    ends_at = rotated.old_key.expires_at.ToDatetime(tzinfo=datetime.UTC)
+    assert client.next("go_away", patience=7.0).go_away.reason == GO_AWAY_REASON_KEY_REVOKED
+    assert client.line(patience=5.0)[1] == "end"
+    assert 0 <= (datetime.datetime.now(datetime.UTC) - ends_at).total_seconds() < 5.0
+    successor.tell("stop")
+    assert successor.line()[1] == "end"

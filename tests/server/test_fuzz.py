@@ -48,9 +48,9 @@ INPUTS_OF_A_NODE = 100
 """Then a new store: one whose history only grows makes every check of it slower."""
 
 METHODS = [method for service in SERVICES for method in service.methods]
-WRITES = {"Commit", "Revert", "CreateKey", "RevokeKey", "DeclareSettings"}
+WRITES = {"Commit", "Revert", "CreateKey", "RotateKey", "RevokeKey", "DeclareSettings"}
 NOT_SERVED = {
-    "ReportStatus", "ListClients", "GetRollout", "ListStaleSettings", "RotateKey",
+    "ReportStatus", "ListClients", "GetRollout", "ListStaleSettings",
     "CreateDraft", "UpdateDraft", "GetDraft", "ListDrafts", "ApproveDraft", "PublishDraft", "CancelDraft",
     "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret", "GetWebhook", "ListWebhooks",
     "TestWebhook", "ListDeliveries", "Redeliver",
@@ -157,6 +157,7 @@ def samples(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Messag
     with open_service(shop) as service:
         for selector in service.head.state.keys:
             requests.append(admin_service_pb2.GetKeyRequest(project=PROJECT, selector=selector))
+            requests.append(admin_service_pb2.RotateKeyRequest(project=PROJECT, selector=selector))
             requests.append(admin_service_pb2.RevokeKeyRequest(project=PROJECT, selector=selector))
     subject = SubjectReference(kind="user", keys={"id": "u-1007"})
     lookup = event_service_pb2.SubjectLookup(reference=subject)

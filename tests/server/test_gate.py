@@ -233,9 +233,11 @@ SERVER = PUBLIC | EVENTS | every("Watch", "GetSnapshot", "ReportStatus", "Declar
 READS = every(
     *("GetProject", "ListProjects", "GetEnvironment", "ListEnvironments", "GetSetting", "ListSettings"),
     *("GetSegment", "ListSegments", "GetFeatures", "GetRevision", "ListRevisions", "ListClients", "Export"),
+    *("GetRollout", "ListStaleSettings", "GetDraft", "ListDrafts"),
 )
 VIEWER = PUBLIC | READS | every("Watch", "GetSnapshot")
-EDITOR = VIEWER | every("Commit", "Revert")
+EDITOR = VIEWER | every("Commit", "Revert", "CreateDraft", "UpdateDraft", "PublishDraft", "CancelDraft")
+APPROVER = EDITOR | every("ApproveDraft")
 
 ALLOWED: Mapping[str, tuple[dict[str, Any], frozenset[str]]] = {
     "public": ({"kind": KeyKind.PUBLIC}, PUBLIC),
@@ -247,7 +249,7 @@ ALLOWED: Mapping[str, tuple[dict[str, Any], frozenset[str]]] = {
     ),
     "viewer": ({"kind": KeyKind.USER, "role": Role.VIEWER}, VIEWER),
     "editor": ({"kind": KeyKind.USER, "role": Role.EDITOR}, EDITOR),
-    "approver": ({"kind": KeyKind.USER, "role": Role.APPROVER}, EDITOR),
+    "approver": ({"kind": KeyKind.USER, "role": Role.APPROVER}, APPROVER),
     "admin": ({"kind": KeyKind.USER, "role": Role.ADMIN}, frozenset(METHODS)),
 }
 

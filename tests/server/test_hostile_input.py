@@ -49,7 +49,6 @@ CONFIG, ADMIN, EVENT = "rheo.v1.ConfigService/", "rheo.v1.AdminService/", "rheo.
 DRAFT, WEBHOOK = "rheo.v1.DraftService/", "rheo.v1.WebhookService/"
 NOT_SERVED = {
     f"{CONFIG}ReportStatus",
-    f"{ADMIN}RotateKey",
     f"{ADMIN}ListClients",
     f"{ADMIN}GetRollout",
     f"{ADMIN}ListStaleSettings",

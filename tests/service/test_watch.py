@@ -432,6 +432,23 @@ def test_a_key_that_expires_ends_its_streams(world: World, node: Node) -> None:
     assert watch.step().done
 
 
+def test_a_key_that_is_rotated_wakes_its_streams_when_it_ends(world: World, node: Node) -> None:
+    key, _, _ = node.service.create_key(NOBODY, kind=KeyKind.SERVER, project=PROJECT)
+    principal = Principal(key)
+    watch = node.watch(
+        may_go_on=lambda: node.service.key_in_force(principal),
+        ends_by=lambda: node.service.key_ends_at(principal),
+    ).opened()
+    bell = node.service.hub.bell
+    node.service.rotate_key(NOBODY, key.selector, overlap=datetime.timedelta(seconds=5))
+    assert node.service.hub.bell > bell, "the drivers step at once"
+    step = watch.step()
+    assert (step.done, step.wake_at) == (False, world.clock.seconds + 5)
+    world.clock.seconds += 5
+    assert watch.step().done
+    assert watch.replica.went_away == "KEY_REVOKED"
+
+
 # Waiting.
 
 

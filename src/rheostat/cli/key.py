@@ -9,13 +9,14 @@ from typing import Final
 import click
 
 from rheo.v1 import admin_service_pb2 as admin
+from rheo.v1 import key_pb2
 from rheostat.cli.command import Command
 from rheostat.cli.connection import Connection, new_request_id
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import instant_text, key_record
 from rheostat.model.key import Key, KeyKind, Role
-from rheostat.wire.instant import instant_to_proto
+from rheostat.wire.instant import instant_from_proto, instant_to_proto
 from rheostat.wire.key import key_from_proto, key_kind_to_proto, role_to_proto
 
 __all__ = ["keys"]
@@ -23,15 +24,20 @@ __all__ = ["keys"]
 _KEY_ANSWER: Final = """
 selector, kind, role, project, environments, declare, subjects, description
 created_at, expires_at, revoked_at      RFC 3339 or null
+last_used_at                            RFC 3339, to within a few minutes; null when it is not known
 revision
 """
 
-_UNITS: Final = {"h": datetime.timedelta(hours=1), "d": datetime.timedelta(days=1)}
+_UNITS: Final = {
+    "m": datetime.timedelta(minutes=1),
+    "h": datetime.timedelta(hours=1),
+    "d": datetime.timedelta(days=1),
+}
 
 
 @click.group("keys")
 def keys() -> None:
-    """Create, list and revoke keys."""
+    """Create, list, rotate and revoke keys."""
 
 
 @keys.command(
@@ -97,7 +103,9 @@ def create(
     """
     if (kind == KeyKind.USER.value) != (role is not None):
         raise click.UsageError("--role is for user keys, which need one")
-    expires_at = None if expires is None else datetime.datetime.now(datetime.UTC) + _duration(expires)
+    expires_at = (
+        None if expires is None else datetime.datetime.now(datetime.UTC) + _duration(expires, "--expires")
+    )
     if store is not None:
         secret, key = _create_in_store(
             store,
@@ -146,36 +154,121 @@ def create(
     cls=Command,
     examples=[("rheostat keys list", "all keys of the project, without their secrets")],
     answer="project\nkeys   [{selector, kind, role, project, environments, declare, subjects, description, "
-    "created_at,\n        expires_at, revoked_at, revision}]",
+    "created_at,\n        expires_at, revoked_at, last_used_at, revision}]",
 )
 @target_options()
 def list_(target: Target, output: Output) -> None:
     """List the keys of a project, or of one environment."""
     with Connection(target) as connection:
         project = connection.project
-        found: list[Key] = []
+        found: list[tuple[Key, datetime.datetime | None]] = []
         request = admin.ListKeysRequest(project=project, environment=target.environment)
         for page in connection.pages(connection.admin.list_keys, request):
-            found += [key_from_proto(message) for message in page.keys]
+            found += [(key_from_proto(message), _used_at(message)) for message in page.keys]
     if output.json:
-        output.answer({"project": project, "keys": [key_record(key) for key in found]})
+        output.answer({"project": project, "keys": [key_record(key, used_at) for key, used_at in found]})
         return
     output.place(project, target.environment)
     output.table(
-        ["selector", "access", "description", "created", ""],
+        ["selector", "access", "description", "created", "last used", ""],
         [
             (
                 key.selector,
                 _access(key),
                 key.description,
                 (instant_text(key.created_at) or "")[:10],
+                (instant_text(used_at) or "never")[:16].replace("T", " "),
                 _state(key),
             )
-            for key in found
+            for key, used_at in found
         ],
     )
     if not found:
         output.note("there are no keys")
+
+
+@keys.command(
+    "show",
+    cls=Command,
+    examples=[("rheostat keys show 1f2e3d4c5b6a7988", "what a key may do, and when it was last used")],
+    answer=_KEY_ANSWER,
+)
+@click.argument("selector")
+@target_options(environment=False)
+def show(selector: str, target: Target, output: Output) -> None:
+    """Show a key, named by its selector, without its secret."""
+    with Connection(target) as connection:
+        project = connection.project
+        request = admin.GetKeyRequest(project=project, selector=selector)
+        message = connection.call(connection.admin.get_key, request).key
+        key, used_at = key_from_proto(message), _used_at(message)
+    if output.json:
+        output.answer(key_record(key, used_at))
+        return
+    output.place(project)
+    output.print(key.selector, style="bold")
+    for label, text in (
+        ("access", _access(key)),
+        ("description", key.description),
+        ("created", instant_text(key.created_at)),
+        ("last used", instant_text(used_at) or "never, as far as is known"),
+        ("", _state(key)),
+    ):
+        if text:
+            output.print(f"  {label:<12} {text}")
+
+
+@keys.command(
+    "rotate",
+    cls=Command,
+    examples=[
+        ("rheostat keys rotate 1f2e3d4c5b6a7988", "a successor; the old key ends in 24 hours"),
+        ("rheostat keys rotate 1f2e3d4c5b6a7988 --overlap 7d --expires 90d", "a week to deploy the new one"),
+    ],
+    answer="secret                                  the whole new key, shown this once\n"
+    + _KEY_ANSWER.lstrip("\n")
+    + "old_key                                 the old one, with the same fields but `secret`\n",
+)
+@click.argument("selector")
+@click.option(
+    "--overlap",
+    metavar="DURATION",
+    default="24h",
+    show_default=True,
+    help="For how long the old key stays in force: 30m, 12h, 7d; at most 90d. 0 ends it at once.",
+)
+@click.option("--expires", metavar="DURATION", help="When the new key ends: 90d, 12h. [default: never]")
+@write_options(dry_run=False)
+@target_options(environment=False)
+def rotate(
+    selector: str, overlap: str, expires: str | None, how: WriteOptions, target: Target, output: Output
+) -> None:
+    """Make a successor of a key, with the same access, and print it: it is never shown again.
+
+    Both are in force until the old one ends; its open streams then end within seconds. A key that ends sooner by
+    itself does so all the same.
+    """
+    with Connection(target) as connection:
+        request = admin.RotateKeyRequest(
+            project=connection.project,
+            selector=selector,
+            overlap=datetime.timedelta() if overlap == "0" else _duration(overlap, "--overlap"),
+            message=how.message,
+            author=how.author,
+            # Never repeated: the answer to a repeat has no secret.
+            request_id=new_request_id(),
+        )
+        if expires is not None:
+            ends_at = datetime.datetime.now(datetime.UTC) + _duration(expires, "--expires")
+            request.expires_at.CopyFrom(instant_to_proto(ends_at))
+        answer = connection.call(connection.admin.rotate_key, request)
+        key, old = key_from_proto(answer.key), key_from_proto(answer.old_key)
+    if output.json:
+        output.answer({"secret": answer.secret, **key_record(key), "old_key": key_record(old)})
+        return
+    output.note(f"key {key.selector}, {_access(key)}, replaces {old.selector}")
+    output.note(f"the old key ends at {instant_text(old.expires_at)}; the new one is shown this once:")
+    click.echo(answer.secret)
 
 
 @keys.command(
@@ -244,10 +337,14 @@ def _create_in_store(
     return secret, key
 
 
-def _duration(text: str) -> datetime.timedelta:
-    match = re.fullmatch(r"([1-9][0-9]{0,4})([dh])", text)
+def _used_at(message: key_pb2.Key) -> datetime.datetime | None:
+    return instant_from_proto(message.last_used_at) if message.HasField("last_used_at") else None
+
+
+def _duration(text: str, option: str) -> datetime.timedelta:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if match is None:
-        raise click.BadParameter(f"{text!r} is not of the form 90d or 12h", param_hint="--expires")
+        raise click.BadParameter(f"{text!r} is not of the form 90d, 12h or 30m", param_hint=option)
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -121,8 +121,8 @@ def environment_record(environment: Environment) -> dict[str, Any]:
     }
 
 
-def key_record(key: Key) -> dict[str, Any]:
-    """Return a key, which never has its secret."""
+def key_record(key: Key, last_used_at: datetime.datetime | None = None) -> dict[str, Any]:
+    """Return a key, which never has its secret, and when it was last used, which its history does not hold."""
     return {
         "selector": key.selector,
         "kind": key.kind.value,
@@ -135,6 +135,7 @@ def key_record(key: Key) -> dict[str, Any]:
         "created_at": instant_text(key.created_at),
         "expires_at": instant_text(key.expires_at),
         "revoked_at": instant_text(key.revoked_at),
+        "last_used_at": instant_text(last_used_at),
         "revision": key.revision,
     }
 
@@ -193,10 +194,10 @@ def change_set_record(change_set: ChangeSet) -> dict[str, Any]:
         "message": change_set.message,
         "request_id": change_set.request_id,
         "reverts": change_set.reverts,
-        "changes": [change_record(change) for change in change_set.changes],
         "draft": change_set.draft or None,
         "approved_by": list(change_set.approved_by),
         "forced_clients": list(change_set.forced_clients),
+        "changes": [change_record(change) for change in change_set.changes],
     }
 
 

@@ -40,7 +40,7 @@ _COMMANDS: Final = {
     "history": Lazy("rheostat.cli.history:history", "List what was changed, newest first", "Read"),
     "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
     "env": Lazy("rheostat.cli.environment:environments", "List, show and create environments", "Administer"),
-    "keys": Lazy("rheostat.cli.key:keys", "Create, list and revoke keys", "Administer"),
+    "keys": Lazy("rheostat.cli.key:keys", "Create, list, rotate and revoke keys", "Administer"),
     "migrate": Lazy("rheostat.cli.migrate:migrate", "Bring a store to this version's schema", "Administer"),
     "codegen": Lazy(
         "rheostat.cli.codegen.command:codegen", "Generate typed code from an environment", "Tools"

@@ -164,6 +164,8 @@ class Entrance:
             if permission is None:
                 raise PermissionDeniedError(f"the method {method} is open to nobody")
             principal.require(permission)
+            if principal.key is not None:
+                self._service.usage.note_key(principal.key)
             self._throttle.check(method, principal.actor)
         except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
             error = refusal(exc, request_id, method)

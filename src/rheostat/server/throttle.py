@@ -16,7 +16,25 @@ __all__ = ["WRITES", "Throttle"]
 WRITES: Final = frozenset(
     (
         "rheo.v1.ConfigService/DeclareSettings",
-        *(f"rheo.v1.AdminService/{name}" for name in ("Commit", "Revert", "CreateKey", "RevokeKey")),
+        *(
+            f"rheo.v1.AdminService/{name}"
+            for name in ("Commit", "Revert", "CreateKey", "RotateKey", "RevokeKey")
+        ),
+        *(
+            f"rheo.v1.DraftService/{name}Draft"
+            for name in ("Create", "Update", "Approve", "Publish", "Cancel")
+        ),
+        *(
+            f"rheo.v1.WebhookService/{name}"
+            for name in (
+                "CreateWebhook",
+                "UpdateWebhook",
+                "DeleteWebhook",
+                "RotateWebhookSecret",
+                "TestWebhook",
+                "Redeliver",
+            )
+        ),
     )
 )
 """The methods that are counted as writes, dry runs included: planning is what costs."""

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from rheostat.errors import UnavailableError
@@ -39,6 +39,12 @@ class Admission:
     def open(self) -> int:
         """How many watches are open."""
         return self._open
+
+    @property
+    def actors(self) -> Sequence[str]:
+        """The selectors of the keys with open watches; among them the empty one in open mode."""
+        with self._lock:
+            return list(self._by_key)
 
     @contextlib.contextmanager
     def watch(self, actor: str, address: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import logging
@@ -17,6 +18,7 @@ from typing import Final, Self
 from rheostat.errors import (
     AlreadyExistsError,
     BehindError,
+    FailedPreconditionError,
     LimitExceededError,
     NotFoundError,
     PermissionDeniedError,
@@ -38,6 +40,7 @@ from rheostat.service.declare import Answers, answer_declarations
 from rheostat.service.limit import Limits
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
+from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.store.base import Contents, Identity, Store, Transaction
 
@@ -181,6 +184,7 @@ class Service:
         self._closed = False
         self._draining = False
         self.admission = Admission(self.limits, randomness=self.randomness)
+        self.usage = Usage(self)
         _services.add(self)
 
     # Life.
@@ -203,6 +207,9 @@ class Service:
                 return
             self._closed = True
             tail = self._tail
+        if self.started:
+            with contextlib.suppress(RheostatError):
+                self.usage.flush()
         self.store.close()
         if tail is not None and self._pid == os.getpid() and tail is not threading.current_thread():
             tail.join(timeout=2.0)
@@ -232,6 +239,7 @@ class Service:
         self._hub = None
         self._tail = None
         self.admission = Admission(self.limits, randomness=self.randomness)
+        self.usage = Usage(self)
 
     @property
     def head(self) -> Head:
@@ -299,7 +307,7 @@ class Service:
         return head_of(contents, _state_of(contents))
 
     def _follow(self) -> None:
-        compacted_at = self.monotonic()
+        compacted_at = flushed_at = self.monotonic()
         while not self._closed:
             try:
                 self.store.wait_hint(_HINT_SECONDS)
@@ -308,6 +316,9 @@ class Service:
                 if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
                     compacted_at = self.monotonic()
                     self.compact_old()
+                if not self._closed and self.monotonic() >= flushed_at + FLUSH_SECONDS:
+                    flushed_at = self.monotonic()
+                    self.usage.flush()
             except Exception as exc:
                 if self._closed:
                     return
@@ -728,6 +739,59 @@ class Service:
         outcome = self._write(writer, make)
         return self.head.state.keys[selector], outcome
 
+    def rotate_key(
+        self,
+        writer: Writer,
+        selector: str,
+        *,
+        overlap: datetime.timedelta,
+        expires_at: datetime.datetime | None = None,
+    ) -> tuple[Key, Key, str, Outcome]:
+        """Make a successor of a key, with the same access, and let the old one end after *overlap*.
+
+        Args:
+            writer: Who, and why.
+            selector: Of the old key.
+            overlap: For how long the old key stays in force; its own end still holds when it is sooner.
+            expires_at: When the successor ends; None means never.
+
+        Returns:
+            The successor; the old key; the successor's text, which is empty in a replay; what was written.
+
+        Raises:
+            NotFoundError: There is no such key among those that the caller covers.
+            FailedPreconditionError: The old key is not in force any more.
+        """
+        now = self.clock()
+        randomness = self.randomness(40)
+        text = ""
+
+        def make(state: State, revision: int) -> Plan:
+            nonlocal text
+            old = state.keys.get(selector)
+            if old is None or not writer.principal.covers(old):
+                raise NotFoundError(f"there is no key {selector!r}", reason="KEY_NOT_FOUND")
+            if not in_force(old, now):
+                raise FailedPreconditionError(
+                    f"the key {selector!r} has ended: create a new one", reason="KEY_NOT_IN_FORCE"
+                )
+            text, successor, verifier = make_secret(old.kind, randomness)
+            ends = now + overlap
+            key = replace(old, selector=successor, verifier=verifier, created_at=now, expires_at=expires_at)
+            ending = replace(old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends))
+            changes = (
+                *plan_key(state, key, revision=revision).changes,
+                *plan_key(state, ending, revision=revision).changes,
+            )
+            return Plan(old.project, changes, rule_number=state.rule_number)
+
+        outcome = self._write(writer, make)
+        written = [change.after for change in outcome.change_set.changes if isinstance(change.after, Key)]
+        key = next(key for key in written if key.selector != selector)
+        # It is not among the changes when it ends no sooner than before.
+        old = next((key for key in written if key.selector == selector), None)
+        return key, old or self.head.state.keys[selector], "" if outcome.replayed else text, outcome
+
     def _write(
         self,
         writer: Writer,
@@ -907,6 +971,13 @@ class Service:
         if principal.key is None:
             return True
         return in_force(self.head.state.keys.get(principal.key.selector), self.clock())
+
+    def key_ends_at(self, principal: Principal) -> float | None:
+        """Return the instant of the monotonic clock at which the caller's key expires; None when it does not."""
+        key = None if principal.key is None else self.head.state.keys.get(principal.key.selector)
+        if key is None or key.expires_at is None:
+            return None
+        return self.monotonic() + (key.expires_at - self.clock()).total_seconds()
 
 
 def no_revision(project: str, revision: int) -> NotFoundError:

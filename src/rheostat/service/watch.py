@@ -52,7 +52,8 @@ class WatchOptions:
         filter: What it wants to see.
         filter_refused: What was asked for is wider than `filter`, and Hello says so.
         may_go_on: Tells whether the key is still in force; asked at every step.
-        ends_by: Instant of the monotonic clock at which the key expires; None when it does not.
+        ends_by: Tells the instant of the monotonic clock at which the key expires, which may change while the
+            stream is open; None when it does not.
     """
 
     project: str
@@ -63,7 +64,7 @@ class WatchOptions:
     filter: Filter = field(default_factory=Filter)
     filter_refused: bool = False
     may_go_on: Callable[[], bool] = lambda: True
-    ends_by: float | None = None
+    ends_by: Callable[[], float | None] = lambda: None
 
 
 class Step(NamedTuple):
@@ -312,7 +313,8 @@ class WatchSession:
 
     def _wake_at(self) -> float:
         wake_at = min(self._last_sent + self._service.heartbeat, self._expires_at)
-        return wake_at if self._options.ends_by is None else min(wake_at, self._options.ends_by)
+        ends_by = self._options.ends_by()
+        return wake_at if ends_by is None else min(wake_at, ends_by)
 
     def _leave(self, now: float, go_away: GoAway, events: tuple[WatchEvent, ...] = ()) -> Step:
         self._phase = _Phase.LEAVING

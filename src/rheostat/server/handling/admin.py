@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Callable, Sequence
 from typing import Final
-
-from google.protobuf.message import Message
 
 from rheo.v1 import admin_service_pb2 as admin
 from rheostat.errors import (
@@ -26,7 +25,6 @@ from rheostat.server.handling.base import (
     check_environments,
     instant_from_request,
     no_setting,
-    not_served,
     page_of,
     page_token,
     read_page_token,
@@ -42,6 +40,9 @@ from rheostat.wire.project import environment_to_proto, project_to_proto
 from rheostat.wire.setting import segment_to_proto, setting_to_proto
 
 __all__ = ["AdminHandlers"]
+
+_OVERLAP: Final = datetime.timedelta(hours=24)
+"""For how long a key stays in force beside its successor, unless something else is asked for."""
 
 _HISTORY_READS: Final = 10
 """How often the store is read for a page of the history of which the caller may not see all."""
@@ -160,9 +161,29 @@ class AdminHandlers(Handling):
             replayed=outcome.replayed,
         )
 
-    def rotate_key(self, request: admin.RotateKeyRequest, call: Call) -> Message:
-        """Refuse: this version does not serve it."""
-        raise not_served(call)
+    def rotate_key(self, request: admin.RotateKeyRequest, call: Call) -> admin.RotateKeyResponse:
+        """Make a successor of a key."""
+        if request.project or request.environment:
+            self._project(request, call)
+        overlap = _OVERLAP
+        if request.HasField("overlap"):
+            overlap = request.overlap.ToTimedelta()
+        key, old, text, outcome = self.service.rotate_key(
+            self._writer(request, call),
+            request.selector,
+            overlap=overlap,
+            expires_at=instant_from_request(request.expires_at, "expires_at")
+            if request.HasField("expires_at")
+            else None,
+        )
+        return admin.RotateKeyResponse(
+            key=key_to_proto(key),
+            secret=text,
+            old_key=key_to_proto(old),
+            revision=outcome.revision,
+            generation=outcome.generation,
+            replayed=outcome.replayed,
+        )
 
     def export(self, request: admin.ExportRequest, call: Call) -> admin.ExportResponse:
         """Answer all that a project holds, at one revision."""
@@ -322,7 +343,8 @@ class AdminHandlers(Handling):
         key = head.state.keys.get(request.selector)
         if key is None or key.project not in (state.project.slug, "") or not call.principal.covers(key):
             raise NotFoundError(f"there is no key {request.selector!r}", reason="KEY_NOT_FOUND")
-        return admin.GetKeyResponse(key=key_to_proto(key), revision=head.revision)
+        used_at = self.service.usage.keys_used_at(state.project.slug).get(key.selector)
+        return admin.GetKeyResponse(key=key_to_proto(key, last_used_at=used_at), revision=head.revision)
 
     def list_keys(self, request: admin.ListKeysRequest, call: Call) -> admin.ListKeysResponse:
         """Answer the keys of the project, and store-wide ones, as far as the caller covers them."""
@@ -330,10 +352,16 @@ class AdminHandlers(Handling):
         keys: dict[str, Key] = {
             selector: key
             for selector, key in head.state.keys.items()
-            if key.project in (state.project.slug, "") and call.principal.covers(key)
+            if key.project in (state.project.slug, "")
+            and call.principal.covers(key)
+            and (not request.environment or not key.environments or request.environment in key.environments)
         }
         found, token = page_of(keys, request)
-        return admin.ListKeysResponse(keys=[key_to_proto(key) for key in found], next_page_token=token)
+        used_at = self.service.usage.keys_used_at(state.project.slug)
+        return admin.ListKeysResponse(
+            keys=[key_to_proto(key, last_used_at=used_at.get(key.selector)) for key in found],
+            next_page_token=token,
+        )
 
 
 def _visible_part(change_set: ChangeSet, principal: Principal) -> ChangeSet:

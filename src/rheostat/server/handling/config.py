@@ -82,10 +82,6 @@ class ConfigHandlers(Handling):
         head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
-        expires_at = None if call.principal.key is None else call.principal.key.expires_at
-        ends_by = None
-        if expires_at is not None:
-            ends_by = service.monotonic() + (expires_at - service.clock()).total_seconds()
         admission = service.admission
         with (
             admission.watch(call.principal.actor, call.address),
@@ -101,7 +97,7 @@ class ConfigHandlers(Handling):
                     filter=filter_ if served else Filter(),
                     filter_refused=not served,
                     may_go_on=lambda: service.key_in_force(call.principal),
-                    ends_by=ends_by,
+                    ends_by=lambda: service.key_ends_at(call.principal),
                 )
             )
 
