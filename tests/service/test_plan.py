@@ -37,6 +37,7 @@ from rheostat.model.change import (
 )
 from rheostat.model.condition import (
     AllOf,
+    Attribute,
     BucketAlgorithm,
     Comparison,
     Not,
@@ -1164,6 +1165,10 @@ def test_a_schema_s_pattern_takes_linear_time() -> None:
         book.plan(put("k", 'Json[{"pattern":"(a)\\\\1"}]', "aa"))
 
 
+def is_in(path: str, *values: object) -> Comparison:
+    return Comparison(Attribute(path), Operator.IN, None, tuple(freeze(value) for value in values))
+
+
 @pytest.mark.parametrize(
     "secret",
     [
@@ -1174,6 +1179,8 @@ def test_a_schema_s_pattern_takes_linear_time() -> None:
         "xoxb-" + "1" * 24,
         "sk_live_" + "a" * 24,
         "rst_server_" + "a" * 16 + "_" + "0" * 64 + "_00000000",
+        "github_pat_" + "a" * 60,
+        "whsec_" + "a" * 32,
     ],
 )
 def test_a_value_that_looks_like_a_credential_is_refused_without_repeating_it(secret: str) -> None:
@@ -1185,6 +1192,10 @@ def test_a_value_that_looks_like_a_credential_is_refused_without_repeating_it(se
         SetValue("j", freeze({"a": [1, {"b": secret}]})),
         put_rule("s", rule("r", secret)),
         put_rule("s", Rule("r", split(50_000, 50_000, values=("", secret)))),
+        SetValue("j", freeze({secret: True})),
+        put("m", "str", "", metadata=freeze({"owner": {"token": secret}})),
+        put_rule("s", rule("r", "", equals("token", secret))),
+        put_segment("g", both(equals("a", 1), Not(is_in("token", "x", secret)))),
     ):
         with pytest.raises(InvalidSettingError) as caught:
             book.plan(mutation)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from rheostat.errors import FieldViolation, InvalidSettingError
 from rheostat.model.value import FrozenMapping, Value
 
-__all__ = ["looks_like_credential"]
+__all__ = ["check_credentials", "looks_like_credential"]
 
 # Only forms that are unmistakable: a refused harmless value would be worse than a missed odd one.
 _FORMS: Final = (
@@ -15,9 +16,11 @@ _FORMS: Final = (
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), "an AWS access key"),
     (re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"), "a Google API key"),
     (re.compile(r"\bgh[pousr]_[0-9A-Za-z]{36,}\b"), "a GitHub token"),
+    (re.compile(r"\bgithub_pat_[0-9A-Za-z_]{50,}\b"), "a GitHub token"),
     (re.compile(r"\bxox[abprs]-[0-9A-Za-z-]{20,}"), "a Slack token"),
-    (re.compile(r"\bsk_live_[0-9A-Za-z]{16,}"), "a Stripe secret key"),
+    (re.compile(r"\b[rs]k_live_[0-9A-Za-z]{16,}"), "a Stripe secret key"),
     (re.compile(r"\brst_(?:public|server|relay|user)_[0-9a-z]{16}_[0-9a-f]{64}_"), "a Rheostat key"),
+    (re.compile(r"\bwhsec_[0-9A-Za-z+/]{32,}"), "a webhook's secret"),
 )
 
 
@@ -29,8 +32,27 @@ def looks_like_credential(value: Value) -> str | None:
         case tuple():
             return next((found for element in value if (found := looks_like_credential(element))), None)
         case FrozenMapping():
-            return next(
-                (found for element in value.values() if (found := looks_like_credential(element))), None
-            )
+            parts = (part for pair in value.items() for part in pair)
+            return next((found for part in parts if (found := looks_like_credential(part))), None)
         case _:
             return None
+
+
+def check_credentials(value: Value, place: str) -> None:
+    """Refuse a value that looks like a credential, without repeating it.
+
+    Args:
+        value: What is to be stored.
+        place: The field that the error names.
+
+    Raises:
+        InvalidSettingError: It does.
+    """
+    kind = looks_like_credential(value)
+    if kind is not None:
+        raise InvalidSettingError(
+            f"the value looks like {kind}; configuration is not a vault, keep a reference to the secret "
+            "instead",
+            violations=[FieldViolation(place, f"looks like {kind}")],
+            reason="LOOKS_LIKE_CREDENTIAL",
+        )

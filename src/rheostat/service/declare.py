@@ -30,6 +30,7 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState
 from rheostat.model.type import SettingType, is_subtype, normalise
 from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value, canonical_json
+from rheostat.service.credential import check_credentials
 from rheostat.service.limit import Limits
 from rheostat.service.plan import checked_value
 from rheostat.service.schema import check_schema, validate_schema
@@ -319,6 +320,7 @@ class _Batch:
                 raise InvalidSettingError(
                     f"the key {_short(repr(key))} of the metadata is not of the form {METADATA_KEY.pattern}"
                 )
+        check_credentials(declaration.metadata, "metadata")
         return replace(declaration, default=default, tags=tuple(dict.fromkeys(declaration.tags)))
 
     def _owner(self, declaration: Declaration) -> str | None:

@@ -65,6 +65,7 @@ from rheostat.model.condition import (
     AnyOf,
     Comparison,
     Condition,
+    Literal,
     Not,
     Operand,
     Percentage,
@@ -92,7 +93,7 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState, State
 from rheostat.model.type import SettingType, normalise, parse_type
 from rheostat.model.value import ABSENT, Absent, Value, canonical_json
-from rheostat.service.credential import looks_like_credential
+from rheostat.service.credential import check_credentials
 from rheostat.service.limit import Limits
 from rheostat.service.review import review
 from rheostat.service.schema import check_schema, validate_schema
@@ -327,14 +328,7 @@ def checked_value(type_: SettingType, value: Value, place: str, limits: Limits) 
             f"{place}: a value of {size} bytes is larger than {limits.max_value_bytes}",
             limit="max_value_bytes",
         )
-    kind = looks_like_credential(value)
-    if kind is not None:
-        raise InvalidSettingError(
-            f"the value looks like {kind}; configuration is not a vault, keep a reference to the secret "
-            "instead",
-            violations=[FieldViolation(place, f"looks like {kind}")],
-            reason="LOOKS_LIKE_CREDENTIAL",
-        )
+    check_credentials(value, place)
     return value
 
 
@@ -685,6 +679,7 @@ class _Draft:
                     "put_setting.setting.metadata",
                     f"the key {key!r} is not of the form {METADATA_KEY.pattern}",
                 )
+        check_credentials(setting.metadata, "put_setting.setting.metadata")
         if repeated := _repeated(setting.tags):
             raise _invalid("put_setting.setting.tags", f"the tag {repeated!r} stands twice")
         return setting
@@ -837,6 +832,10 @@ class _Draft:
                 for v in exc.violations or (FieldViolation("", exc.message),)
             )
             raise
+        for part in walk(condition):
+            if isinstance(part, Comparison):
+                right = part.right.value if isinstance(part.right, Literal) else None
+                check_credentials((right, *(part.literals or ())), place)
 
     def _placed(
         self, setting: Setting, rest: list[Rule], rule: Rule, before_id: str, after_id: str, place: str
