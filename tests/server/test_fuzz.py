@@ -20,7 +20,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from rheo.v1 import admin_service_pb2, config_service_pb2, event_service_pb2
+from rheo.v1 import admin_service_pb2, config_service_pb2, draft_service_pb2, event_service_pb2
 from rheo.v1.change_pb2 import Mutation
 from rheo.v1.declaration_pb2 import Declaration
 from rheo.v1.subject_pb2 import SubjectReference
@@ -48,10 +48,9 @@ INPUTS_OF_A_NODE = 100
 """Then a new store: one whose history only grows makes every check of it slower."""
 
 METHODS = [method for service in SERVICES for method in service.methods]
-WRITES = {"Commit", "Revert", "CreateKey", "RotateKey", "RevokeKey", "DeclareSettings"}
+WRITES = {"Commit", "Revert", "CreateKey", "RotateKey", "RevokeKey", "DeclareSettings", "PublishDraft"}
 NOT_SERVED = {
     "ReportStatus", "ListClients", "GetRollout", "ListStaleSettings",
-    "CreateDraft", "UpdateDraft", "GetDraft", "ListDrafts", "ApproveDraft", "PublishDraft", "CancelDraft",
     "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret", "GetWebhook", "ListWebhooks",
     "TestWebhook", "ListDeliveries", "Redeliver",
     "RecordEvents", "UpsertSubjects", "GetSubjects",
@@ -94,6 +93,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(4):
             service.commit(Writer(OPEN), PROJECT, "staging", [SetValue("checkout.timeout", 4.0 + number)])
         service.create_key(Writer(OPEN), kind=KeyKind.SERVER, project=PROJECT, environments=["production"])
+        for number in range(3):
+            value = SetValue("checkout.timeout", 10.0 + number)
+            service.drafts.create(Writer(OPEN), PROJECT, "production", [value])
     return path
 
 
@@ -159,6 +161,17 @@ def samples(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Messag
             requests.append(admin_service_pb2.GetKeyRequest(project=PROJECT, selector=selector))
             requests.append(admin_service_pb2.RotateKeyRequest(project=PROJECT, selector=selector))
             requests.append(admin_service_pb2.RevokeKeyRequest(project=PROJECT, selector=selector))
+        for view in service.drafts.list(OPEN, PROJECT)[0]:
+            of = {"project": PROJECT, "id": view.draft.id}
+            requests += [
+                draft_service_pb2.GetDraftRequest(**of),
+                draft_service_pb2.UpdateDraftRequest(
+                    **of, version=1, mutations=map(mutation_to_proto, view.draft.mutations)
+                ),
+                draft_service_pb2.ApproveDraftRequest(**of, version=1),
+                draft_service_pb2.PublishDraftRequest(**of),
+                draft_service_pb2.CancelDraftRequest(**of),
+            ]
     subject = SubjectReference(kind="user", keys={"id": "u-1007"})
     lookup = event_service_pb2.SubjectLookup(reference=subject)
     requests += [

@@ -52,7 +52,6 @@ NOT_SERVED = {
     f"{ADMIN}ListClients",
     f"{ADMIN}GetRollout",
     f"{ADMIN}ListStaleSettings",
-    *(method for method in METHODS if method.startswith(DRAFT)),
     *(method for method in METHODS if method.startswith(WEBHOOK)),
     *(method for method in METHODS if method.startswith(EVENT)),
 }

@@ -36,12 +36,15 @@ from rheostat.model.key import Key, KeyKind, Role, make_secret
 from rheostat.model.state import State
 from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
 from rheostat.service.admission import Admission
+from rheostat.service.approval import check_direct, check_governance
 from rheostat.service.declare import Answers, answer_declarations
+from rheostat.service.draft import Drafts
 from rheostat.service.limit import Limits
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
 from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
+from rheostat.service.writing import Companion, Outcome, Writer
 from rheostat.store.base import Contents, Identity, Store, Transaction
 
 __all__ = ["DeclarationsOutcome", "Outcome", "Service", "Writer", "behind"]
@@ -68,42 +71,6 @@ _REVERT_REACH: Final = 1_000
 
 
 _services: weakref.WeakSet[Service] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Who writes a change-set, and why.
-
-    Attributes:
-        principal: The caller.
-        author: For display.
-        message: Why.
-        request_id: Scoped to the key; a repeat with the same payload returns the first answer.
-        payload: SHA-256 of the request without its request id.
-    """
-
-    principal: Principal
-    author: str = ""
-    message: str = ""
-    request_id: str = ""
-    payload: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a write.
-
-    Attributes:
-        change_set: What was committed, or would be; with revision 0 when nothing was.
-        revision: The revision it made, or the newest one when it changed nothing.
-        generation: The store's.
-        replayed: The same request had been committed before.
-    """
-
-    change_set: ChangeSet
-    revision: int
-    generation: int
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +152,7 @@ class Service:
         self._draining = False
         self.admission = Admission(self.limits, randomness=self.randomness)
         self.usage = Usage(self)
+        self.drafts = Drafts(self)
         _services.add(self)
 
     # Life.
@@ -310,9 +278,10 @@ class Service:
         compacted_at = flushed_at = self.monotonic()
         while not self._closed:
             try:
-                self.store.wait_hint(_HINT_SECONDS)
+                self.store.wait_hint(self.drafts.seconds_to_due(_HINT_SECONDS))
                 if not self._closed:
                     self.catch_up()
+                    self.drafts.commit_due()
                 if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
                     compacted_at = self.monotonic()
                     self.compact_old()
@@ -475,28 +444,59 @@ class Service:
 
         Raises:
             AlreadyExistsError: The request id was used with another payload.
+            FailedPreconditionError: It touches a protected environment, and takes a draft and its approvals.
             RheostatError: As `plan`.
         """
 
         def make(state: State, revision: int) -> Plan:
-            made = plan(
+            made = self.planned(
                 state,
+                revision,
+                writer.principal,
                 project,
                 environment,
                 mutations,
-                revision=revision,
-                new_id=self._new_id,
-                limits=self.limits,
                 expected_revision=expected_revision,
-                removed_at=functools.partial(self._removed_at, project),
-                sees=functools.partial(writer.principal.sees, project),
             )
-            self._check_snapshots(made)
             if check is not None:
                 check(made)
+            check_governance(made, writer.principal)
+            if not dry_run:
+                check_direct(state, made, writer.principal, self.clock())
             return made
 
         return self._write(writer, make, dry_run=dry_run)
+
+    def planned(
+        self,
+        state: State,
+        revision: int,
+        principal: Principal,
+        project: str,
+        environment: str,
+        mutations: Sequence[Mutation],
+        *,
+        expected_revision: int | None,
+    ) -> Plan:
+        """Plan *mutations* of *principal* on *state*, which is the head's, without regard to approvals.
+
+        Raises:
+            RheostatError: As `plan`; also when a snapshot would grow too large.
+        """
+        made = plan(
+            state,
+            project,
+            environment,
+            mutations,
+            revision=revision,
+            new_id=self._new_id,
+            limits=self.limits,
+            expected_revision=expected_revision,
+            removed_at=functools.partial(self._removed_at, project),
+            sees=functools.partial(principal.sees, project),
+        )
+        self._check_snapshots(made)
+        return made
 
     def declare(
         self,
@@ -615,6 +615,7 @@ class Service:
             NotFoundError: The project has no such revision.
             PermissionDeniedError: What would be undone lies in an environment that the writer does not see.
             RevisionConflictError: An item of the one change-set was changed again later.
+            FailedPreconditionError: It touches a protected environment, and takes a draft and its approvals.
             RheostatError: As `plan`.
         """
 
@@ -645,6 +646,9 @@ class Service:
             self._check_snapshots(made)
             if check is not None:
                 check(made)
+            check_governance(made, writer.principal)
+            if not dry_run:
+                check_direct(state, made, writer.principal, self.clock())
             return made
 
         reverts = revision if revision is not None else to_revision or 0
@@ -799,6 +803,7 @@ class Service:
         *,
         dry_run: bool = False,
         reverts: int = 0,
+        companion: Companion | None = None,
     ) -> Outcome:
         if self._draining:
             raise UnavailableError("the node is draining", reason="DRAINING", retry_after=1.0)
@@ -827,11 +832,13 @@ class Service:
                 if first is not None:
                     replay.append(self._checked_replay(first, writer))
                     return None
+            if companion is not None:
+                companion.begin(transaction)
             made = make(head.state, transaction.revision + 1)
             if not made.changes:
                 idle.append(made)
                 return None
-            return ChangeSet(
+            change_set = ChangeSet(
                 project=made.project,
                 changes=made.changes,
                 author=writer.author,
@@ -843,6 +850,7 @@ class Service:
                 reverts=reverts,
                 warnings=made.warnings,
             )
+            return change_set if companion is None else companion.complete(transaction, change_set)
 
         with self._lock:
             _ = self.hub
@@ -854,7 +862,7 @@ class Service:
             return Outcome(committed, committed.revision, committed.generation)
         if replay:
             return Outcome(replay[0], replay[0].revision, replay[0].generation, replayed=True)
-        project, warnings = idle[0].project, idle[0].warnings
+        project, warnings = idle[-1].project, idle[-1].warnings
         return Outcome(ChangeSet(project, (), warnings=warnings), head.revision, head.identity.generation)
 
     def _commit(self, write: Callable[[Transaction], ChangeSet | None]) -> ChangeSet | None:
