@@ -71,6 +71,11 @@ _LEVELS = ("debug", "info", "warning", "error")
 @click.option("--ssl-certfile", type=click.Path(dir_okay=False), help="PEM file of the certificate chain.")
 @click.option("--ssl-keyfile", type=click.Path(dir_okay=False), help="PEM file of the certificate's key.")
 @click.option(
+    "--ssl-client-ca",
+    type=click.Path(dir_okay=False),
+    help="PEM file of authorities: clients need a certificate of one of them, beside their keys.",
+)
+@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -99,6 +104,7 @@ def serve(
     allow_origins: tuple[str, ...],
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
+    ssl_client_ca: str | None,
     limits: tuple[str, ...],
     log_level: str,
     ready_file: Path | None,
@@ -132,6 +138,7 @@ def serve(
         allow_origins=allow_origins,
         ssl_certfile=ssl_certfile,
         ssl_keyfile=ssl_keyfile,
+        ssl_client_ca=ssl_client_ca,
         log_level=log_level,
     )
     service = open_service(store, limits=_limits(limits))

@@ -9,6 +9,7 @@ import logging
 import math
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import uvicorn
 
 from rheostat.errors import InvalidArgumentError
 from rheostat.server.asgi import asgi_app
+from rheostat.server.punctual import protocol_of
 from rheostat.service import Limits, Service
 from rheostat.store import open_store
 
@@ -44,7 +46,9 @@ class ServeConfig:
         insecure: Bind another address than loopback although there is no TLS.
         allow_origins: Origins of web pages that may call.
         ssl_certfile: PEM file of the certificate chain.
-        ssl_keyfile: PEM file of its key.
+        ssl_keyfile: PEM file of its key, without a passphrase.
+        ssl_client_ca: PEM file of the authorities of which clients need a certificate; None asks for none. Calls
+            need their keys all the same.
         backlog: Connections that may wait to be accepted.
         log_level: Of the server's log.
     """
@@ -56,6 +60,7 @@ class ServeConfig:
     allow_origins: tuple[str, ...] = ()
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    ssl_client_ca: str | None = None
     backlog: int = 4096
     log_level: str = "info"
 
@@ -97,6 +102,7 @@ def serve(
     config = config or ServeConfig()
     service.start()
     open_ = check_first_start(service, config)
+    _check_tls(config)
     sockets = [_bind(config)]
     host, port = sockets[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -105,7 +111,8 @@ def serve(
         uvicorn.Config(
             asgi_app(service, open=open_, allow_origins=config.allow_origins),
             loop="auto",
-            http="httptools",
+            http=protocol_of(service.limits),
+            ws="none",
             lifespan="off",
             log_config=None,
             log_level=config.log_level,
@@ -113,9 +120,11 @@ def serve(
             # The peer of a request decides about open mode, so no header may replace it.
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=service.limits.max_idle_seconds,
             ssl_certfile=config.ssl_certfile,
             ssl_keyfile=config.ssl_keyfile,
+            ssl_ca_certs=config.ssl_client_ca,
+            ssl_cert_reqs=ssl.CERT_NONE if config.ssl_client_ca is None else ssl.CERT_REQUIRED,
         ),
         service,
         lambda: on_ready(url) if on_ready is not None else None,
@@ -172,12 +181,33 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _bind(config: ServeConfig) -> socket.socket:
-    for name in (config.ssl_certfile, config.ssl_keyfile):
+def _check_tls(config: ServeConfig) -> None:
+    """Read the files for TLS, so that what is wrong with them is told before the port is bound.
+
+    Raises:
+        InvalidArgumentError: One is missing or unfit.
+    """
+    if config.ssl_client_ca is not None and not config.tls:
+        raise InvalidArgumentError("certificates of clients need TLS: give --ssl-certfile and --ssl-keyfile")
+    for name in (config.ssl_certfile, config.ssl_keyfile, config.ssl_client_ca):
         if name is not None and not Path(name).is_file():
-            raise InvalidArgumentError(
-                f"there is no file {Path(name).name!r} to read the TLS certificate or key from"
-            )
+            raise InvalidArgumentError(f"there is no file {Path(name).name!r} to read for TLS")
+    if config.ssl_certfile is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An empty passphrase: OpenSSL would ask for one on the terminal, where nobody may be.
+        context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile, password=lambda: b"")
+        if config.ssl_client_ca is not None:
+            context.load_verify_locations(config.ssl_client_ca)
+    except (ssl.SSLError, OSError) as exc:
+        raise InvalidArgumentError(
+            "the files for TLS are not PEM files of a certificate chain, its key without a passphrase, and "
+            f"authorities of clients: {getattr(exc, 'reason', None) or type(exc).__name__}"
+        ) from None
+
+
+def _bind(config: ServeConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off only where it is.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

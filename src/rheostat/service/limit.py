@@ -32,6 +32,10 @@ class Limits:
         max_filters: Distinct filters of open watches that are served; further ones are ignored, and `Hello` says
             so.
         max_concurrent_snapshots: Snapshots being sent at one time; others are asked to come back.
+        max_header_bytes: Headers of a request, as `rheostat serve` takes them.
+        max_header_seconds: From the beginning of a connection or request to the end of its headers, there.
+        max_request_seconds: From there to the end of the request's body, there.
+        max_idle_seconds: For which a connection without a request stays open, there.
     """
 
     max_commit_bytes: int = 32 * MIB
@@ -50,3 +54,7 @@ class Limits:
     max_writes_per_second: int = 2_000
     max_filters: int = 64
     max_concurrent_snapshots: int = 16
+    max_header_bytes: int = 64 * KIB
+    max_header_seconds: int = 10
+    max_request_seconds: int = 120
+    max_idle_seconds: int = 75
