@@ -200,6 +200,34 @@ def test_the_history_of_keys_is_that_of_the_keys_that_the_reader_administers(wor
     assert world.ask(theirs, "GetRevision", revision=made_theirs).change_set.changes
 
 
+def test_the_history_is_asked_for_by_author_key_time_and_kind(world: World):
+    key = world.key(role=Role.EDITOR)
+    own = world.service.commit(Writer(key, "Grace", "m"), "default", "staging", [SetValue("n", 5)]).revision
+    segment = world.commit("", PutSegment(Segment("beta", parse_condition("user.beta == true"))))
+    viewer = world.key(role=Role.VIEWER)
+    admin = world.key()
+    assert world.revisions(viewer, author="Grace") == world.revisions(viewer, actor=selector(key)) == [own]
+    assert world.revisions(viewer, author="grace") == []
+    assert world.revisions(viewer, kind="segment") == [segment]
+    assert world.revisions(viewer, kind="setting", setting="n", author="Grace") == [own]
+    assert world.revisions(viewer, kind="segment", setting="n") == []
+    assert world.revisions(viewer, kind="key") == [], "which keys there are is for administrators"
+    assert len(world.revisions(admin, kind="key")) == 3
+    at = world.service.change_set("default", own).created_at
+    assert at is not None
+    later = world.revisions(viewer, since=at)
+    assert own in later
+    assert segment in later
+    assert own not in world.revisions(viewer, until=at)
+    assert world.revisions(viewer, since=at, until=at) == []
+
+
+def test_what_a_key_does_not_see_of_a_change_set_is_not_what_it_has_asked_for(world: World):
+    world.commit("", PutSetting("m", SETTING, "staging"), SetValue("n", 9, "production"))
+    bound = world.key("staging", "dev", role=Role.VIEWER)
+    assert len(world.revisions(bound, setting="n")) == 1, "the one that made it"
+
+
 # Reverts.
 
 

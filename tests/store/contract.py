@@ -441,6 +441,39 @@ class StoreContract:
         assert found(project="shop", kind="setting", key="a", before=4) == [2, 1]
         assert found(project="shop", kind="segment", key="beta", environment="staging") == [6]
         assert found(project="shop", kind="segment", key="a") == []
+        assert found(project="shop", kind="segment") == [6]
+        assert found(project="shop", kind="setting", environment="staging") == [2]
+        assert found(project="shop", kind="setting", limit=2) == [4, 3]
+
+    def test_history_is_filtered_by_who_wrote_and_when(self, store: Store) -> None:
+        written = [put(store, "a", value, actor=actor) for value, actor in enumerate(["k", "l", "k", ""])]
+        found = functools.partial(_revisions, store, project="shop")
+        assert found(actor="k") == [3, 1]
+        assert found(actor="") == [4]
+        assert found(actor="k", before=3) == [1]
+        assert found(actor="m") == []
+        store.commit(lambda transaction: _authored(transaction, "Ada"))
+        store.commit(lambda transaction: _authored(transaction, "ada"))
+        assert found(author="Ada") == [5]
+        assert found(author="Ada", kind="setting", key="a") == [5]
+        assert found(author="Ada", actor="k") == []
+        instants = [change_set.created_at for change_set in written]
+        for since in (None, *instants):
+            for until in (None, *instants):
+                kept = [
+                    change_set.revision
+                    for change_set in reversed(store.history(project="shop"))
+                    if (since is None or change_set.created_at >= since)  # type: ignore[operator]
+                    and (until is None or change_set.created_at < until)  # type: ignore[operator]
+                ]
+                assert found(since=since, until=until) == kept[::-1]
+        # Another zone's form of the same instant is the same.
+        second = instants[1]
+        assert second is not None
+        zone = datetime.timezone(datetime.timedelta(hours=-5))
+        assert found(since=second.astimezone(zone)) == found(since=second)
+        with pytest.raises(ValueError, match="no time zone"):
+            store.history(project="shop", since=datetime.datetime(2026, 1, 1))  # noqa: DTZ001 - refused
 
     def test_a_raised_generation_is_above_both_and_has_a_new_nonce(self, store: Store) -> None:
         first = store.identity()
@@ -577,6 +610,11 @@ class StoreContract:
             ),
         )
         assert opened
+
+
+def _authored(transaction: Transaction, author: str) -> ChangeSet:
+    item = setting("a", transaction.revision + 1, transaction.revision)
+    return ChangeSet("shop", (Change("shop", "production", "setting", "a", None, item),), author=author)
 
 
 def _revisions(store: Store, **filters: object) -> list[int]:

@@ -14,12 +14,14 @@ from rheostat.cli.command import command
 from rheostat.cli.commit import WRITE_ANSWER, print_written
 from rheostat.cli.connection import Connection, new_request_id
 from rheostat.cli.diff import change_lines
+from rheostat.cli.instant import parse_instant
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import change_set_record
 from rheostat.cli.shell import complete_setting
 from rheostat.model.change import ChangeSet
 from rheostat.wire.change import change_set_from_proto
+from rheostat.wire.instant import instant_to_proto
 
 __all__ = ["history", "revert"]
 
@@ -33,6 +35,8 @@ _LISTED: Final = 8
         ("rheostat history", "the last changes of the project"),
         ("rheostat history checkout.timeout --patch", "what happened to a setting"),
         ("rheostat history -e production --limit 5", "of one environment"),
+        ("rheostat history --since 7d --author Ada", "what somebody did lately"),
+        ("rheostat history --kind key --since 2026-03-01", "which keys were made and revoked"),
     ],
     answer="""
     project, environment   environment is null when it is not limited to one
@@ -50,17 +54,50 @@ _LISTED: Final = 8
     show_default=True,
     help="How many revisions at most.",
 )
+@click.option("--actor", default="", metavar="SELECTOR", help="Only what was written with this key.")
+@click.option("--author", default="", help="Only what this author wrote, as it is shown.")
+@click.option("--since", metavar="TIME", help="Only from then on: 30m, 2h, 7d ago, or 2026-03-01T12:00:00Z.")
+@click.option("--until", metavar="TIME", help="Only from before then; as --since.")
+@click.option(
+    "--kind",
+    type=click.Choice(["setting", "segment", "project", "environment", "key", "webhook"]),
+    help="Only what changed something of this kind.",
+)
 @click.option("--patch", "-p", is_flag=True, help="Show what each changed, not only where.")
 @target_options()
-def history(name: str, limit: int, patch: bool, target: Target, output: Output) -> None:
+def history(
+    name: str,
+    limit: int,
+    actor: str,
+    author: str,
+    since: str | None,
+    until: str | None,
+    kind: str | None,
+    patch: bool,
+    target: Target,
+    output: Output,
+) -> None:
     """List what was changed, newest first: in the project, or in one of its settings.
 
-    With --environment, only what changed that environment.
+    With --environment, only what changed that environment. This is the audit log: every change-set is in it, and stays.
     """
+    limits = {
+        field: instant_to_proto(parse_instant(text, f"--{field}"))
+        for field, text in (("since", since), ("until", until))
+        if text is not None
+    }
     with Connection(target) as connection:
         project = connection.project
         request = admin.ListRevisionsRequest(
-            project=project, environment=target.environment, setting=name, page_size=min(limit, 1000)
+            project=project,
+            environment=target.environment,
+            setting=name,
+            page_size=min(limit, 1000),
+            actor=actor,
+            author=author,
+            kind=kind or "",
+            since=limits.get("since"),
+            until=limits.get("until"),
         )
         found: list[ChangeSet] = []
         for page in connection.pages(connection.admin.list_revisions, request):
@@ -88,7 +125,14 @@ def history(name: str, limit: int, patch: bool, target: Target, output: Output) 
         if not patch and len(change_set.changes) > _LISTED:
             output.print(f"  … and {len(change_set.changes) - _LISTED} more", style="dim")
     if not found:
-        output.note(f"nothing has changed {name!r}" if name else "there is no history yet")
+        chosen = bool(actor or author or kind or limits)
+        output.note(
+            "nothing in the history fits"
+            if chosen
+            else f"nothing has changed {name!r}"
+            if name
+            else "there is no history yet"
+        )
 
 
 @command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from typing import Final
 
 import click
@@ -12,6 +11,7 @@ from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1 import key_pb2
 from rheostat.cli.command import Command
 from rheostat.cli.connection import Connection, new_request_id
+from rheostat.cli.instant import parse_duration
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import instant_text, key_record
@@ -27,12 +27,6 @@ created_at, expires_at, revoked_at      RFC 3339 or null
 last_used_at                            RFC 3339, to within a few minutes; null when it is not known
 revision
 """
-
-_UNITS: Final = {
-    "m": datetime.timedelta(minutes=1),
-    "h": datetime.timedelta(hours=1),
-    "d": datetime.timedelta(days=1),
-}
 
 
 @click.group("keys")
@@ -104,7 +98,9 @@ def create(
     if (kind == KeyKind.USER.value) != (role is not None):
         raise click.UsageError("--role is for user keys, which need one")
     expires_at = (
-        None if expires is None else datetime.datetime.now(datetime.UTC) + _duration(expires, "--expires")
+        None
+        if expires is None
+        else datetime.datetime.now(datetime.UTC) + parse_duration(expires, "--expires")
     )
     if store is not None:
         secret, key = _create_in_store(
@@ -252,14 +248,14 @@ def rotate(
         request = admin.RotateKeyRequest(
             project=connection.project,
             selector=selector,
-            overlap=datetime.timedelta() if overlap == "0" else _duration(overlap, "--overlap"),
+            overlap=datetime.timedelta() if overlap == "0" else parse_duration(overlap, "--overlap"),
             message=how.message,
             author=how.author,
             # Never repeated: the answer to a repeat has no secret.
             request_id=new_request_id(),
         )
         if expires is not None:
-            ends_at = datetime.datetime.now(datetime.UTC) + _duration(expires, "--expires")
+            ends_at = datetime.datetime.now(datetime.UTC) + parse_duration(expires, "--expires")
             request.expires_at.CopyFrom(instant_to_proto(ends_at))
         answer = connection.call(connection.admin.rotate_key, request)
         key, old = key_from_proto(answer.key), key_from_proto(answer.old_key)
@@ -339,13 +335,6 @@ def _create_in_store(
 
 def _used_at(message: key_pb2.Key) -> datetime.datetime | None:
     return instant_from_proto(message.last_used_at) if message.HasField("last_used_at") else None
-
-
-def _duration(text: str, option: str) -> datetime.timedelta:
-    match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is not of the form 90d, 12h or 30m", param_hint=option)
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _access(key: Key) -> str:

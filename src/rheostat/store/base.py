@@ -265,6 +265,10 @@ class Store(Protocol):
         environment: str | None = None,
         kind: str | None = None,
         key: str | None = None,
+        actor: str | None = None,
+        author: str | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> Sequence[ChangeSet]:
@@ -273,8 +277,12 @@ class Store(Protocol):
         Args:
             project: Only those of this project.
             environment: Only those that changed something in it, or something project-wide.
-            kind: With *key*: only those that changed this item.
+            kind: Only those that changed something of this kind; with *key*: this item.
             key: See *kind*.
+            actor: Only those that were written with this key, by its selector.
+            author: Only those of this author.
+            since: Only those of this instant, aware, or later.
+            until: Only those from before this instant, aware.
             before: Only revisions below it.
             limit: At most so many.
         """

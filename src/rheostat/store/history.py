@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from rheostat.errors import AlreadyExistsError, RevisionCompactedError, StoreError
@@ -18,14 +18,17 @@ from rheostat.model.encoding import decode_item, encode_item
 from rheostat.model.value import FrozenMapping, canonical_json, freeze, parse_json
 from rheostat.store import tables
 from rheostat.store.base import Contents, Identity, StoredItem, Tombstone
-from rheostat.store.stamp import stamped
+from rheostat.store.stamp import instant_text, stamped
 
 __all__ = [
+    "HEAD",
     "Head",
     "append",
     "compact",
     "find_request",
+    "head_of",
     "history",
+    "is_repeated_request",
     "load",
     "one",
     "put_identity",
@@ -33,6 +36,8 @@ __all__ = [
     "read_head",
     "since",
 ]
+
+_REQUEST_INDEX: Final = "change_set_request"
 
 _CHUNK: Final = 500
 """How many revisions one statement names; SQLite builds may allow as few as 999 parameters."""
@@ -49,19 +54,29 @@ class Head:
     schema: str
 
 
-_HEAD = select(tables.store)
+HEAD: Final = select(tables.store)
+"""What `head_of` reads."""
+
 _ADVANCE = update(tables.store).values(revision=bindparam("at"), rule_number=bindparam("numbers"))
 _ADD_CHANGE_SET = insert(tables.change_set)
 _ADD_CHANGE = insert(tables.change)
-_NEW_ITEM = sqlite.insert(tables.item)
-_PUT_ITEM = _NEW_ITEM.on_conflict_do_update(
-    index_elements=["project", "environment", "kind", "key"],
-    set_={
-        "revision": _NEW_ITEM.excluded.revision,
-        "deleted": _NEW_ITEM.excluded.deleted,
-        "body": _NEW_ITEM.excluded.body,
-    },
-)
+
+
+def _put_item(new: sqlite.Insert | postgresql.Insert) -> sqlite.Insert | postgresql.Insert:
+    return new.on_conflict_do_update(
+        index_elements=["project", "environment", "kind", "key"],
+        set_={
+            "revision": new.excluded.revision,
+            "deleted": new.excluded.deleted,
+            "body": new.excluded.body,
+        },
+    )
+
+
+_PUT_ITEM = {
+    "sqlite": _put_item(sqlite.insert(tables.item)),
+    "postgresql": _put_item(postgresql.insert(tables.item)),
+}
 _CHANGES = select(tables.change).order_by(tables.change.c.revision, tables.change.c.sequence)
 _REQUEST = select(tables.change_set).where(
     tables.change_set.c.actor == bindparam("actor"),
@@ -94,7 +109,15 @@ def read_head(connection: Connection) -> Head:
     Raises:
         StoreError: They are missing.
     """
-    row = connection.execute(_HEAD).one_or_none()
+    return head_of(connection.execute(HEAD).one_or_none())
+
+
+def head_of(row: Any | None) -> Head:
+    """Return the head that is in the row of `HEAD`, by whatever way it was read.
+
+    Raises:
+        StoreError: There is no row.
+    """
     if row is None:
         raise StoreError("the store is damaged: its identity is missing")
     return Head(
@@ -142,7 +165,7 @@ def append(
             },
         )
     except IntegrityError as exc:
-        if find_request(connection, written.actor, written.request_id) is None:
+        if not is_repeated_request(exc):
             raise
         raise AlreadyExistsError(f"the request id {written.request_id!r} was used before") from exc
     size = 0
@@ -162,8 +185,16 @@ def append(
             changes.append({**address, "sequence": sequence, "before": before, "after": after})
             items.append({**address, "deleted": after is None, "body": after})
         connection.execute(_ADD_CHANGE, changes)
-        connection.execute(_PUT_ITEM, items)
+        connection.execute(_PUT_ITEM[connection.dialect.name], items)
     return written, size
+
+
+def is_repeated_request(error: IntegrityError) -> bool:
+    """Tell whether a change-set was refused because its actor has used its request id before."""
+    cause = error.orig
+    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
+    # SQLite names the columns instead, and PostgreSQL answers nothing more in this transaction.
+    return constraint == _REQUEST_INDEX or "change_set.request_id" in str(cause)
 
 
 def load(connection: Connection) -> Callable[[], Contents]:
@@ -255,12 +286,24 @@ def history(
     key: str | None,
     before: int | None,
     limit: int,
+    actor: str | None = None,
+    author: str | None = None,
+    since: datetime.datetime | None = None,
+    until: datetime.datetime | None = None,
 ) -> Sequence[ChangeSet]:
     """Return change-sets, newest first; see `rheostat.store.base.Store.history`."""
     change_set, change = tables.change_set.c, tables.change.c
     query = select(tables.change_set).where(change_set.project == project)
     if before is not None:
         query = query.where(change_set.revision < before)
+    if actor is not None:
+        query = query.where(change_set.actor == actor)
+    if author is not None:
+        query = query.where(change_set.author == author)
+    if since is not None:
+        query = query.where(change_set.created_at >= instant_text(since))
+    if until is not None:
+        query = query.where(change_set.created_at < instant_text(until))
     wanted: list[ColumnElement[bool]] = []
     if environment is not None:
         wanted.append(change.environment.in_((environment, "")))

@@ -141,10 +141,15 @@ class MemoryStore:
         environment: str | None = None,
         kind: str | None = None,
         key: str | None = None,
+        actor: str | None = None,
+        author: str | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> Sequence[ChangeSet]:
         """See `Store.history`."""
+        first, end = (None if instant is None else utc(instant) for instant in (since, until))
 
         def fits(change: Change) -> bool:
             return (
@@ -153,11 +158,20 @@ class MemoryStore:
                 and (key is None or change.key == key)
             )
 
+        def within(change_set: ChangeSet) -> bool:
+            assert change_set.created_at is not None
+            return (first is None or change_set.created_at >= first) and (
+                end is None or change_set.created_at < end
+            )
+
         def found() -> Iterator[ChangeSet]:
             for change_set in reversed(self._change_sets):
                 if (
                     change_set.project == project
                     and (before is None or change_set.revision < before)
+                    and (actor is None or change_set.actor == actor)
+                    and (author is None or change_set.author == author)
+                    and within(change_set)
                     and ((environment, kind, key) == (None, None, None) or any(map(fits, change_set.changes)))
                 ):
                     yield change_set

@@ -163,6 +163,10 @@ class SqliteStore:
         environment: str | None = None,
         kind: str | None = None,
         key: str | None = None,
+        actor: str | None = None,
+        author: str | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> Sequence[ChangeSet]:
@@ -174,6 +178,10 @@ class SqliteStore:
                 environment=environment,
                 kind=kind,
                 key=key,
+                actor=actor,
+                author=author,
+                since=since,
+                until=until,
                 before=before,
                 limit=limit,
             )

@@ -328,10 +328,22 @@ class AdminHandlers(Handling):
             self.service.store.history,
             project=project,
             environment=environment or None,
-            kind="setting" if request.setting else None,
+            kind="setting" if request.setting else request.kind or None,
             key=request.setting or None,
+            actor=request.actor or None,
+            author=request.author or None,
+            since=instant_from_request(request.since, "since") if request.HasField("since") else None,
+            until=instant_from_request(request.until, "until") if request.HasField("until") else None,
         )
-        found, following = _visible_history(read, call.principal, before, size)
+
+        def fits(changes: Sequence[Change]) -> bool:
+            """Tell whether what the caller sees of a change-set is what it has asked for."""
+            return (not request.kind or any(change.kind == request.kind for change in changes)) and (
+                not request.setting
+                or any((change.kind, change.key) == ("setting", request.setting) for change in changes)
+            )
+
+        found, following = _visible_history(read, call.principal, before, size, fits)
         return admin.ListRevisionsResponse(
             change_sets=[change_set_to_proto(change_set) for change_set in found],
             next_page_token=page_token(following.to_bytes(8, "big")) if following else "",
@@ -375,7 +387,11 @@ def _visible_part(change_set: ChangeSet, principal: Principal) -> ChangeSet:
 
 
 def _visible_history(
-    read: Callable[..., Sequence[ChangeSet]], principal: Principal, before: int | None, size: int
+    read: Callable[..., Sequence[ChangeSet]],
+    principal: Principal,
+    before: int | None,
+    size: int,
+    fits: Callable[[Sequence[Change]], bool],
 ) -> tuple[list[ChangeSet], int]:
     """Return a page of change-sets, and the revision before which the next page begins; 0 when it is the last.
 
@@ -386,7 +402,7 @@ def _visible_history(
         found = read(before=before, limit=size + 1)
         for change_set in found:
             part = _visible_part(change_set, principal)
-            if part.changes:
+            if part.changes and fits(part.changes):
                 if len(page) == size:
                     return page, page[-1].revision
                 page.append(part)
