@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rheostat.document.apply import plan_apply
 from rheostat.example import PROJECT, document_text
 from rheostat.service import Limits, Service, Writer
 from rheostat.service.access import OPEN
+from rheostat.service.webhook import Attempt
 from rheostat.store import open_store
 from rheostat.store.base import Store
 
@@ -35,6 +37,13 @@ class Randomness:
         return hashlib.shake_256(next(self._calls).to_bytes(8, "big")).digest(size)
 
 
+class Nowhere:
+    """Takes what webhooks are told, and sends it to nobody."""
+
+    def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Attempt:
+        return Attempt(204)
+
+
 def now() -> datetime.datetime:
     return datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 
@@ -50,6 +59,7 @@ def open_service(path: Path, *, limits: Limits | None = None, wrap: Any = None) 
         randomness=randomness,
         node="node",
         limits=limits,
+        webhook_sender=Nowhere(),
     )
 
 

@@ -20,7 +20,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from rheo.v1 import admin_service_pb2, config_service_pb2, draft_service_pb2, event_service_pb2
+from rheo.v1 import (
+    admin_service_pb2,
+    config_service_pb2,
+    draft_service_pb2,
+    event_service_pb2,
+    webhook_service_pb2,
+)
 from rheo.v1.change_pb2 import Mutation
 from rheo.v1.declaration_pb2 import Declaration
 from rheo.v1.subject_pb2 import SubjectReference
@@ -48,11 +54,12 @@ INPUTS_OF_A_NODE = 100
 """Then a new store: one whose history only grows makes every check of it slower."""
 
 METHODS = [method for service in SERVICES for method in service.methods]
-WRITES = {"Commit", "Revert", "CreateKey", "RotateKey", "RevokeKey", "DeclareSettings", "PublishDraft"}
+WRITES = {
+    "Commit", "Revert", "CreateKey", "RotateKey", "RevokeKey", "DeclareSettings", "PublishDraft",
+    "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret",
+}  # fmt: skip
 NOT_SERVED = {
     "ReportStatus", "ListClients", "GetRollout", "ListStaleSettings",
-    "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret", "GetWebhook", "ListWebhooks",
-    "TestWebhook", "ListDeliveries", "Redeliver",
     "RecordEvents", "UpsertSubjects", "GetSubjects",
 }  # fmt: skip
 
@@ -92,6 +99,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fill(service)
         for number in range(4):
             service.commit(Writer(OPEN), PROJECT, "staging", [SetValue("checkout.timeout", 4.0 + number)])
+        hook = service.webhooks.create(Writer(OPEN), PROJECT, "https://hooks.example/in").webhook
+        # Nothing is delivered beside what the inputs ask for, which would differ from run to run.
+        service.webhooks.update(Writer(OPEN), PROJECT, hook.id, enabled=False)
         service.create_key(Writer(OPEN), kind=KeyKind.SERVER, project=PROJECT, environments=["production"])
         for number in range(3):
             value = SetValue("checkout.timeout", 10.0 + number)
@@ -172,6 +182,24 @@ def samples(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Messag
                 draft_service_pb2.PublishDraftRequest(**of),
                 draft_service_pb2.CancelDraftRequest(**of),
             ]
+        (hook,) = service.head.state.webhooks
+    requests += [
+        webhook_service_pb2.CreateWebhookRequest(
+            project=PROJECT, url="https://other.example/", environments=["staging"]
+        ),
+        webhook_service_pb2.UpdateWebhookRequest(
+            project=PROJECT, id=hook, url="https://new.example/", enabled=True
+        ),
+        webhook_service_pb2.UpdateWebhookRequest(
+            project=PROJECT, id=hook, set_environments=True, description="chat"
+        ),
+        webhook_service_pb2.DeleteWebhookRequest(project=PROJECT, id=hook),
+        webhook_service_pb2.RotateWebhookSecretRequest(project=PROJECT, id=hook, overlap={"seconds": 60}),
+        webhook_service_pb2.GetWebhookRequest(project=PROJECT, id=hook),
+        webhook_service_pb2.TestWebhookRequest(project=PROJECT, id=hook),
+        webhook_service_pb2.ListDeliveriesRequest(project=PROJECT, id=hook),
+        webhook_service_pb2.RedeliverRequest(project=PROJECT, id=hook, revision=5),
+    ]
     subject = SubjectReference(kind="user", keys={"id": "u-1007"})
     lookup = event_service_pb2.SubjectLookup(reference=subject)
     requests += [

@@ -126,7 +126,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "DraftService/ApproveDraft": {"id": "none", "version": 1},
     "DraftService/PublishDraft": {"id": "none"},
     "DraftService/CancelDraft": {"id": "none"},
-    "WebhookService/CreateWebhook": {"url": "https://example.com/hook"},
+    "WebhookService/CreateWebhook": {"url": "https://hooks.invalid/"},
     "WebhookService/UpdateWebhook": {"id": "none"},
     "WebhookService/DeleteWebhook": {"id": "none"},
     "WebhookService/RotateWebhookSecret": {"id": "none"},

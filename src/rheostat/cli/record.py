@@ -13,6 +13,7 @@ from rheostat.model.key import Key
 from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.value import ABSENT, thaw
+from rheostat.model.webhook import Webhook
 
 __all__ = [
     "change_record",
@@ -25,6 +26,7 @@ __all__ = [
     "rule_record",
     "setting_record",
     "warning_record",
+    "webhook_record",
 ]
 
 
@@ -140,6 +142,19 @@ def key_record(key: Key, last_used_at: datetime.datetime | None = None) -> dict[
     }
 
 
+def webhook_record(webhook: Webhook) -> dict[str, Any]:
+    """Return a webhook, which never has its secret."""
+    return {
+        "id": webhook.id,
+        "project": webhook.project,
+        "url": webhook.url,
+        "environments": list(webhook.environments),
+        "description": webhook.description,
+        "enabled": webhook.enabled,
+        "revision": webhook.revision,
+    }
+
+
 def item_record(item: Item | None) -> dict[str, Any] | None:
     """Return anything that a change-set changes."""
     match item:
@@ -166,6 +181,8 @@ def item_record(item: Item | None) -> dict[str, Any] | None:
             return environment_record(item)
         case Key():
             return key_record(item)
+        case Webhook():
+            return webhook_record(item)
 
 
 def change_record(change: Change) -> dict[str, Any]:

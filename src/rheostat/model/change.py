@@ -11,6 +11,7 @@ from rheostat.model.key import Key
 from rheostat.model.rule import Rule
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.value import FrozenMapping, Value
+from rheostat.model.webhook import Webhook
 
 __all__ = [
     "SETTING_FIELDS",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 ChangeKind: TypeAlias = str
-"""``project`` (features included), ``environment``, ``segment``, ``setting`` or ``key``."""
+"""``project`` (features included), ``environment``, ``segment``, ``setting``, ``key`` or ``webhook``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Environment:
         return max(self.required_approvals, 1) if self.protected else 0
 
 
-Item: TypeAlias = Project | Environment | Segment | Setting | Key
+Item: TypeAlias = Project | Environment | Segment | Setting | Key | Webhook
 
 ItemKey: TypeAlias = tuple[str, str]
 """Kind and key of an item in one environment's stream, such as ``("setting", "checkout.timeout")``."""
@@ -276,7 +277,7 @@ class Change:
 
     Attributes:
         project: The item's project.
-        environment: Empty for project-wide items (project, segment, key, and the environments themselves).
+        environment: Empty for project-wide items (project, segment, key, webhook, and the environments themselves).
         kind: See `ChangeKind`.
         key: The item's key, such as the setting's name; under a rename there is one change for each name.
         before: None when it was created.

@@ -35,6 +35,7 @@ from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome, Varia
 from rheostat.model.setting import Lifecycle, Order, Segment, Setting, Version
 from rheostat.model.type import parse_type
 from rheostat.model.value import ABSENT, FrozenMapping, Value, canonical_text, freeze, thaw
+from rheostat.model.webhook import Webhook
 
 __all__ = [
     "StoredFields",
@@ -83,6 +84,18 @@ def encode_item(item: Item) -> str:
                 encoded["self_approval"] = True
         case Key():
             encoded = _key(item)
+        case Webhook():
+            encoded = {
+                "id": item.id,
+                "project": item.project,
+                "url": item.url,
+                "environments": list(item.environments),
+                "description": item.description,
+                "enabled": item.enabled,
+                "created_revision": item.created_revision,
+                "secret_revision": item.secret_revision,
+                "revision": item.revision,
+            }
     return canonical_text(encoded)
 
 
@@ -438,6 +451,23 @@ def _decode_key(raw: Mapping[str, Any]) -> Key:
     return key
 
 
+def _decode_webhook(raw: Mapping[str, Any]) -> Webhook:
+    fields = StoredFields(raw)
+    webhook = Webhook(
+        id=fields.take("id"),
+        project=fields.take("project"),
+        url=fields.take("url"),
+        environments=tuple(fields.take("environments", ())),
+        description=fields.take("description", ""),
+        enabled=fields.take("enabled", True),
+        created_revision=fields.take("created_revision"),
+        secret_revision=fields.take("secret_revision"),
+        revision=fields.take("revision"),
+    )
+    fields.end()
+    return webhook
+
+
 def _instant(text: str | None) -> datetime.datetime | None:
     return None if text is None else datetime.datetime.fromisoformat(text)
 
@@ -455,4 +485,5 @@ _DECODERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Item]]] = {
     "project": _decode_project,
     "environment": _decode_environment,
     "key": _decode_key,
+    "webhook": _decode_webhook,
 }

@@ -11,6 +11,7 @@ from rheostat.model.change import Change, Environment, Project
 from rheostat.model.key import Key
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
+from rheostat.model.webhook import Webhook
 
 __all__ = ["EnvironmentState", "ProjectState", "State"]
 
@@ -52,7 +53,7 @@ class ProjectState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The whole store: projects by slug and keys by selector.
+    """The whole store: projects by slug, keys by selector and webhooks by id.
 
     Attributes:
         revision: The newest revision that is in it.
@@ -63,21 +64,25 @@ class State:
     keys: Mapping[str, Key] = field(default_factory=dict)
     revision: int = 0
     rule_number: int = 0
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
 
     def apply(self, changes: Iterable[Change], revision: int, rule_number: int) -> State:
         """Return the next state: each change's ``after`` in the place of what was there."""
         projects = dict(self.projects)
         keys = dict(self.keys)
+        webhooks = dict(self.webhooks)
         by_project: dict[str, list[Change]] = {}
         for change in changes:
             if change.kind == "key":
                 _put(keys, change.key, _typed(change, Key))
+            elif change.kind == "webhook":
+                _put(webhooks, change.key, _typed(change, Webhook))
             else:
                 by_project.setdefault(change.project, []).append(change)
         for slug, its_changes in by_project.items():
             state = _applied(projects.get(slug), its_changes)
             _put(projects, slug, state)
-        return State(projects, keys, revision, rule_number)
+        return State(projects, keys, revision, rule_number, webhooks)
 
 
 def _applied(state: ProjectState | None, changes: Iterable[Change]) -> ProjectState | None:

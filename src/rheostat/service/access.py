@@ -16,6 +16,7 @@ from rheostat.errors import (
 from rheostat.model.change import Environment
 from rheostat.model.key import Key, KeyKind, Role, key_selector, verify_secret
 from rheostat.model.state import ProjectState, State
+from rheostat.model.webhook import Webhook
 
 __all__ = [
     "DEFAULT_PROJECT",
@@ -119,16 +120,16 @@ class Principal:
             return False
         return not environment or not self.key.environments or environment in self.key.environments
 
-    def covers(self, key: Key) -> bool:
-        """Tell whether *key* reaches no further than the caller, who may then know of it and end it."""
+    def covers(self, item: Key | Webhook) -> bool:
+        """Tell whether a key or webhook reaches no further than the caller, who may then know of it and end it."""
         own = self.key
         if own is None:
             return True
-        if own.project and own.project != key.project:
+        if own.project and own.project != item.project:
             return False
-        # A key without environments reaches all of them.
+        # One without environments reaches all of them.
         return not own.environments or (
-            bool(key.environments) and set(key.environments) <= set(own.environments)
+            bool(item.environments) and set(item.environments) <= set(own.environments)
         )
 
 

@@ -31,6 +31,7 @@ class Limits:
         max_writes_per_second: Writes of one key in a second, dry runs included (in open mode: of everybody).
         max_filters: Distinct filters of open watches that are served; further ones are ignored, and `Hello` says
             so.
+        max_webhooks: Webhooks of a project.
         max_concurrent_snapshots: Snapshots being sent at one time; others are asked to come back.
         max_header_bytes: Headers of a request, as `rheostat serve` takes them.
         max_header_seconds: From the beginning of a connection or request to the end of its headers, there.
@@ -53,6 +54,7 @@ class Limits:
     max_streams_per_address: int = 10_000
     max_writes_per_second: int = 2_000
     max_filters: int = 64
+    max_webhooks: int = 100
     max_concurrent_snapshots: int = 16
     max_header_bytes: int = 64 * KIB
     max_header_seconds: int = 10

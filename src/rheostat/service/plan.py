@@ -93,12 +93,13 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState, State
 from rheostat.model.type import SettingType, normalise, parse_type
 from rheostat.model.value import ABSENT, Absent, Value, canonical_json
+from rheostat.model.webhook import Webhook
 from rheostat.service.credential import check_credentials
 from rheostat.service.limit import Limits
 from rheostat.service.review import review
 from rheostat.service.schema import check_schema, validate_schema
 
-__all__ = ["Plan", "checked_value", "plan", "plan_declarations", "plan_key", "plan_revert"]
+__all__ = ["Plan", "checked_value", "plan", "plan_declarations", "plan_key", "plan_revert", "plan_webhook"]
 
 ItemAddress = tuple[str, str, str]
 """Environment (empty for project-wide items), kind and key of an item in a project."""
@@ -272,6 +273,19 @@ def plan_key(state: State, key: Key, *, revision: int) -> Plan:
     return Plan(
         key.project,
         (Change(key.project, "", "key", key.selector, before, after),),
+        rule_number=state.rule_number,
+    )
+
+
+def plan_webhook(state: State, webhook: Webhook, *, revision: int, delete: bool = False) -> Plan:
+    """Plan the creation, replacement or removal of a webhook."""
+    before = state.webhooks.get(webhook.id)
+    after = None if delete else replace(webhook, revision=revision)
+    if (before is None and after is None) or (before and after == replace(before, revision=revision)):
+        return Plan(webhook.project, (), rule_number=state.rule_number)
+    return Plan(
+        webhook.project,
+        (Change(webhook.project, "", "webhook", webhook.id, before, after),),
         rule_number=state.rule_number,
     )
 

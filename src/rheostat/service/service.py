@@ -44,6 +44,7 @@ from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, pl
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
 from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
+from rheostat.service.webhook import Sender, Webhooks
 from rheostat.service.writing import Companion, Outcome, Writer
 from rheostat.store.base import Contents, Identity, Store, Transaction
 
@@ -117,6 +118,8 @@ class Service:
         clock: Callable[[], datetime.datetime] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
+        webhook_allow_private: bool = False,
+        webhook_sender: Sender | None = None,
     ) -> None:
         """Make a node; nothing is read before `start` or the first use.
 
@@ -132,6 +135,8 @@ class Service:
             clock: The wall clock, aware UTC.
             monotonic: Seconds for time-outs.
             randomness: Makes random bytes.
+            webhook_allow_private: Let webhooks be sent over http and to addresses of private networks.
+            webhook_sender: Sends the messages of webhooks; by default over HTTP.
         """
         self.store = store
         self.limits = limits or Limits()
@@ -153,6 +158,7 @@ class Service:
         self.admission = Admission(self.limits, randomness=self.randomness)
         self.usage = Usage(self)
         self.drafts = Drafts(self)
+        self.webhooks = Webhooks(self, allow_private=webhook_allow_private, sender=webhook_sender)
         _services.add(self)
 
     # Life.
@@ -178,6 +184,7 @@ class Service:
         if self.started:
             with contextlib.suppress(RheostatError):
                 self.usage.flush()
+        self.webhooks.close()
         self.store.close()
         if tail is not None and self._pid == os.getpid() and tail is not threading.current_thread():
             tail.join(timeout=2.0)
@@ -198,6 +205,7 @@ class Service:
             self._pid = os.getpid()
             self._tail = threading.Thread(target=self._follow, name="rheostat-tail", daemon=True)
             self._tail.start()
+            self.webhooks.notice()
             return self._hub
 
     def after_fork_in_child(self) -> None:
@@ -208,6 +216,7 @@ class Service:
         self._tail = None
         self.admission = Admission(self.limits, randomness=self.randomness)
         self.usage = Usage(self)
+        self.webhooks.after_fork_in_child()
 
     @property
     def head(self) -> Head:
@@ -339,6 +348,7 @@ class Service:
         """Publish the store's contents, read from scratch. The lock is held."""
         head = self._load()
         self.hub.publish(head)
+        self.webhooks.notice()
         return head
 
     def _advance(self, change_sets: Sequence[ChangeSet]) -> Head:
@@ -354,6 +364,7 @@ class Service:
             head = next_head(head, change_set)
         if head is not hub.head:
             hub.publish(head)
+            self.webhooks.notice()
         return head
 
     def raise_generation(self, above: int) -> None:
@@ -608,8 +619,8 @@ class Service:
     ) -> Outcome:
         """Undo one change-set (*revision*) or everything after one (*to_revision*), as a new change-set.
 
-        With an *environment* only what was changed in it is undone, and nothing project-wide. Keys stay as they
-        are, and so do projects and environments that were made: those are never removed.
+        With an *environment* only what was changed in it is undone, and nothing project-wide. Keys and webhooks stay
+        as they are, and so do projects and environments that were made: those are never removed.
 
         Raises:
             NotFoundError: The project has no such revision.
@@ -1009,7 +1020,7 @@ def _undoable(change: Change, environment: str) -> bool:
     if environment and change.environment != environment:
         return False
     made = change.kind in ("project", "environment") and change.before is None
-    return not made and change.kind != "key"
+    return not made and change.kind not in ("key", "webhook")
 
 
 def _named(changes: Iterable[Change]) -> set[str]:

@@ -36,6 +36,7 @@ from rheostat.model.condition import AllOf
 from rheostat.model.key import Key
 from rheostat.model.setting import Lifecycle, Order, Segment, Setting
 from rheostat.model.value import ABSENT, Value
+from rheostat.model.webhook import Webhook
 from rheostat.wire.instant import instant_from_proto, instant_to_proto
 from rheostat.wire.key import key_from_proto, key_to_proto
 from rheostat.wire.project import (
@@ -67,6 +68,7 @@ from rheostat.wire.value import (
     value_from_request,
     value_to_proto,
 )
+from rheostat.wire.webhook import webhook_from_proto, webhook_to_proto
 
 __all__ = [
     "change_from_proto",
@@ -507,6 +509,8 @@ def _fill_body(message: change_pb2.ChangeBody, item: Item) -> None:
             message.environment.CopyFrom(environment_to_proto(item))
         case Key():
             message.key.CopyFrom(key_to_proto(item))
+        case Webhook():
+            message.webhook.CopyFrom(webhook_to_proto(item))
 
 
 def _read_body(message: change_pb2.ChangeBody) -> Item | None:
@@ -521,5 +525,7 @@ def _read_body(message: change_pb2.ChangeBody) -> Item | None:
             return environment_from_proto(message.environment)
         case "key":
             return key_from_proto(message.key)
+        case "webhook":
+            return webhook_from_proto(message.webhook)[0]
         case _:
             return None

@@ -17,6 +17,7 @@ from rheostat.errors import (
 )
 from rheostat.model.change import Change, ChangeSet, PutEnvironment, PutProject
 from rheostat.model.key import Key, KeyKind
+from rheostat.model.webhook import Webhook
 from rheostat.server.call import Call
 from rheostat.server.handling.base import (
     PAGE_SIZE,
@@ -413,10 +414,9 @@ def _visible_history(
 
 
 def _is_visible(change: Change, principal: Principal) -> bool:
-    if change.kind == "key":
-        key = change.before if change.after is None else change.after
-        return (
-            Permission.ADMINISTER in principal.permissions and isinstance(key, Key) and principal.covers(key)
-        )
+    if change.kind in ("key", "webhook"):
+        # Before it too: what a webhook was told of may have been narrowed to what the caller sees.
+        items = [item for item in (change.before, change.after) if isinstance(item, Key | Webhook)]
+        return Permission.ADMINISTER in principal.permissions and all(map(principal.covers, items))
     environment = change.key if change.kind == "environment" else change.environment
     return principal.sees(change.project, environment)
