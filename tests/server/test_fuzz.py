@@ -59,7 +59,7 @@ WRITES = {
     "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret",
 }  # fmt: skip
 NOT_SERVED = {
-    "ReportStatus", "ListClients", "GetRollout", "ListStaleSettings",
+    "ListStaleSettings",
     "RecordEvents", "UpsertSubjects", "GetSubjects",
 }  # fmt: skip
 

@@ -160,12 +160,15 @@ class Bookmark:
 
     Attributes:
         reconnect_spread: Seconds over which at least watchers are to come back whose stream ends without a word.
+        report_within: Somebody waits for a rollout: seconds within which the client is to report, once and at a
+            random time. None when nobody does.
     """
 
     position: Position
     origin_time: datetime.datetime
     digest: int
     reconnect_spread: float = 0.0
+    report_within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

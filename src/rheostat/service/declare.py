@@ -35,10 +35,34 @@ from rheostat.service.limit import Limits
 from rheostat.service.plan import checked_value
 from rheostat.service.schema import check_schema, validate_schema
 
-__all__ = ["Answers", "UsedAttributes", "answer_declarations", "differences_between"]
+__all__ = [
+    "Answers",
+    "Blocking",
+    "BlockingClients",
+    "UsedAttributes",
+    "answer_declarations",
+    "differences_between",
+]
 
 UsedAttributes = Callable[[Rule], set[str]]
 """Returns the attributes that a rule reads, through segments and other settings too."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingClients:
+    """Why connected clients keep a definition from being accepted.
+
+    Attributes:
+        message: Which value they could not decode, and who they are; for people.
+        clients: Their ids.
+    """
+
+    message: str
+    clients: tuple[str, ...]
+
+
+Blocking = Callable[[Setting | None, Setting], BlockingClients | None]
+"""Tells which clients could not decode what a setting would be, given what it was; None when all could."""
 
 _ORDER: Final = (DifferenceLevel.MINOR, DifferenceLevel.MAJOR, DifferenceLevel.MISMATCH)
 
@@ -78,6 +102,7 @@ def answer_declarations(
     permitted: bool,
     limits: Limits | None = None,
     room: int | None = None,
+    blocking: Blocking = lambda _, __: None,
 ) -> Answers:
     """Answer *declarations* and tell what they change.
 
@@ -88,8 +113,11 @@ def answer_declarations(
         permitted: Whether the declarer may change anything.
         limits: Of the node.
         room: By how many bytes the environment's settings may grow together; None for as much as they like.
+        blocking: Judges what would be created or upgraded by what connected clients can decode.
     """
-    batch = _Batch(project, environment, permitted=permitted, limits=limits or Limits(), room=room)
+    batch = _Batch(
+        project, environment, permitted=permitted, limits=limits or Limits(), room=room, blocking=blocking
+    )
     results = tuple(
         declared if isinstance(declared, DeclarationResult) else batch.answer(declared)
         for declared in declarations
@@ -246,7 +274,14 @@ class _Batch:
     """A batch being answered: what was there before it, and the names that it has taken so far."""
 
     def __init__(
-        self, project: ProjectState, environment: str, *, permitted: bool, limits: Limits, room: int | None
+        self,
+        project: ProjectState,
+        environment: str,
+        *,
+        permitted: bool,
+        limits: Limits,
+        room: int | None,
+        blocking: Blocking,
     ) -> None:
         self.mutations: list[RenameSetting | PutSetting] = []
         self._environment = environment
@@ -255,6 +290,7 @@ class _Batch:
         self._permitted = permitted
         self._limits = limits
         self._room = room
+        self._blocking = blocking
         self._created = 0
         self._segments = project.segments
         # A setting goes by the name that it had before the batch, or was made with in it.
@@ -279,6 +315,15 @@ class _Batch:
                 result, after = self._created_anew(declaration)
             else:
                 result, after = self._compared(stored, declaration)
+            blocked = None if after is None else self._blocking(stored, after)
+            if blocked is not None:
+                result = replace(
+                    result,
+                    outcome=DeclarationOutcome.REJECTED,
+                    message=blocked.message,
+                    blocking_clients=blocked.clients,
+                )
+                after = None
             if after is not None:
                 self._take_room(stored, after)
         except RheostatError as exc:

@@ -516,7 +516,7 @@ class Drafts:
                 current.actor,
                 self._service.clock(),
             )
-            return made
+            return self._service.fleet.gated(made, force=current.force)
 
         try:
             outcome = self._service._write(writer, make, companion=settling)
@@ -585,7 +585,8 @@ class Drafts:
     def _tried(self, head: Head, draft: Draft, principal: Principal) -> tuple[Plan | None, str]:
         """Return the plan of a draft, or why there is none."""
         try:
-            return self._planned(head, draft, principal), ""
+            made = self._planned(head, draft, principal)
+            return self._service.fleet.gated(made, force=draft.force), ""
         except (UnavailableError, StoreError):
             raise
         except RheostatError as exc:

@@ -128,6 +128,7 @@ class Plan:
         warnings: What the writer should know.
         rule_number: The highest rule number given, including the new ones.
         environments: The environments whose snapshot it changes.
+        forced_clients: The clients that could not decode a value of it, when it is to be written all the same.
     """
 
     project: str
@@ -135,6 +136,7 @@ class Plan:
     warnings: tuple[PlanWarning, ...] = ()
     rule_number: int = 0
     environments: tuple[str, ...] = ()
+    forced_clients: tuple[str, ...] = ()
 
 
 def plan(

@@ -200,6 +200,12 @@ class View:
         for name, setting in self.snapshot.settings.items():
             yield Entry("setting", name, setting.revision, setting)
 
+    def touched_at(self, revision: int) -> int | None:
+        """Return the newest revision at or before *revision* that touched the stream; None when that is not known."""
+        log = self._log
+        at = bisect.bisect_right(log.revisions, revision, 0, self._length)
+        return log.revisions[at - 1] if at else None
+
     def touches_since(self, revision: int) -> tuple[int, Sequence[int], Sequence[_Touch]]:
         """Return the last touching revision at or before *revision*, and those after it with what they did."""
         log, length = self._log, self._length

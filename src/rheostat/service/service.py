@@ -39,6 +39,7 @@ from rheostat.service.admission import Admission
 from rheostat.service.approval import check_direct, check_governance
 from rheostat.service.declare import Answers, answer_declarations
 from rheostat.service.draft import Drafts
+from rheostat.service.fleet import Fleet
 from rheostat.service.limit import Limits
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
@@ -159,6 +160,7 @@ class Service:
         self.usage = Usage(self)
         self.drafts = Drafts(self)
         self.webhooks = Webhooks(self, allow_private=webhook_allow_private, sender=webhook_sender)
+        self.fleet = Fleet(self)
         _services.add(self)
 
     # Life.
@@ -185,6 +187,7 @@ class Service:
             with contextlib.suppress(RheostatError):
                 self.usage.flush()
         self.webhooks.close()
+        self.fleet.close()
         self.store.close()
         if tail is not None and self._pid == os.getpid() and tail is not threading.current_thread():
             tail.join(timeout=2.0)
@@ -217,6 +220,7 @@ class Service:
         self.admission = Admission(self.limits, randomness=self.randomness)
         self.usage = Usage(self)
         self.webhooks.after_fork_in_child()
+        self.fleet = Fleet(self)
 
     @property
     def head(self) -> Head:
@@ -290,6 +294,7 @@ class Service:
                 self.store.wait_hint(self.drafts.seconds_to_due(_HINT_SECONDS))
                 if not self._closed:
                     self.catch_up()
+                    self.fleet.follow()
                     self.drafts.commit_due()
                 if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
                     compacted_at = self.monotonic()
@@ -355,6 +360,7 @@ class Service:
         """Publish change-sets that follow the head. The lock is held."""
         hub = self.hub
         head = hub.head
+        self.fleet.note_commits(change_sets)
         for change_set in change_sets:
             if change_set.revision != head.revision + 1:
                 continue
@@ -440,6 +446,7 @@ class Service:
         *,
         expected_revision: int | None = None,
         dry_run: bool = False,
+        force: bool = False,
         check: Callable[[Plan], None] | None = None,
     ) -> Outcome:
         """Plan *mutations* and commit them as one change-set.
@@ -451,11 +458,13 @@ class Service:
             mutations: In order.
             expected_revision: See `plan`.
             dry_run: Plan only.
+            force: Commit values that some connected client could not decode.
             check: Called with the plan before it is written; raises to refuse it.
 
         Raises:
             AlreadyExistsError: The request id was used with another payload.
-            FailedPreconditionError: It touches a protected environment, and takes a draft and its approvals.
+            FailedPreconditionError: It touches a protected environment, and takes a draft and its approvals; or some
+                connected client could not decode a value, and *force* is false.
             RheostatError: As `plan`.
         """
 
@@ -474,7 +483,7 @@ class Service:
             check_governance(made, writer.principal)
             if not dry_run:
                 check_direct(state, made, writer.principal, self.clock())
-            return made
+            return self.fleet.gated(made, force=force)
 
         return self._write(writer, make, dry_run=dry_run)
 
@@ -557,7 +566,9 @@ class Service:
         revision = outcome.revision
         if outcome.replayed:
             state = self._state_before(revision)
-            answered = self._answered(state, writer, project, environment, declarations)
+            answered = self._answered(
+                state, writer, project, environment, declarations, replayed=outcome.change_set
+            )
         elif not outcome.change_set.changes:
             revision = answered[0].revision
         state, answers = answered
@@ -576,6 +587,8 @@ class Service:
         project: str,
         environment: str,
         declarations: Sequence[Declaration | DeclarationResult],
+        *,
+        replayed: ChangeSet | None = None,
     ) -> tuple[State, Answers]:
         entry = state.projects[project]
         view = self.hub.head.views.get((project, environment))
@@ -586,6 +599,7 @@ class Service:
             permitted=writer.principal.may_declare(entry.environments[environment].environment),
             limits=self.limits,
             room=None if view is None else self.limits.max_snapshot_bytes - view.size,
+            blocking=self.fleet.blocking(project, environment, replayed),
         )
         return state, answers
 
@@ -615,6 +629,7 @@ class Service:
         to_revision: int | None = None,
         expected_revision: int | None = None,
         dry_run: bool = False,
+        force: bool = False,
         check: Callable[[Plan], None] | None = None,
     ) -> Outcome:
         """Undo one change-set (*revision*) or everything after one (*to_revision*), as a new change-set.
@@ -626,7 +641,7 @@ class Service:
             NotFoundError: The project has no such revision.
             PermissionDeniedError: What would be undone lies in an environment that the writer does not see.
             RevisionConflictError: An item of the one change-set was changed again later.
-            FailedPreconditionError: It touches a protected environment, and takes a draft and its approvals.
+            FailedPreconditionError: As `commit`.
             RheostatError: As `plan`.
         """
 
@@ -660,7 +675,7 @@ class Service:
             check_governance(made, writer.principal)
             if not dry_run:
                 check_direct(state, made, writer.principal, self.clock())
-            return made
+            return self.fleet.gated(made, force=force)
 
         reverts = revision if revision is not None else to_revision or 0
         return self._write(writer, make, dry_run=dry_run, reverts=reverts)
@@ -822,7 +837,9 @@ class Service:
             head = self.catch_up()
             made = make(head.state, head.revision + 1)
             return Outcome(
-                ChangeSet(made.project, made.changes, warnings=made.warnings),
+                ChangeSet(
+                    made.project, made.changes, warnings=made.warnings, forced_clients=made.forced_clients
+                ),
                 head.revision,
                 head.identity.generation,
             )
@@ -860,6 +877,7 @@ class Service:
                 rule_numbers=made.rule_number - head.state.rule_number,
                 reverts=reverts,
                 warnings=made.warnings,
+                forced_clients=made.forced_clients,
             )
             return change_set if companion is None else companion.complete(transaction, change_set)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -29,6 +30,7 @@ from rheostat.model.watch import (
 from rheostat.service.publish import Head, Hub, ScopedView
 
 if TYPE_CHECKING:
+    from rheostat.service.fleet import Ask
     from rheostat.service.service import Service
 
 __all__ = ["CATCH_UP_SECONDS", "Step", "WatchOptions", "WatchSession"]
@@ -102,6 +104,11 @@ class WatchSession:
         self._scope: ScopedView | None = None
         self._position: Position | None = None
         self._last_sent = 0.0
+        # The question about a rollout that the client was told of last, until when it reports because of that, and
+        # when to tell it again.
+        self._asked: Ask | None = None
+        self._asked_until = 0.0
+        self._ask_at = math.inf
         self._ends_at = 0.0
         self._expires_at = 0.0
 
@@ -182,13 +189,15 @@ class WatchSession:
         self._scope, self._position = scope, position
         self._last_sent = now
         self._expires_at = now + service.stream_age()
+        asking = self._asking(now, changed=False)
         if reason is not None:
-            return self._sent(now, (self._hello(Mode.SNAPSHOT, reason), scope.snapshot(position)))
+            return self._sent(now, (self._hello(Mode.SNAPSHOT, reason), scope.snapshot(position), *asking))
         assert token is not None
         delta = scope.delta(token.revision, position)
         if delta is None:
-            return self._sent(now, (self._hello(Mode.UP_TO_DATE, None), self._bookmark()))
-        return self._sent(now, (self._hello(Mode.DELTA, None), delta))
+            bookmark = asking or (self._bookmark(now),)
+            return self._sent(now, (self._hello(Mode.UP_TO_DATE, None), *bookmark))
+        return self._sent(now, (self._hello(Mode.DELTA, None), delta, *asking))
 
     def _scoped(self, head: Head) -> tuple[Head, ScopedView]:
         view = head.views.get((self._options.project, self._options.environment))
@@ -256,6 +265,7 @@ class WatchSession:
         service = self._service
         if not self._options.may_go_on():
             return self._leave(now, GoAway(GoAwayReason.KEY_REVOKED, spread=0.0, grace=0.0))
+        before = self._scope
         events = self._changes(self._head())
         if service.draining:
             return self._leave(
@@ -263,10 +273,11 @@ class WatchSession:
             )
         if now >= self._expires_at:
             return self._leave(now, GoAway(GoAwayReason.MAX_AGE, 0.0, service.drain_grace), events)
+        events += self._asking(now, changed=self._scope is not before)
         if events:
             return self._sent(now, events)
         if now >= self._last_sent + service.heartbeat:
-            return self._sent(now, (self._bookmark(),))
+            return self._sent(now, (self._bookmark(now),))
         return Step((), self._wake_at())
 
     def _head(self) -> Head:
@@ -301,18 +312,43 @@ class WatchSession:
         self._position = scope.position(head)
         return ()
 
-    def _bookmark(self) -> Bookmark:
+    def _asking(self, now: float, *, changed: bool) -> tuple[WatchEvent, ...]:
+        """What tells the client to report: at once when somebody begins to wait, and after each change while they do.
+
+        A client that is still to report because of the last time is not told again before.
+        """
+        ask = self._service.fleet.asked((self._options.project, self._options.environment), now)
+        if ask is None:
+            self._ask_at = math.inf
+            return ()
+        if changed or self._asked is None or ask.serial != self._asked.serial:
+            self._asked = ask
+            self._ask_at = min(self._ask_at, max(now, self._asked_until))
+        if now < self._ask_at:
+            return ()
+        self._ask_at = math.inf
+        self._asked_until = now + ask.within
+        return (self._bookmark(now),)
+
+    def _bookmark(self, now: float) -> Bookmark:
         assert self._scope is not None
         assert self._position is not None
         service = self._service
-        return Bookmark(self._position, service.clock(), self._scope.digest, service.reconnect_spread)
+        ask = service.fleet.asked((self._options.project, self._options.environment), now)
+        return Bookmark(
+            self._position,
+            service.clock(),
+            self._scope.digest,
+            service.reconnect_spread,
+            None if ask is None else ask.within,
+        )
 
     def _sent(self, now: float, events: tuple[WatchEvent, ...]) -> Step:
         self._last_sent = now
         return Step(events, self._wake_at())
 
     def _wake_at(self) -> float:
-        wake_at = min(self._last_sent + self._service.heartbeat, self._expires_at)
+        wake_at = min(self._last_sent + self._service.heartbeat, self._expires_at, self._ask_at)
         ends_by = self._options.ends_by()
         return wake_at if ends_by is None else min(wake_at, ends_by)
 

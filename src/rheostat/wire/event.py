@@ -70,6 +70,9 @@ class EventEncoder(Generic[W]):
                     reconnect_spread=duration_to_proto(event.reconnect_spread)
                     if event.reconnect_spread
                     else None,
+                    report_within=None
+                    if event.report_within is None
+                    else duration_to_proto(event.report_within),
                 )
                 return (self._wrap(watch_pb2.WatchResponse(bookmark=bookmark)),)
             case Reset():

@@ -76,6 +76,7 @@ class AdminHandlers(Handling):
             mutations,
             expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
             dry_run=request.dry_run,
+            force=request.force,
             check=lambda made: check_environments(made, call.principal),
         )
         return admin.CommitResponse(**self._outcome(outcome))
@@ -101,6 +102,7 @@ class AdminHandlers(Handling):
             to_revision=request.to_revision if target == "to_revision" else None,
             expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
             dry_run=request.dry_run,
+            force=request.force,
             check=lambda made: check_environments(made, call.principal),
         )
         return admin.RevertResponse(**self._outcome(outcome))

@@ -9,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from rheo.v1 import client_pb2, declaration_pb2, watch_pb2
 from rheo.v1 import config_service_pb2 as config
-from rheo.v1 import declaration_pb2, watch_pb2
 from rheostat._version import __version__
 from rheostat.errors import (
     FailedPreconditionError,
@@ -19,6 +19,7 @@ from rheostat.errors import (
 )
 from rheostat.evaluation import Context
 from rheostat.evaluation.explain import explain
+from rheostat.model.client import ClientReport
 from rheostat.model.declaration import Declaration, DeclarationOutcome, DeclarationResult
 from rheostat.model.key import KeyKind
 from rheostat.model.position import Filter, parse_token
@@ -86,6 +87,7 @@ class ConfigHandlers(Handling):
         with (
             admission.watch(call.principal.actor, call.address),
             admission.filter(filter_) as served,
+            self._counted(request, call, project, environment),
         ):
             yield service.watch(
                 WatchOptions(
@@ -100,6 +102,18 @@ class ConfigHandlers(Handling):
                     ends_by=lambda: service.key_ends_at(call.principal),
                 )
             )
+
+    def _counted(
+        self, request: watch_pb2.WatchRequest, call: Call, project: str, environment: str
+    ) -> contextlib.AbstractContextManager[None]:
+        """Count a stream as a client of the fleet while the context lasts: not a person's, and not a relay's."""
+        key = call.principal.key
+        counts = key is None or key.kind is KeyKind.SERVER
+        if not counts or not request.client.id or request.via:
+            return contextlib.nullcontext()
+        return self.service.fleet.connected(
+            project, environment, _identity(request.client), call.principal.actor
+        )
 
     def sending(self, messages: Sequence[Shared]) -> contextlib.AbstractContextManager[None]:
         """Count *messages* as a snapshot that is being sent, when they are a large one."""
@@ -247,17 +261,23 @@ class ConfigHandlers(Handling):
         """Answer declarations, and commit those that are acceptable."""
         head = self.service.head
         project, environment = self._resolve(head, call, request.project, request.environment)
-        outcome = self.service.declare(
-            _declarer(request, call),
+        declarations = [_declaration(message) for message in request.declarations]
+        # First: what the client could decode before it declared must not be in the way of what it declares.
+        declared = self.service.fleet.declare(
             project,
             environment,
-            [_declaration(message) for message in request.declarations],
+            declarations,
+            continued=request.declared_types_hash,
+            client=_identity(request.client),
+            actor=call.principal.actor,
         )
+        outcome = self.service.declare(_declarer(request, call), project, environment, declarations)
         return config.DeclareSettingsResponse(
             results=[declaration_result_to_proto(result) for result in outcome.results],
             revision=outcome.revision,
             generation=outcome.generation,
             features=outcome.features,
+            declared_types_hash=declared,
         )
 
     def ping(self, request: config.PingRequest, call: Call) -> config.PingResponse:
@@ -279,6 +299,7 @@ def _declarer(request: config.DeclareSettingsRequest, call: Call) -> Writer:
     payload.ClearField("request_id")
     # Another process of the program may repeat the request.
     payload.ClearField("client")
+    payload.ClearField("declared_types_hash")
     client = request.client
     program = client.name or client.id
     message = f"Declared by {program}" if program else "Declared by code"
@@ -291,6 +312,10 @@ def _declarer(request: config.DeclareSettingsRequest, call: Call) -> Writer:
         request.request_id,
         payload_digest(payload, call),
     )
+
+
+def _identity(client: client_pb2.ClientIdentity) -> ClientReport:
+    return ClientReport(client.id, client.name, client.sdk)
 
 
 def _declaration(message: declaration_pb2.Declaration) -> Declaration | DeclarationResult:
