@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from rheo.v1.setting_pb2 import Setting
 from rheo.v1.watch_pb2 import (
@@ -152,10 +153,12 @@ class FakeServer:
     Attributes:
         url: Where it is.
         requests: What it was asked.
+        unary: Answers to unary calls, by method: given the request's bytes; may raise `Refusal`. There are no others.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, unary: Mapping[str, Callable[[bytes], Message]] | None = None) -> None:
         self.script = script
+        self.unary = unary or {}
         self.requests: list[WatchRequest] = []
         self._ended = threading.Event()
         outer = self
@@ -165,6 +168,14 @@ class FakeServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                answer = outer.unary.get(self.path.rpartition("/")[2])
+                if answer is not None:
+                    zipped = self.headers["content-encoding"] == "gzip"
+                    try:
+                        self._answer(answer(gzip.decompress(body) if zipped else body))
+                    except Refusal as refusal:
+                        self._refuse(refusal)
+                    return
                 if not self.path.endswith("/Watch"):
                     self._refuse(Refusal(501, b'{"code":"unimplemented","message":"not here"}'))
                     return
@@ -206,6 +217,9 @@ class FakeServer:
                     return
                 encoded = event.SerializeToString()
                 self.wfile.write(struct.pack(">BI", 0, len(encoded)) + encoded)
+
+            def _answer(self, message: Message) -> None:
+                self._refuse(Refusal(200, message.SerializeToString(), "application/proto"))
 
             def _refuse(self, refusal: Refusal) -> None:
                 self.send_response(refusal.status)

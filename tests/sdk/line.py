@@ -60,6 +60,8 @@ class Seen:
         self.told: list[tuple[Any, ...]] = []
         self.hellos: list[watch_pb2.Hello] = []
         self.heards = 0
+        self.asks: list[float] = []
+        self.differences = 0
 
     def connected(self, hello: watch_pb2.Hello) -> None:
         self.hellos.append(hello)
@@ -74,6 +76,12 @@ class Seen:
 
     def heard(self) -> None:
         self.heards += 1
+
+    def asked_to_report(self, within: float) -> None:
+        self.asks.append(within)
+
+    def differed(self, times: int) -> None:
+        self.differences = times
 
     def disconnected(self, error: RheostatError | None, retry_in: float) -> None:
         self.told.append(("disconnected", type(error).__name__, retry_in))

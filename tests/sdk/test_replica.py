@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
 
 import pytest
@@ -17,6 +18,40 @@ from tests.sdk.state import State, setting
 from tests.service.book import equals, in_segment, on, rule
 
 EU = Segment("eu", equals("region", "eu"))
+
+
+def test_reads_that_run_a_program_never_run_one_of_an_earlier_state() -> None:
+    """The programs that reads find without a call are the ones of the view, whatever changed meanwhile."""
+    chosen = random.Random(7)
+    state = State(
+        *(setting(f"s{n}", n) for n in range(4)),
+        *(setting(f"r{n}", rules=(rule("r", 9, on(f"s{n}", n)),)) for n in range(4)),
+        setting("member", rules=(rule("r", 1, in_segment("seg")),)),
+        Segment("seg", equals("plan", "pro")),
+    )
+    shown = state.replica.view.snapshot.settings
+    names = [*shown, "other", "again"]
+    for step in range(400):
+        for name in chosen.sample(names, 4):
+            state.reader.get(name, plan="pro")
+        match chosen.randrange(4):
+            case 0:
+                state.write(setting(f"s{chosen.randrange(4)}", step))
+            case 1:
+                state.write(Segment("seg", equals("plan", chosen.choice(["pro", "free"]))))
+            case 2:
+                current = chosen.choice(sorted(state.replica.view.snapshot.settings))
+                new = chosen.choice(["other", "again", "s1", "r2"])
+                if new not in state.replica.view.snapshot.settings:
+                    state.rename(state.replica.view.snapshot.settings[current], new)
+            case _:
+                state.replica.override({"s3": step})
+        view = state.replica.view
+        assert state.replica.programs is view.programs
+        assert all(view._programs.get(name) is program for name, program in view.programs.items())
+        if step % 50 == 0:
+            state.replica.forget_read()
+            assert not state.replica.programs
 
 
 def test_a_setting_whose_value_changes_is_affected_and_no_other() -> None:

@@ -121,8 +121,8 @@ def test_a_declaration_that_is_refused_is_not_repeated_with_every_change() -> No
         while core.jobs:
             job = core.jobs.popleft()
             effect = next(job)
-            assert isinstance(effect, Fetch) and effect.method == "DeclareSettings"
-            count += 1
+            assert isinstance(effect, Fetch)
+            count += effect.method == "DeclareSettings"
             with pytest.raises(StopIteration):
                 job.throw(PermissionDeniedError("no"))
         return count

@@ -235,6 +235,12 @@ class Watcher:
         """End the watch: somebody is there to do something about it."""
         raise error
 
+    def asked_to_report(self, within: float) -> None:
+        """Nothing is reported: this is no program that reads settings."""
+
+    def differed(self, times: int) -> None:
+        """Nothing is made of it: `disconnected` is told why."""
+
     def _changes(self, before: Held, update: Update) -> list[Change]:
         changes: list[Change] = []
         for kind, key in sorted(update.changed):

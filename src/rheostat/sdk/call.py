@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -90,7 +89,13 @@ class Method:
     repeatable: bool
 
 
-@cache
+def _method(service: str, descriptor: MethodDescriptor) -> Method:
+    name = descriptor.name
+    function = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    repeatable = descriptor.GetOptions().idempotency_level != 0
+    return Method(service, name, function, descriptor.server_streaming, repeatable)
+
+
 def _methods() -> Mapping[str, Method]:
     found: dict[str, Method] = {}
     for service in SERVICES:
@@ -101,11 +106,9 @@ def _methods() -> Mapping[str, Method]:
     return found
 
 
-def _method(service: str, descriptor: MethodDescriptor) -> Method:
-    name = descriptor.name
-    function = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-    repeatable = descriptor.GetOptions().idempotency_level != 0
-    return Method(service, name, function, descriptor.server_streaming, repeatable)
+_METHODS: Final = _methods()
+"""By all the names they go by. Made now: a fork while another thread reads descriptors for the first time leaves the
+child with half of what the protobuf runtime makes of them, and that ends it."""
 
 
 def method_named(name: str, *, streams: bool = False) -> Method:
@@ -114,7 +117,7 @@ def method_named(name: str, *, streams: bool = False) -> Method:
     Raises:
         InvalidArgumentError: There is none, or it is of the other kind.
     """
-    method = _methods().get(name)
+    method = _METHODS.get(name)
     if method is None:
         raise InvalidArgumentError(f"no RPC has the name {name!r}")
     if method.streams is not streams:

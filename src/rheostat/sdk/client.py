@@ -117,6 +117,7 @@ class BaseClient(Reader[S]):
         backoff: tuple[float, float] = (1.0, 30.0),
         stale_after: float | None = None,
         strict: bool = False,
+        report: bool = True,
         headers: Mapping[str, str] | None = None,
         http_client: Any = None,
         http_client_factory: Callable[[], Any] | None = None,
@@ -156,6 +157,9 @@ class BaseClient(Reader[S]):
                 heartbeats.
             strict: Know the project's features: `with_context`, `ambient` and `narrow` refuse other attributes, until it is
                 closed, and reads log them. Meant for tests.
+            report: Tell the server about once a minute, and soon after a change while somebody waits for it, which
+                revision this client is at, what went wrong last and which settings were read, for
+                ``rheostat clients``, ``--wait`` and the list of unused settings. Never holds up a read.
             headers: Further headers of every call.
             http_client: Your own `urllib3.PoolManager`, on `AsyncClient` `aiohttp.ClientSession`, for proxies, TLS
                 and instrumentation. It is never closed for you.
@@ -210,6 +214,7 @@ class BaseClient(Reader[S]):
                 poll_interval=poll_interval,
                 offline=offline,
                 strict=strict,
+                report=report,
                 cache_path=cache_path,
                 bootstrap=bootstrap,
                 timeout=timeout,

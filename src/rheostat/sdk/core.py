@@ -23,7 +23,7 @@ from weakref import WeakSet
 from rheo.v1 import watch_pb2
 from rheo.v1.admin_service_pb2 import GetFeaturesRequest
 from rheo.v1.client_pb2 import ClientIdentity
-from rheo.v1.config_service_pb2 import DeclareSettingsRequest
+from rheo.v1.config_service_pb2 import DeclareSettingsRequest, ReportStatusRequest
 from rheo.v1.value_pb2 import StringList
 from rheostat.errors import (
     ClientClosedError,
@@ -46,6 +46,7 @@ from rheostat.sdk.call import calling
 from rheostat.sdk.effect import Effect, Fetch
 from rheostat.sdk.held import Held, HeldItem, Update
 from rheostat.sdk.replica import Publication, Replica
+from rheostat.sdk.report import REPORT_TIMEOUT, Reporter
 from rheostat.sdk.status import Status
 from rheostat.sdk.subscription import Dispatcher, Subscription, Unsubscribe
 from rheostat.sdk.watch_loop import SILENT_HEARTBEATS, Loop, Target, fetch_snapshot, poll_loop, watch_loop
@@ -123,6 +124,7 @@ class Options:
     poll_interval: float = 30.0
     offline: bool = False
     strict: bool = False
+    report: bool = True
     cache_path: str | os.PathLike[str] | None = None
     bootstrap: str | os.PathLike[str] | Mapping[str, object] | None = None
     timeout: float = 10.0
@@ -205,7 +207,14 @@ class Core:
         self._declare_backoff = Backoff(*_DECLARE_BACKOFF, self.randomness)
         self._declaring_soon = False
         self._declares = True
+        # The next declaration continues none; and the last that did so because the server did not know what it was to
+        # continue has not been continued yet.
+        self._declares_anew = False
+        self._forgotten = False
         self._asked_features = False
+        self._reporter = Reporter(
+            self.replica, polls=options.mode == "poll", clock=clock, randomness=self.randomness
+        )
         self._warned: set[Hashable] = set()
         self._uncached: Held | None = None
         self._cache_at = 0.0
@@ -331,6 +340,8 @@ class Core:
     def connected(self, hello: watch_pb2.Hello) -> None:
         """A stream has begun."""
         self.hello = hello
+        with self.replica.lock():
+            self._reporter.connected(hello.node)
         self._heartbeat = duration_from_proto(hello.heartbeat)
         if hello.filter_ignored:
             self.warn_once("filter", "the server serves too many distinct filters and sends everything")
@@ -352,6 +363,11 @@ class Core:
                 # A fetch and the stream have overtaken each other.
                 changed = frozenset(_differing(before, update.held))
             self.replica.advance(update.held, changed)
+            self._reporter.applied(snapshot=update.snapshot)
+            if update.problems:
+                # What it is, and not why: that may quote a value.
+                unreadable = update.problems[-1].partition(": ")[0]
+                self._reporter.failed(f"this version cannot read the {unreadable}")
         if self.options.mode == "poll" and _is_other_store(before, update.held):
             # On a stream the Hello says so.
             self._declare_all()
@@ -380,6 +396,10 @@ class Core:
 
     def disconnected(self, error: RheostatError | None, retry_in: float) -> None:
         """A stream has ended."""
+        with self.replica.lock():
+            self._reporter.disconnected()
+            if error is not None:
+                self._reporter.failed(error.message)
         if error is None:
             log.debug("the stream has ended; another one in %.1f s", retry_in)
             return
@@ -391,12 +411,27 @@ class Core:
 
     def refused(self, error: RheostatError, retry_in: float) -> None:
         """The server refuses the key or the request."""
+        with self.replica.lock():
+            self._reporter.disconnected()
+            self._reporter.failed(error.message)
         if self.refusal is None:
             log.error("the server refuses the client: %s; it is asked again in %.0f s", error, retry_in)
         self.refusal = error
         self._failed = True
         self.dispatcher.call(self.options.hooks.on_update_error, error)
         self._announce()
+
+    def asked_to_report(self, within: float) -> None:
+        """Somebody waits for a rollout."""
+        with self.replica.lock():
+            sooner = self._reporter.ask(within)
+        if sooner and self.driver is not None:
+            # It waits as long as `tick` last said.
+            self.driver.wake()
+
+    def differed(self, times: int) -> None:
+        """The digest has differed so many times in a row."""
+        self._reporter.diverged = times > 1
 
     def _now_live(self) -> None:
         if self._failed and self._live:
@@ -408,6 +443,8 @@ class Core:
         self.stale = False
         self._heard_at = self._clock()
         self._introduce()
+        with self.replica.lock():
+            changed = self._reporter.current() or changed
         if changed or self.dispatcher or self._uncached is not None:
             self._announce()
 
@@ -431,6 +468,8 @@ class Core:
                 self._introduce()
             else:
                 due = min(due, self._declare_at - now)
+        if self.options.report and self._live and self.refusal is None and not self.closed:
+            due = min(due, self._report_in(now))
         return due
 
     def _stale_after(self) -> float:
@@ -550,6 +589,7 @@ class Core:
     def _declare_all(self) -> None:
         """Declare everything anew, to a server that may not know it."""
         with self.replica.lock():
+            self._declares_anew = True
             self._pending.update((setting.name, setting) for setting in self.replica.declarations)
             self._retry_declaring()
 
@@ -572,8 +612,14 @@ class Core:
         with self.replica.lock():
             pending, self._pending = self._pending, {}
             self._declaring_soon = False
+            if self._declares_anew:
+                self._declares_anew = False
+                self._reporter.types_hash = b""
         for batch in _batches(pending):
             yield from self._declaring_batch(batch)
+            if self._declares_anew:
+                # With all that follows here.
+                return
 
     def _declaring_batch(self, batch: Mapping[str, Setting[Any]]) -> Generator[Effect, Any, None]:
         request = DeclareSettingsRequest(
@@ -582,6 +628,7 @@ class Core:
             declarations=[declaration_to_proto(setting.declaration()) for setting in batch.values()],
             client=self.identity,
             request_id=f"declare-{uuid.uuid4().hex}",
+            declared_types_hash=self._reporter.types_hash,
         )
         fetch = Fetch("DeclareSettings", request, self.options.timeout)
         try:
@@ -590,12 +637,24 @@ class Core:
             self._declaring_failed(batch, error)
             return
         self._declare_backoff.reset()
+        self._continued(request.declared_types_hash, answer.message.declared_types_hash)
         if answer.message.features:
             self.features = frozenset(answer.message.features)
         results = [declaration_result_from_proto(result) for result in answer.message.results]
         for result in results:
             _log_result(result)
         self.dispatcher.call(self.options.hooks.on_declaration, tuple(results))
+
+    def _continued(self, former: bytes, answered: bytes) -> None:
+        """Note the hash that the server has *answered* to declarations that continue *former*."""
+        self._reporter.types_hash = answered
+        if not former:
+            return
+        forgotten, self._forgotten = self._forgotten, not answered
+        if not answered and not forgotten:
+            # It does not know what was declared before. Should it go on to forget, it is left alone.
+            self._declare_all()
+            self._introduce()
 
     def _declaring_failed(self, batch: Mapping[str, Setting[Any]], error: RheostatError) -> None:
         if isinstance(error, ClientClosedError):
@@ -612,6 +671,40 @@ class Core:
         if self.driver is not None:
             # It waits as long as `tick` last said.
             self.driver.wake()
+
+    # Reports.
+
+    def _report_in(self, now: float) -> float:
+        """Queue the report that is due; returns the seconds until there is something to do about the next."""
+        with self.replica.lock():
+            if self._reporter.take():
+                self.jobs.append(self._reporting())
+                return 0.0
+            due = self._reporter.due
+        # A report that is under way ends before the next is looked at.
+        return 60.0 if due is None or self._reporter.under_way else max(0.0, due - now)
+
+    def _reporting(self) -> Generator[Effect, Any, None]:
+        with self.replica.lock():
+            report = self._reporter.report(self.identity, self.dispatcher.names)
+        request = ReportStatusRequest(
+            project=self.options.project, environment=self.options.environment, reports=[report]
+        )
+        try:
+            # Not again before the next is due: it has nothing to say by then.
+            answer = yield Fetch("ReportStatus", request, min(REPORT_TIMEOUT, self.options.timeout))
+        except RheostatError as error:
+            log.debug("the server was not told where the client stands: %s", error)
+            with self.replica.lock():
+                self._reporter.refused(report, error)
+            return
+        finally:
+            self._reporter.under_way = False
+        with self.replica.lock():
+            self._reporter.answered(report)
+        if report.client.id in answer.message.declare_again:
+            self._declare_all()
+            self._introduce()
 
     def _asking_features(self) -> Generator[Effect, Any, None]:
         request = GetFeaturesRequest(project=self.options.project)
@@ -734,6 +827,7 @@ class Core:
             for reader in tuple(self.readers):
                 reader.forget_context()
         self.randomness.seed()
+        self._reporter.after_fork()
         self.jobs.clear()
         return driver
 
@@ -761,6 +855,7 @@ class Core:
     def _published(self, publication: Publication) -> None:
         self.dispatcher.publish(publication)
         for setting, problem in publication.problems:
+            self._reporter.failed(f"a value of the setting {setting.name!r} does not fit its declared type")
             self.warn_once(("misfit", setting.name, problem.rule_id), "%s", problem.message)
 
 

@@ -80,6 +80,7 @@ class Update:
         problems: What this version cannot read, and why.
         coalesced: It merges several revisions, so that values in between are not seen.
         base: The state before it, which `changed` speaks of.
+        snapshot: It replaces the state, and so does not tell when its changes were made.
     """
 
     held: Held
@@ -87,6 +88,7 @@ class Update:
     problems: tuple[str, ...] = ()
     coalesced: bool = False
     base: Held | None = None
+    snapshot: bool = False
 
 
 def whole(
@@ -128,6 +130,7 @@ def whole(
         tuple(problems),
         coalesced=before is not None,
         base=held,
+        snapshot=True,
     )
 
 

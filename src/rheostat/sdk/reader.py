@@ -157,7 +157,10 @@ class Reader(Generic[S]):
         else:
             view, base = self._ambient_place(now)
         found = view.evaluate(name, context, ABSENT, base)  # type: ignore[arg-type]
-        if found.reason is Reason.ERROR or view.overridden or self._core.stale:
+        failed = found.reason is Reason.ERROR
+        if not failed and name not in view.programs:
+            view.note_read(name)
+        if failed or view.overridden or self._core.stale:
             return self._annotated(view, name, found, default)
         return found
 
@@ -355,6 +358,8 @@ class Reader(Generic[S]):
         annotated = self._annotated(view, setting.name, found, default)
         if found.reason is Reason.ERROR:
             return annotated
+        if setting.name not in view.programs:
+            view.note_read(setting.name)
         value = _decoded(view, setting, found)
         return annotated if value is ABSENT else replace(annotated, value=value)
 
@@ -429,7 +434,10 @@ class Reader(Generic[S]):
             context = _joined(context, attributes)
         now = _ambient_now()
         view, base = (self._source.view, self._base) if now is None else self._ambient_place(now)
-        return view.value(name, context, ABSENT, base)  # type: ignore[arg-type]
+        found: Any = view.value(name, context, ABSENT, base)  # type: ignore[arg-type]
+        if found is not ABSENT and name not in view.programs:
+            view.note_read(name)
+        return found
 
     def _default(self, name: str, explicit: Any) -> Any:
         """Return what stands for an absent setting; ABSENT when nothing does. Never raises."""
@@ -507,7 +515,7 @@ class _Pinned:
     def __init__(self, replica: Replica, view: View) -> None:
         self.replica = replica
         self.view = view
-        self.programs = view.programs
+        self.programs: Mapping[str, Any] = view.programs
         self.idle: Callable[[], None] | None = None
 
 

@@ -8,7 +8,7 @@ assignment.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -44,27 +44,49 @@ class View(CompiledSnapshot):
         decoded: For declared settings whose values are not those of the wire: by current name, the values of the
             declared type by (is the off value, rule id, variant).
         overridden: Current names whose values were set in this process.
-        programs: By name, the function of a setting, or its outcome where that is always the same; grows as settings
-            are read. For reads that cannot afford the call of `value`.
+        programs: By name, the function of a setting, or its outcome where that is always the same, of the settings
+            that `note_read` was called with. For reads that cannot afford the call of `value`.
     """
 
-    __slots__ = ("decoded", "overridden", "programs")
+    __slots__ = ("_read", "decoded", "overridden", "programs")
+
+    programs: dict[str, Any]
 
     def __init__(
         self,
         snapshot: Snapshot,
         *,
         previous: CompiledSnapshot | None = None,
-        settings: Iterable[str] = (),
-        segments: Iterable[str] = (),
+        settings: Collection[str] = (),
+        segments: Collection[str] = (),
         decoded: Mapping[str, _Decoded] | None = None,
         overridden: frozenset[str] = frozenset(),
+        read: set[str] | None = None,
     ) -> None:
-        """Evaluate *snapshot*; see `CompiledSnapshot` for the first four arguments."""
+        """Evaluate *snapshot*; see `CompiledSnapshot` for the first four arguments, and `note_read` for the last."""
+        # Before what it is a part of, into which another thread may be compiling.
+        programs: dict[str, Any] = previous.programs.copy() if isinstance(previous, View) else {}
         super().__init__(snapshot, previous=previous, settings=settings, segments=segments)
-        self.programs: Mapping[str, Any] = self._programs
+        if previous is not None:
+            # What was not taken over: the changed settings, and those that refer to something changed.
+            for name in {*settings, *(previous._references.keys() - self._references.keys())}:
+                known = previous.snapshot.settings.get(name)
+                for each in (name,) if known is None else known.names:
+                    programs.pop(each, None)
+        self.programs = programs
         self.decoded = decoded or {}
         self.overridden = overridden
+        self._read: set[str] = set() if read is None else read
+
+    def note_read(self, name: str) -> None:
+        """Note that a setting, which there is, was read by *name*; later reads of it may run its program.
+
+        So a read that runs a program need not note anything, and what was read is known all the same.
+        """
+        program = self._programs.get(name)
+        if program is not None:
+            self.programs[name] = program
+        self._read.add(name)
 
 
 class ViewSource(Protocol):
@@ -115,7 +137,9 @@ class Replica:
 
     def __init__(self) -> None:
         """Hold nothing."""
-        self.view = View(Snapshot())
+        # By the names that were given, as in `View.note_read`; of all views.
+        self._read: set[str] = set()
+        self.view = View(Snapshot(), read=self._read)
         self.held = Held()
         # What the view was made of; behind `held` while the view is frozen.
         self._shown = self.held
@@ -164,6 +188,23 @@ class Replica:
     def overrides(self) -> Mapping[str, object]:
         """The values that were set in this process, by the names that were given."""
         return self._overrides
+
+    @property
+    def shown(self) -> Held:
+        """The state that is read; behind `held` while the view is frozen."""
+        return self._shown if self._frozen else self.held
+
+    def take_read(self) -> set[str]:
+        """Return the names by which settings were read for the first time since the last call, or `forget_read`."""
+        taken = set()
+        while self._read:
+            # Reads take no lock.
+            taken.add(self._read.pop())
+        return taken
+
+    def forget_read(self) -> None:
+        """Note the next read of each setting anew."""
+        self.view.programs.clear()
 
     def after_fork(self) -> None:
         """Go on without the threads of the parent, which may have held the lock, frozen the view, or been writing."""
@@ -294,7 +335,7 @@ class Replica:
 
     def _held_name(self, name: str) -> str | None:
         """Return the current name of the held setting that is called *name*."""
-        items = (self._shown if self._frozen else self.held).items
+        items = self.shown.items
         if ("setting", name) in items:
             return name
         found = self.view.snapshot.setting(name)
@@ -302,8 +343,7 @@ class Replica:
 
     def _publish(self, changed: Iterable[ItemKey]) -> None:
         before = self.view
-        held = self._shown if self._frozen else self.held
-        self._shown = held
+        held = self._shown = self.shown
         settings: dict[str, Setting | None] = {}
         segments: dict[str, Segment | None] = {}
         decoded = dict(before.decoded)
@@ -327,6 +367,7 @@ class Replica:
             segments=segments,
             decoded=decoded,
             overridden=overridden,
+            read=self._read,
         )
         affected: frozenset[str] = frozenset()
         if self.wants_affected and (settings or segments):

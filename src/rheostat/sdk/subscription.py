@@ -150,6 +150,11 @@ class Dispatcher:
 
         return unsubscribe
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the settings that somebody has subscribed to by name."""
+        return frozenset(each.name for each in tuple(self._subscriptions) if each.name is not None)
+
     def publish(self, publication: Publication) -> None:
         """Queue *publication* for those who are subscribed now."""
         if publication.affected and self._subscriptions:

@@ -107,6 +107,12 @@ class Observer(Protocol):
     def refused(self, error: RheostatError, retry_in: float) -> None:
         """The server refuses the request, and will until somebody does something."""
 
+    def asked_to_report(self, within: float) -> None:
+        """Somebody waits for a rollout: report at a random time within so many seconds."""
+
+    def differed(self, times: int) -> None:
+        """The digest has differed so many times in a row; 0 when it agrees."""
+
 
 def watch_loop(observer: Observer, *, clock: Callable[[], float], randomness: random.Random) -> Loop:
     """Watch for ever; the driver ends it by closing the generator.
@@ -297,20 +303,26 @@ class _Session:
                 self._take_snapshot(event.snapshot_end)
             case "delta":
                 update = step(observer.held, event.delta)
-                if update is None:
-                    return
-                observer.advanced(update)
-                self.agreed(update.held, mended=True)
+                if update is not None:
+                    observer.advanced(update)
+                    self.agreed(update.held, mended=True)
+                self._asked(event.delta)
             case "bookmark":
                 self._spread = _bounded(event.bookmark.reconnect_spread)
                 held = bookmark(observer.held, event.bookmark)
                 self.agreed(held, mended=True)
+                self._asked(event.bookmark)
             case "go_away":
                 spread = _bounded(event.go_away.spread)
                 self._leave_at = self._clock() + self._random.uniform(0.0, spread)
             case _:
                 # Resets need nothing: a snapshot follows. Others may come.
                 pass
+
+    def _asked(self, message: watch_pb2.Delta | watch_pb2.Bookmark) -> None:
+        """Pass on that a report is wanted; after the step, so that the report has it."""
+        if message.HasField("report_within"):
+            self._observer.asked_to_report(_bounded(message.report_within))
 
     def _take_snapshot(self, end: watch_pb2.SnapshotEnd) -> None:
         chunks, self._chunks = self._chunks, []
@@ -329,9 +341,13 @@ class _Session:
     def agreed(self, held: Held, *, mended: bool = False) -> None:
         """Note that what is held is what the server has."""
         if mended:
-            self._differences = 0
+            self._agrees()
         self.healthy()
         self._observer.confirmed(held)
+
+    def _agrees(self) -> None:
+        self._differences = 0
+        self._observer.differed(0)
 
     # Between two streams.
 
@@ -342,7 +358,7 @@ class _Session:
 
     def recovered(self) -> None:
         """Begin the delays anew after a poll that succeeded: whatever differed is mended."""
-        self._differences = 0
+        self._agrees()
         self._backoff.reset()
 
     def after_end(self) -> float:
@@ -364,6 +380,7 @@ class _Session:
         if isinstance(error, DivergedError):
             self._resnapshot = True
             self._differences += 1
+            self._observer.differed(self._differences)
             delay = 0.0 if self._differences == 1 else self._random.uniform(*_DIVERGED_SECONDS)
         else:
             delay = self._backoff.delay(self._spread)

@@ -177,6 +177,19 @@ def test_never_closes_the_pool(served: Served, pool: urllib3.PoolManager) -> Non
     assert len(served.service.connections) == 1
 
 
+def test_calls_beside_a_stream_need_no_larger_pool(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with urllib3.PoolManager(maxsize=1) as small:
+        client = client_of(served.url, small)
+        watching = Watching(client)
+        assert watching.opened.wait(PATIENCE)
+        client.ping(PingRequest())
+        watching.scope.cancel()
+        watching.join()
+        assert free_places(small, served.url) == 1
+        client.ping(PingRequest())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 def test_a_threaded_program_does_not_load_aiohttp() -> None:
     program = (
         "import sys; from rheostat.sdk.transport import Urllib3Transport; sys.exit('aiohttp' in sys.modules)"

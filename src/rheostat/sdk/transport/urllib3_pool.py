@@ -307,6 +307,11 @@ def _tracked_pool(pool: HTTPConnectionPool, call: Call) -> HTTPConnectionPool:
 
     def put_conn(connection: BaseHTTPConnection | None) -> None:
         with call.giving_back():
+            if connection is not None and not pool.block and pool.pool is not None and pool.pool.full():
+                # urllib3 would discard it with a warning that its pool is too small; but calls beside a stream are
+                # few, and a pool need not be larger for them.
+                connection.close()
+                return
             pool._put_conn(connection)
 
     vars(view).update(_get_conn=get_conn, _put_conn=put_conn)
