@@ -18,6 +18,7 @@ from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheo.v1.setting_pb2 import Setting as SettingMessage
+from rheo.v1.webhook_service_connect import WebhookServiceClientSync
 from rheostat.cli.failure import UnreachableError
 from rheostat.cli.option import Target
 from rheostat.errors import RheostatError
@@ -49,12 +50,13 @@ def new_request_id() -> str:
 
 
 class Connection:
-    """The two services of a server for one command; not for several threads.
+    """The services of a server for one command; not for several threads.
 
     Attributes:
         target: What the command asked for.
         admin: The client of the admin service.
         config: The client of the config service.
+        webhooks: The client of the webhook service.
     """
 
     def __init__(self, target: Target) -> None:
@@ -67,6 +69,9 @@ class Connection:
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
         self.config = ConfigServiceClientSync(
+            target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
+        )
+        self.webhooks = WebhookServiceClientSync(
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
         self.headers = {"authorization": f"Bearer {target.key}"} if target.key else {}

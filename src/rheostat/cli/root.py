@@ -41,6 +41,9 @@ _COMMANDS: Final = {
     "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
     "env": Lazy("rheostat.cli.environment:environments", "List, show and create environments", "Administer"),
     "keys": Lazy("rheostat.cli.key:keys", "Create, list, rotate and revoke keys", "Administer"),
+    "webhooks": Lazy(
+        "rheostat.cli.webhook:webhooks", "Tell other programs of each change, over HTTP", "Administer"
+    ),
     "migrate": Lazy("rheostat.cli.migrate:migrate", "Bring a store to this version's schema", "Administer"),
     "codegen": Lazy(
         "rheostat.cli.codegen.command:codegen", "Generate typed code from an environment", "Tools"

@@ -76,6 +76,11 @@ _LEVELS = ("debug", "info", "warning", "error")
     help="PEM file of authorities: clients need a certificate of one of them, beside their keys.",
 )
 @click.option(
+    "--webhook-allow-private",
+    is_flag=True,
+    help="Let webhooks be sent over http, and to this machine and private networks.",
+)
+@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -105,6 +110,7 @@ def serve(
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
     ssl_client_ca: str | None,
+    webhook_allow_private: bool,
     limits: tuple[str, ...],
     log_level: str,
     ready_file: Path | None,
@@ -141,7 +147,7 @@ def serve(
         ssl_client_ca=ssl_client_ca,
         log_level=log_level,
     )
-    service = open_service(store, limits=_limits(limits))
+    service = open_service(store, limits=_limits(limits), webhook_allow_private=webhook_allow_private)
     if ready_file is not None:
         # One that a killed server has left would be believed.
         ready_file.unlink(missing_ok=True)

@@ -70,14 +70,19 @@ class ServeConfig:
         return self.ssl_certfile is not None
 
 
-def open_service(store: str, *, limits: Limits | None = None) -> Service:
+def open_service(store: str, *, limits: Limits | None = None, webhook_allow_private: bool = False) -> Service:
     """Return a service over the store at a URL such as ``sqlite:rheostat.db`` or ``memory:``.
+
+    Args:
+        store: The URL.
+        limits: Of the node.
+        webhook_allow_private: Let webhooks be sent over http and to addresses of private networks.
 
     Raises:
         InvalidArgumentError: The URL names no store that this version has.
         StoreError: The store cannot be opened.
     """
-    return Service(open_store(store), limits=limits)
+    return Service(open_store(store), limits=limits, webhook_allow_private=webhook_allow_private)
 
 
 def serve(
