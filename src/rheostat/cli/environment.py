@@ -12,6 +12,7 @@ from rheostat.cli.commit import WRITE_ANSWER, commit, print_written
 from rheostat.cli.connection import Connection
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
+from rheostat.cli.promote import copy
 from rheostat.cli.record import environment_record
 from rheostat.model.change import Environment, PutEnvironment
 from rheostat.wire.project import environment_from_proto
@@ -21,7 +22,10 @@ __all__ = ["environments"]
 
 @click.group("env")
 def environments() -> None:
-    """List, show and create environments."""
+    """List, show, create and copy environments."""
+
+
+environments.add_command(copy)
 
 
 @environments.command(

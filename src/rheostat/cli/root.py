@@ -30,6 +30,9 @@ _COMMANDS: Final = {
     "apply": Lazy("rheostat.cli.apply:apply", "Apply a document of settings", "Change"),
     "set": Lazy("rheostat.cli.value:set_", "Set a value, for everybody or where a condition holds", "Change"),
     "unset": Lazy("rheostat.cli.value:unset", "Clear a value, or remove a rule", "Change"),
+    "promote": Lazy(
+        "rheostat.cli.promote:promote", "Bring settings of one environment into another", "Change"
+    ),
     "revert": Lazy("rheostat.cli.history:revert", "Undo a revision, or everything after one", "Change"),
     "get": Lazy("rheostat.cli.read:get", "Show a setting", "Read"),
     "list": Lazy("rheostat.cli.read:list_", "List the settings of an environment", "Read"),
@@ -39,7 +42,9 @@ _COMMANDS: Final = {
     "export": Lazy("rheostat.cli.export:export", "Write a project as a document", "Read"),
     "history": Lazy("rheostat.cli.history:history", "List what was changed, newest first", "Read"),
     "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
-    "env": Lazy("rheostat.cli.environment:environments", "List, show and create environments", "Administer"),
+    "env": Lazy(
+        "rheostat.cli.environment:environments", "List, show, create and copy environments", "Administer"
+    ),
     "keys": Lazy("rheostat.cli.key:keys", "Create, list, rotate and revoke keys", "Administer"),
     "webhooks": Lazy(
         "rheostat.cli.webhook:webhooks", "Tell other programs of each change, over HTTP", "Administer"

@@ -15,9 +15,11 @@ from rheostat.document.document import (
 from rheostat.document.export import export_document
 from rheostat.document.parser import parse_document
 from rheostat.document.printer import format_document
+from rheostat.document.promotion import PARTS, promotion
 from rheostat.document.schema import document_schema
 
 __all__ = [
+    "PARTS",
     "Document",
     "EnvironmentEntry",
     "RuleEntry",
@@ -29,4 +31,5 @@ __all__ = [
     "format_document",
     "parse_document",
     "plan_apply",
+    "promotion",
 ]
