@@ -387,6 +387,8 @@ def test_clients_of_other_nodes_count_until_they_are_gone(world: World, node: No
     with other.service.fleet.connected(PROJECT, PRODUCTION, ClientReport("c"), ""):
         declare(other, "c", ("any", "int"))
         other.service.fleet.roster.flush()
+        # What others declare is noticed in a moment, what this node is told at once.
+        pass_time(world, 0.2)
         refusal(node, SetValue("any", "x"))
     other.service.fleet.roster.flush()
     pass_time(world, GRACE.total_seconds())

@@ -114,6 +114,7 @@ class Fleet:
         self._store = service.store
         clock, monotonic = service.clock, service.monotonic
         self._types = DeclaredTypes(service.store, clock=clock, monotonic=monotonic)
+        self._gate = Gate(service.store, self._types, clock=clock, monotonic=monotonic)
         self.roster = Roster(
             service.store, service.node, clock=clock, monotonic=monotonic, housekeeping=self.keep_house
         )
@@ -180,6 +181,7 @@ class Fleet:
         self._types.keep(project, environment, types)
         if client.id:
             self.roster.put(replace(self._row(project, environment, client, actor), types=types.hash))
+            self._gate.forget(project)
         return types.hash
 
     def report(
@@ -396,10 +398,6 @@ class Fleet:
 
     # The gate.
 
-    def gate(self, project: str) -> Gate:
-        """Return what judges values by the types of the clients that are connected when it is first asked."""
-        return Gate(self._store, self._types, project, self._service.clock)
-
     def blocking(self, project: str, environment: str, replayed: ChangeSet | None) -> Blocking:
         """Return what judges declarations of one batch.
 
@@ -409,14 +407,13 @@ class Fleet:
             replayed: What the same batch has led to before: those of its entries that it does not hold were
                 rejected then, whoever is connected now.
         """
-        gate = self.gate(project)
         written = None if replayed is None else {change.key for change in replayed.changes if change.after}
 
         def blocking(before: Setting | None, after: Setting) -> BlockingClients | None:
             if written is not None and after.name in written:
                 return None
             new = NewValues.of(environment, before, after)
-            blocked = None if new is None else gate.blocked([new])
+            blocked = None if new is None else self._gate.blocked(project, [new])
             if blocked is not None:
                 return BlockingClients(blocked.message, blocked.clients)
             if written is not None:
@@ -436,7 +433,7 @@ class Fleet:
             FailedPreconditionError: A client could not decode a value of it, and *force* is false.
         """
         found = list(new_values(made.changes))
-        blocked = self.gate(made.project).blocked(found) if found else None
+        blocked = self._gate.blocked(made.project, found) if found else None
         if blocked is None:
             return made
         if not force:
