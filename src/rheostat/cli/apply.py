@@ -11,7 +11,7 @@ import click
 
 from rheo.v1 import admin_service_pb2 as admin
 from rheostat.cli.command import Command
-from rheostat.cli.commit import WRITE_ANSWER, commit, print_written
+from rheostat.cli.commit import WRITE_ANSWER, WriteAnswer, commit, print_written
 from rheostat.cli.connection import Connection
 from rheostat.cli.file import read_document
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
@@ -93,14 +93,14 @@ def apply_text(
     environments: tuple[str, ...] = (),
     prune: bool | Literal["declared"] = False,
     force: bool = False,
-) -> tuple[admin.CommitResponse, str]:
+) -> tuple[WriteAnswer, str]:
     """Apply the document *text*, and return the server's answer and the project's slug.
 
     Args:
         text: YAML or JSON.
         source: The file's name, for messages.
         target: The server.
-        how: Who and why, and whether at all.
+        how: Who and why, and whether at all, or as a draft.
         environments: Only these; all of the document's when empty.
         prune: See `rheostat.document.plan_apply`.
         force: See `rheo.v1.CommitRequest`.

@@ -17,6 +17,7 @@ from pyqwest import SyncClient
 from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.config_service_connect import ConfigServiceClientSync
+from rheo.v1.draft_service_connect import DraftServiceClientSync
 from rheo.v1.setting_pb2 import Setting as SettingMessage
 from rheo.v1.webhook_service_connect import WebhookServiceClientSync
 from rheostat.cli.failure import UnreachableError
@@ -56,6 +57,7 @@ class Connection:
         target: What the command asked for.
         admin: The client of the admin service.
         config: The client of the config service.
+        drafts: The client of the draft service.
         webhooks: The client of the webhook service.
     """
 
@@ -69,6 +71,9 @@ class Connection:
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
         self.config = ConfigServiceClientSync(
+            target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
+        )
+        self.drafts = DraftServiceClientSync(
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
         self.webhooks = WebhookServiceClientSync(

@@ -21,7 +21,7 @@ from rich.text import Text
 from rheo.v1 import admin_service_pb2 as admin
 from rheostat.cli.apply import apply_text
 from rheostat.cli.command import command
-from rheostat.cli.commit import commit
+from rheostat.cli.commit import commit_now
 from rheostat.cli.connection import Connection, new_request_id
 from rheostat.cli.diff import change_lines
 from rheostat.cli.option import Target, WriteOptions, json_option
@@ -119,7 +119,7 @@ def _run(show: _Show, target: Target) -> None:
 def _steps(show: _Show, connection: Connection, arrivals: queue.Queue[_Arrival]) -> None:
     def write(*mutations: Any, message: str) -> Callable[[], int]:
         how = WriteOptions(message=message, author=_AUTHOR)
-        return lambda: commit(connection, mutations, how, environment=_ENVIRONMENT).revision
+        return lambda: commit_now(connection, mutations, how, environment=_ENVIRONMENT).revision
 
     name = "checkout.timeout"
     timeout, _ = connection.setting(name)

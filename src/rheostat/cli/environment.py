@@ -34,7 +34,8 @@ environments.add_command(copy)
     examples=[("rheostat env list", "the environments that the key may see")],
     answer="""
     project
-    environments   [{name, title, description, protected, revision}], by name
+    environments   [{name, title, description, protected, required_approvals, self_approval, revision}], by
+                   name
     """,
 )
 @target_options(environment=False)
@@ -52,7 +53,7 @@ def list_(target: Target, output: Output) -> None:
     output.place(project)
     output.table(
         ["name", "title", ""],
-        [(item.slug, item.title, "protected" if item.protected else "") for item in found],
+        [(item.slug, item.title, _protection(item) if item.protected else "") for item in found],
     )
 
 
@@ -60,7 +61,7 @@ def list_(target: Target, output: Output) -> None:
     "show",
     cls=Command,
     examples=[("rheostat env show production", "one environment")],
-    answer="project, name, title, description, protected, revision",
+    answer="project, name, title, description, protected, required_approvals, self_approval, revision",
 )
 @click.argument("name")
 @target_options(environment=False)
@@ -80,7 +81,7 @@ def show(name: str, target: Target, output: Output) -> None:
     for label, text in (
         ("title", environment.title),
         ("description", environment.description),
-        ("protected", "yes" if environment.protected else "no"),
+        ("protected", _protection(environment) if environment.protected else "no"),
         ("settings", str(count)),
     ):
         if text:
@@ -93,6 +94,7 @@ def show(name: str, target: Target, output: Output) -> None:
     examples=[
         ("rheostat env create staging", "an empty environment"),
         ("rheostat env create live --protected --title 'Live shop'", "one whose changes need an approval"),
+        ("rheostat env create live --required-approvals 2", "and from now on two of them"),
     ],
     answer=WRITE_ANSWER,
 )
@@ -100,6 +102,16 @@ def show(name: str, target: Target, output: Output) -> None:
 @click.option("--title", help="A name for people.")
 @click.option("--description", help="What it is, for people.")
 @click.option("--protected/--unprotected", default=None, help="Whether changes need an approval.")
+@click.option(
+    "--required-approvals",
+    type=click.IntRange(0, 20),
+    help="How many different keys must approve a change when it is protected; 0 means 1.",
+)
+@click.option(
+    "--self-approval/--no-self-approval",
+    default=None,
+    help="Whether the author of a change may be one of those who approve it.",
+)
 @write_options()
 @target_options(environment=False)
 def create(
@@ -107,12 +119,30 @@ def create(
     title: str | None,
     description: str | None,
     protected: bool | None,
+    required_approvals: int | None,
+    self_approval: bool | None,
     how: WriteOptions,
     target: Target,
     output: Output,
 ) -> None:
-    """Create an environment, or change the title, description or protection of one."""
+    """Create an environment, or change the title, description or protection of one.
+
+    Protection is for admins to change, and where an environment is protected already, that needs an approval too.
+    """
     with Connection(target) as connection:
-        mutation = PutEnvironment(name, title=title, description=description, protected=protected)
+        mutation = PutEnvironment(
+            name,
+            title=title,
+            description=description,
+            protected=protected,
+            required_approvals=required_approvals,
+            self_approval=self_approval,
+        )
         answer = commit(connection, [mutation], how)
         print_written(output, answer, project=connection.project, dry_run=how.dry_run)
+
+
+def _protection(environment: Environment) -> str:
+    count = environment.approvals
+    text = f"protected, {count} approval{'' if count == 1 else 's'}"
+    return f"{text}, the author's counts" if environment.self_approval else text

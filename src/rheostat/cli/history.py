@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rheo.v1 import admin_service_pb2 as admin
 from rheostat.cli.command import command
-from rheostat.cli.commit import WRITE_ANSWER, print_written
+from rheostat.cli.commit import WRITE_ANSWER, WriteAnswer, commit, print_written
 from rheostat.cli.connection import Connection, new_request_id
 from rheostat.cli.diff import change_lines
 from rheostat.cli.instant import parse_instant
@@ -19,8 +19,11 @@ from rheostat.cli.option import Target, WriteOptions, target_options, write_opti
 from rheostat.cli.output import Output
 from rheostat.cli.record import change_set_record
 from rheostat.cli.shell import complete_setting
+from rheostat.cli.state import export_state
+from rheostat.document import export_document, format_document, parse_document, plan_apply
 from rheostat.model.change import ChangeSet
-from rheostat.wire.change import change_set_from_proto
+from rheostat.model.state import State
+from rheostat.wire.change import change_from_proto, change_set_from_proto
 from rheostat.wire.instant import instant_to_proto
 
 __all__ = ["history", "revert"]
@@ -168,7 +171,8 @@ def revert(
     """Undo a revision, or everything after one.
 
     Undoing is a change-set of its own: the history stays. A single revision is not undone when something that it
-    changed has changed again since; the command then ends with code 5.
+    changed has changed again since; the command then ends with code 5. With --draft the draft holds what has to be
+    written to get back there.
     """
     if (revision is None) == (to_revision is None):
         raise click.UsageError("give a REVISION to undo, or --to and the revision to go back to")
@@ -184,7 +188,10 @@ def revert(
             dry_run=how.dry_run,
             force=force,
         )
-        answer = connection.write(connection.admin.revert, request)
+        if (how.draft or how.into) and not how.dry_run:
+            answer = _draft_of_revert(connection, request, how)
+        else:
+            answer = connection.write(connection.admin.revert, request)
         print_written(
             output,
             answer,
@@ -192,6 +199,20 @@ def revert(
             environment=environment,
             dry_run=how.dry_run,
         )
+
+
+def _draft_of_revert(connection: Connection, request: admin.RevertRequest, how: WriteOptions) -> WriteAnswer:
+    """Make a draft of what a revert would change."""
+    request.dry_run, request.request_id = True, ""
+    planned = connection.call(connection.admin.revert, request)
+    state, revision = export_state(connection, connection.project)
+    changes = [change_from_proto(change) for change in planned.changes]
+    target = State({connection.project: state}).apply(changes, 0, 0).projects[connection.project]
+    document = parse_document(format_document(export_document(target)))
+    mutations = plan_apply(document, state, prune="declared")
+    if not mutations:
+        return planned
+    return commit(connection, mutations, how, expected_revision=revision, force=request.force)
 
 
 def _heading(change_set: ChangeSet) -> Text:

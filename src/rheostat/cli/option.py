@@ -62,11 +62,15 @@ class WriteOptions:
         message: Why, for the history.
         author: Who, for the history of an open server.
         dry_run: Only show what would change.
+        draft: Commit nothing: make a draft of it.
+        into: Commit nothing: write it into the draft with this id.
     """
 
     message: str = ""
     author: str = ""
     dry_run: bool = False
+    draft: bool = False
+    into: str = ""
 
 
 def _url(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -180,10 +184,25 @@ _AUTHOR = click.option(
     help="Who, for the history; a server with keys names the key instead. Your login name by default.",
 )
 _DRY_RUN = click.option("--dry-run", "-n", is_flag=True, help="Show what would change, and write nothing.")
+_DRAFT = click.option(
+    "--draft",
+    is_flag=True,
+    help="Commit nothing yet: make a draft, which others approve, or which waits for its time.",
+)
+_INTO = click.option(
+    "--into",
+    metavar="DRAFT",
+    default="",
+    help="Commit nothing yet: write this into a draft in the place of what is in it; its approvals are gone.",
+)
 
 
 def write_options(*, dry_run: bool = True) -> Callable[[F], F]:
-    """Add the options of a write; the command gets ``how``, a `WriteOptions`."""
+    """Add the options of a write; the command gets ``how``, a `WriteOptions`.
+
+    Args:
+        dry_run: It is a change-set, which can be tried and drafted.
+    """
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -193,11 +212,15 @@ def write_options(*, dry_run: bool = True) -> Callable[[F], F]:
                 message=kwargs.pop("message"),
                 author=_login_name() if author is None else author,
                 dry_run=kwargs.pop("dry_run", False),
+                draft=kwargs.pop("draft", False),
+                into=kwargs.pop("into", ""),
             )
+            if how.draft and how.into:
+                raise click.UsageError("--draft makes a draft, and --into names one: give one of the two")
             return function(how=how, **kwargs)
 
         decorated: Any = _MESSAGE(_AUTHOR(run))
-        return _DRY_RUN(decorated) if dry_run else decorated  # type: ignore[no-any-return]  # as above
+        return _DRY_RUN(_DRAFT(_INTO(decorated))) if dry_run else decorated  # type: ignore[no-any-return]  # as above
 
     return decorate
 

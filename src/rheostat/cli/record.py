@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from rheostat.errors import InvalidConditionError
 from rheostat.language import format_condition, format_percent
 from rheostat.model.change import Change, ChangeSet, Environment, Item, PlanWarning, Project
 from rheostat.model.condition import Condition
+from rheostat.model.draft import Draft, MissingApproval
 from rheostat.model.key import Key
 from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome
 from rheostat.model.setting import Segment, Setting
@@ -19,6 +21,7 @@ __all__ = [
     "change_record",
     "change_set_record",
     "condition_text",
+    "draft_record",
     "environment_record",
     "instant_text",
     "item_record",
@@ -215,6 +218,46 @@ def change_set_record(change_set: ChangeSet) -> dict[str, Any]:
         "approved_by": list(change_set.approved_by),
         "forced_clients": list(change_set.forced_clients),
         "changes": [change_record(change) for change in change_set.changes],
+    }
+
+
+def draft_record(draft: Draft, missing: Sequence[MissingApproval]) -> dict[str, Any]:
+    """Return a draft without its mutations, which say less than what it would change."""
+    return {
+        "id": draft.id,
+        "project": draft.project,
+        "state": draft.state.value,
+        "version": draft.version,
+        "environments": list(draft.environments),
+        "author": draft.author,
+        "actor": draft.actor,
+        "message": draft.message,
+        "created_at": instant_text(draft.created_at),
+        "updated_at": instant_text(draft.updated_at),
+        "base_revision": draft.base_revision,
+        "force": draft.force,
+        "approvals": [
+            {
+                "environments": list(approval.environments),
+                "author": approval.author,
+                "actor": approval.actor,
+                "approved_at": instant_text(approval.approved_at),
+                "comment": approval.comment,
+            }
+            for approval in draft.approvals
+        ],
+        "missing_approvals": [
+            {
+                "environment": entry.environment,
+                "required": entry.required,
+                "given": entry.given,
+                "self_approval": entry.self_approval,
+            }
+            for entry in missing
+        ],
+        "scheduled_at": instant_text(draft.scheduled_at),
+        "revision": draft.revision or None,
+        "failure": draft.failure or None,
     }
 
 

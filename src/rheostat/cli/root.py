@@ -34,6 +34,7 @@ _COMMANDS: Final = {
         "rheostat.cli.promote:promote", "Bring settings of one environment into another", "Change"
     ),
     "revert": Lazy("rheostat.cli.history:revert", "Undo a revision, or everything after one", "Change"),
+    "drafts": Lazy("rheostat.cli.draft:drafts", "List, show, approve, refresh and cancel drafts", "Change"),
     "get": Lazy("rheostat.cli.read:get", "Show a setting", "Read"),
     "list": Lazy("rheostat.cli.read:list_", "List the settings of an environment", "Read"),
     "rules": Lazy("rheostat.cli.read:rules", "List the rules of a setting, in order", "Read"),
