@@ -22,6 +22,7 @@ PUBLIC = (
     "rheostat.integrations.logging",
     "rheostat.integrations.otel",
     "rheostat.integrations.starlette",
+    "rheostat.integrations.webhooks",
     "rheostat.sdk.transport",
     "rheostat.testing",
 )

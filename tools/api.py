@@ -420,7 +420,7 @@ PAGES = (
         "",
         {
             f"rheostat.integrations.{name}": ()
-            for name in ("django", "flask", "starlette", "fastapi", "logging", "otel")
+            for name in ("django", "flask", "starlette", "fastapi", "logging", "otel", "webhooks")
         },
     ),
     Page("transport.md", "rheostat.sdk.transport", "", {"rheostat.sdk.transport": ()}),

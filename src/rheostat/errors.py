@@ -17,6 +17,7 @@
     ├── RevisionCompactedError          history no longer reaches back so far; take a snapshot
     ├── LimitExceededError              a named limit; may carry when to retry
     ├── AuthenticationError             no, bad, expired or revoked key
+    │   └── WebhookVerificationError    a webhook's message is not signed as it should be, or too old
     ├── PermissionDeniedError           the key may not do this, or not there
     ├── UnavailableError                try again: draining, store away, too many streams
     │   └── BehindError                 this node has not reached ``min_revision`` in time
@@ -63,6 +64,7 @@ __all__ = [
     "StoreError",
     "TypeMismatchError",
     "UnavailableError",
+    "WebhookVerificationError",
 ]
 
 
@@ -279,6 +281,12 @@ class AuthenticationError(RheostatError):
     """No key, or a bad, expired or revoked one."""
 
     default_reason = "UNAUTHENTICATED"
+
+
+class WebhookVerificationError(AuthenticationError):
+    """A message to a webhook is not signed with its secret, is too old, or is no message of Rheostat."""
+
+    default_reason = "WEBHOOK_VERIFICATION"
 
 
 class PermissionDeniedError(RheostatError):

@@ -43,6 +43,7 @@ from rheostat.errors import (
     StoreError,
     TypeMismatchError,
     UnavailableError,
+    WebhookVerificationError,
 )
 from rheostat.wire.error import CODES, DOMAIN, INTERNAL_MESSAGE, REASONS, from_connect, to_connect
 
@@ -72,6 +73,7 @@ EXAMPLES: list[tuple[RheostatError, Code]] = [
     (LimitExceededError("too many", limit="max_rules"), Code.RESOURCE_EXHAUSTED),
     (LimitExceededError("too many", limit="writes", retry_after=1.5), Code.RESOURCE_EXHAUSTED),
     (AuthenticationError("bad", reason="BAD_KEY"), Code.UNAUTHENTICATED),
+    (WebhookVerificationError("unsigned"), Code.UNAUTHENTICATED),
     (PermissionDeniedError("unknown", reason="UNKNOWN_PROJECT"), Code.PERMISSION_DENIED),
     (UnavailableError("full", retry_after=0.0, reason="STORE_FULL"), Code.UNAVAILABLE),
     (BehindError("behind"), Code.UNAVAILABLE),

@@ -48,6 +48,7 @@ from rheostat.errors import (
     StoreError,
     TypeMismatchError,
     UnavailableError,
+    WebhookVerificationError,
 )
 from rheostat.wire.instant import duration_from_proto, duration_to_proto
 
@@ -90,6 +91,7 @@ _SUBCLASSES: Final[tuple[type[RheostatError], ...]] = (
     InvalidTypeError,
     SettingNotFoundError,
     TypeMismatchError,
+    WebhookVerificationError,
 )
 
 REASONS: Final[Mapping[str, type[RheostatError]]] = {
