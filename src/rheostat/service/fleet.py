@@ -49,6 +49,8 @@ _LISTED: Final = 100
 _MAX_DECLARED: Final = 20_000
 _MAX_DECLARED_BYTES: Final = 8 * 1024 * 1024
 
+_MAX_REJECTED: Final = 10_000
+
 _CACHED_COMMITS: Final = 1_024
 
 _TOLERANCE: Final = 1.0
@@ -119,6 +121,8 @@ class Fleet:
             service.store, service.node, clock=clock, monotonic=monotonic, housekeeping=self.keep_house
         )
         self._asks: dict[_Place, Ask] = {}
+        # Clients of which something was rejected because of others, which may have left since.
+        self._rejected: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._commits: OrderedDict[tuple[int, int], _Commit] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -184,6 +188,14 @@ class Fleet:
             self._gate.forget(project)
         return types.hash
 
+    def note_rejected(self, project: str, environment: str, client_id: str) -> None:
+        """Let a client declare again when it next reports: whoever could not decode what it declared may have left."""
+        if client_id:
+            with self._lock:
+                self._rejected[project, environment, client_id] = None
+                while len(self._rejected) > _MAX_REJECTED:
+                    self._rejected.popitem(last=False)
+
     def report(
         self,
         project: str,
@@ -193,7 +205,7 @@ class Fleet:
         *,
         relayed: bool = False,
     ) -> list[str]:
-        """Take reports, and return the ids of those whose declarations are not known.
+        """Take reports, and return the ids of those who are to declare again.
 
         Nothing that stands in a report is an error: what makes no sense is not known.
 
@@ -218,7 +230,7 @@ class Fleet:
             types = report.types if len(report.types) in (0, 32) else b""
             if report.types not in known:
                 known[report.types] = bool(types) and self._types.renew(project, environment, types)
-            if not known[report.types]:
+            if not known[report.types] or self._was_rejected(project, environment, report.id):
                 declare_again.append(report.id)
             if report.settings_read:
                 self._service.usage.note_reads(project, environment, report.settings_read)
@@ -237,6 +249,10 @@ class Fleet:
                 )
             )
         return declare_again
+
+    def _was_rejected(self, project: str, environment: str, client_id: str) -> bool:
+        with self._lock:
+            return self._rejected.pop((project, environment, client_id), self) is None
 
     def clients(self, project: str, environment: str, *, after: str, limit: int) -> list[ClientReport]:
         """Return up to *limit* clients whose ids follow *after*, by id."""

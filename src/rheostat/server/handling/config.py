@@ -272,6 +272,8 @@ class ConfigHandlers(Handling):
             actor=call.principal.actor,
         )
         outcome = self.service.declare(_declarer(request, call), project, environment, declarations)
+        if any(result.blocking_clients for result in outcome.results):
+            self.service.fleet.note_rejected(project, environment, request.client.id)
         return config.DeclareSettingsResponse(
             results=[declaration_result_to_proto(result) for result in outcome.results],
             revision=outcome.revision,
