@@ -44,9 +44,11 @@ def test_opens_an_sqlite_file_by_an_absolute_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("redis://localhost", "unknown kind of store 'redis'; write 'memory:', 'sqlite:PATH' or a path"),
-        ("postgresql://localhost/rheostat", "postgresql is not available in this version"),
-        ("postgres:rheostat", "postgresql is not available in this version"),
+        (
+            "redis://localhost",
+            "unknown kind of store 'redis'; write 'memory:', 'sqlite:PATH', 'postgresql://…' or a path",
+        ),
+        ("postgres:rheostat", "begins with 'postgres://'"),
         ("sqlite:", "names no file"),
         ("", "names no file"),
         (":memory:", "write 'memory:'"),

@@ -17,11 +17,12 @@ from rheostat.store.stamp import utc_now
 
 if TYPE_CHECKING:
     from rheostat.store.base import Store
+    from rheostat.store.postgres import PostgresStore
     from rheostat.store.sqlite import SqliteStore
 
 __all__ = ["migrate", "open_store"]
 
-_CHOICES: Final = "'memory:', 'sqlite:PATH' or a path"
+_CHOICES: Final = "'memory:', 'sqlite:PATH', 'postgresql://…' or a path"
 
 # At least two letters, so that a drive letter is part of a path.
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -33,21 +34,27 @@ def open_store(
     clock: Callable[[], datetime.datetime] = utc_now,
     randomness: Callable[[int], bytes] = os.urandom,
 ) -> Store:
-    """Open the store at *url*; an SQLite file is made when there is none, and migrated when it is older.
+    """Open the store at *url*.
+
+    An SQLite file is made when there is none, and migrated when it is older. In an empty PostgreSQL database the
+    store is made; an older one is migrated by `migrate` only, because other nodes may be using it.
 
     Args:
         url: ``memory:``; ``sqlite:PATH``, with ``?synchronous=normal`` for speed over durability; or a path,
             which means SQLite. ``sqlite:///PATH`` is read as SQLAlchemy does: relative after three slashes,
-            absolute after four.
+            absolute after four. ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE`` (or ``postgres://``) is read as
+            libpq does, with its parameters.
         clock: Gives the aware time of each commit.
         randomness: Gives so many random bytes.
 
     Raises:
         StoreError: No such kind of store, or it cannot be opened.
-        UnavailableError: Another process is writing to it for too long.
-        MissingDependencyError: The extra ``rheostat[server]`` is not installed.
+        UnavailableError: Another process is writing to it for too long, or the database cannot be reached.
+        MissingDependencyError: The extra ``rheostat[server]`` or ``rheostat[postgres]`` is not installed.
     """
     kind, path, options = _parse(url)
+    if kind == "postgresql":
+        return _open_postgres(path, clock, randomness)
     if kind == "memory":
         from rheostat.store.memory import MemoryStore
 
@@ -60,14 +67,18 @@ def migrate(url: str) -> str:
 
     Raises:
         StoreError: As from `open_store`; also when the store is of a newer version.
-        UnavailableError: Another process is writing to it for too long.
-        MissingDependencyError: The extra ``rheostat[server]`` is not installed.
+        UnavailableError: Another process is writing to it for too long, or the database cannot be reached.
+        MissingDependencyError: The extra ``rheostat[server]`` or ``rheostat[postgres]`` is not installed.
     """
     kind, path, options = _parse(url)
     if kind == "memory":
         return ""
     # To open is to migrate.
-    store = _open_sqlite(path, options, utc_now, os.urandom)
+    store: Store
+    if kind == "postgresql":
+        store = _open_postgres(path, utc_now, os.urandom, upgrade=True)
+    else:
+        store = _open_sqlite(path, options, utc_now, os.urandom)
     store.close()
     from rheostat.store.tables import SCHEMA
 
@@ -91,8 +102,10 @@ def _parse(url: str) -> tuple[str, str, dict[str, str]]:
             raise StoreError(f"the store url {url!r} names a host; write {_CHOICES}")
         options = dict(parse_qsl(query, keep_blank_values=True))
         return _checked(url, path, options)
-    if scheme.startswith("postgres"):
-        raise StoreError(f"postgresql is not available in this version; write {_CHOICES}")
+    if scheme in ("postgresql", "postgres"):
+        if not rest.startswith("//"):
+            raise StoreError(f"a postgresql url begins with '{scheme}://'; write {_CHOICES}")
+        return "postgresql", url, {}
     raise StoreError(f"unknown kind of store {scheme!r}; write {_CHOICES}")
 
 
@@ -127,3 +140,22 @@ def _open_sqlite(
         randomness=randomness,
         synchronous="normal" if options.get("synchronous") == "normal" else "full",
     )
+
+
+def _open_postgres(
+    url: str,
+    clock: Callable[[], datetime.datetime],
+    randomness: Callable[[int], bytes],
+    *,
+    upgrade: bool = False,
+) -> PostgresStore:
+    try:
+        from rheostat.store.postgres import PostgresStore
+    except ImportError as exc:
+        # Psycopg without a libpq is an ImportError without a name.
+        if (exc.name or "psycopg").partition(".")[0] not in ("sqlalchemy", "alembic", "psycopg"):
+            raise
+        raise MissingDependencyError(
+            "the postgresql store needs the extras 'server' and 'postgres': pip install 'rheostat[server,postgres]'"
+        ) from exc
+    return PostgresStore(url, clock=clock, randomness=randomness, upgrade=upgrade)

@@ -175,7 +175,11 @@ class ClientCount:
 
 
 class Transaction(Protocol):
-    """The writing transaction, as `Write` sees it. Valid only inside the call."""
+    """The writing transaction, as `Write` sees it. Valid only inside the call.
+
+    What it shows may have been written by calls of `Store.commit` in other threads that are committed together
+    with this one, and may be lost together with it: nobody else is told of it before `Store.commit` has returned.
+    """
 
     @property
     def identity(self) -> Identity:
@@ -389,8 +393,8 @@ class Store(Protocol):
         """Wait up to *timeout* seconds for a sign that another process may have committed.
 
         Returns:
-            True when it is worth calling `read_since`; spurious signs are allowed, lost ones are found by a
-            safety poll of 100 ms at most.
+            True when it is worth calling `read_since`; spurious signs are allowed, and lost ones are made up
+            for: after 100 ms in SQLite, after a second in PostgreSQL.
         """
 
     def close(self) -> None:

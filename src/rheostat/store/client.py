@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rheostat.store import tables
 from rheostat.store.base import ClientCount, ClientRow
@@ -33,24 +33,30 @@ _KEY = ("project", "environment", "id")
 _OF_CONNECTION = ("node", "name", "sdk", "actor")
 """What a client that has not reported is known by all the same."""
 
-_NEW = sqlite.insert(tables.client)
-_IS_SILENT = and_(_NEW.excluded.reported_at.is_(None), tables.client.c.reported_at.is_not(None))
+
+def _put(new: sqlite.Insert | postgresql.Insert) -> sqlite.Insert | postgresql.Insert:
+    unreported = new.excluded.reported_at.is_(None)
+    is_silent = and_(unreported, tables.client.c.reported_at.is_not(None))
+
+    def value(column: str) -> ColumnElement[Any]:
+        stored, excluded = tables.client.c[column], new.excluded[column]
+        if column in _OF_CONNECTION:
+            return excluded
+        if column == "types":
+            return case((and_(unreported, excluded == b""), stored), else_=excluded)
+        keeps = and_(is_silent, stored > excluded) if column == "expires_at" else is_silent
+        return case((keeps, stored), else_=excluded)
+
+    return new.on_conflict_do_update(
+        index_elements=_KEY,
+        set_={column.name: value(column.name) for column in tables.client.c if column.name not in _KEY},
+    )
 
 
-def _put_value(column: str) -> ColumnElement[Any]:
-    stored, new = tables.client.c[column], _NEW.excluded[column]
-    if column in _OF_CONNECTION:
-        return new
-    if column == "types":
-        return case((and_(_NEW.excluded.reported_at.is_(None), new == b""), stored), else_=new)
-    keeps = and_(_IS_SILENT, stored > new) if column == "expires_at" else _IS_SILENT
-    return case((keeps, stored), else_=new)
-
-
-_PUT = _NEW.on_conflict_do_update(
-    index_elements=_KEY,
-    set_={column.name: _put_value(column.name) for column in tables.client.c if column.name not in _KEY},
-)
+_PUT = {
+    "sqlite": _put(sqlite.insert(tables.client)),
+    "postgresql": _put(postgresql.insert(tables.client)),
+}
 _END = (
     update(tables.client)
     .where(
@@ -67,7 +73,7 @@ _END = (
 def put(connection: Connection, rows: Sequence[ClientRow]) -> None:
     """Write rows; see `rheostat.store.base.Store.put_clients`."""
     if rows:
-        connection.execute(_PUT, [_encode(row) for row in rows])
+        connection.execute(_PUT[connection.dialect.name], [_encode(row) for row in rows])
 
 
 def end(

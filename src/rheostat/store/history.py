@@ -189,11 +189,15 @@ def append(
     return written, size
 
 
-def is_repeated_request(error: IntegrityError) -> bool:
-    """Tell whether a change-set was refused because its actor has used its request id before."""
-    cause = error.orig
+def is_repeated_request(error: Exception) -> bool:
+    """Tell whether a change-set was refused because its actor has used its request id before.
+
+    Args:
+        error: SQLAlchemy's, or the driver's own.
+    """
+    cause = getattr(error, "orig", error)
     constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
-    # SQLite names the columns instead, and PostgreSQL answers nothing more in this transaction.
+    # SQLite names the columns instead; PostgreSQL answers nothing more in this transaction.
     return constraint == _REQUEST_INDEX or "change_set.request_id" in str(cause)
 
 

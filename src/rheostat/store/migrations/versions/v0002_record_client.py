@@ -12,14 +12,14 @@ down_revision = "0001"
 def upgrade() -> None:
     """Create the two tables, and add the columns."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    ordered = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     op.create_table(
         "record",
-        sa.Column("kind", sa.Text, primary_key=True),
-        sa.Column("key", ordered, primary_key=True),
+        sa.Column("kind", text, primary_key=True),
+        sa.Column("key", text, primary_key=True),
         sa.Column("version", number, nullable=False),
-        sa.Column("due", ordered),
-        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("due", text),
+        sa.Column("body", text, nullable=False),
     )
     op.create_index(
         "record_due",
@@ -30,23 +30,23 @@ def upgrade() -> None:
     )
     op.create_table(
         "client",
-        sa.Column("project", sa.Text, primary_key=True),
-        sa.Column("environment", sa.Text, primary_key=True),
-        sa.Column("id", ordered, primary_key=True),
-        sa.Column("expires_at", ordered, nullable=False),
-        sa.Column("reported_at", ordered),
+        sa.Column("project", text, primary_key=True),
+        sa.Column("environment", text, primary_key=True),
+        sa.Column("id", text, primary_key=True),
+        sa.Column("expires_at", text, nullable=False),
+        sa.Column("reported_at", text),
         sa.Column("generation", number, nullable=False),
         sa.Column("revision", number, nullable=False),
         sa.Column("lag", sa.Float),
         sa.Column("diverged", sa.Boolean, nullable=False),
         sa.Column("types", sa.LargeBinary, nullable=False),
-        sa.Column("node", sa.Text, nullable=False),
-        sa.Column("actor", sa.Text, nullable=False),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("sdk", sa.Text, nullable=False),
-        sa.Column("error", sa.Text, nullable=False),
+        sa.Column("node", text, nullable=False),
+        sa.Column("actor", text, nullable=False),
+        sa.Column("name", text, nullable=False),
+        sa.Column("sdk", text, nullable=False),
+        sa.Column("error", text, nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_index("client_expires_at", "client", ["expires_at"])
     for name, default in (("draft", "''"), ("approved_by", "'[]'"), ("forced_clients", "'[]'")):
-        op.add_column("change_set", sa.Column(name, sa.Text, nullable=False, server_default=sa.text(default)))
+        op.add_column("change_set", sa.Column(name, text, nullable=False, server_default=sa.text(default)))

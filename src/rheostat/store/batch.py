@@ -1,0 +1,207 @@
+"""Writers of one process that take turns in one transaction, so that one wait for the disk serves them all.
+
+Each works alone, in its own thread, and sees what those before it have written. None hears what became of its
+work before the transaction has ended. See docs/decisions/0008-postgresql.md.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from rheostat.errors import UnavailableError
+
+__all__ = ["Batches", "Flush", "Session"]
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Session")
+
+_LONGEST: Final = 0.1
+"""Seconds after which nobody joins a transaction any more: other processes wait for it."""
+
+_LARGEST: Final = 64
+
+Flush = Callable[[], T]
+"""Writes what a writer has decided on, and returns its result. Called once, when its turn ends."""
+
+
+class Session(Protocol):
+    """A writing transaction. Used by one thread at a time."""
+
+    def keep(self, flush: Flush[T]) -> T:
+        """Write, so that what a later writer does can be undone without it. An error leaves `undo` to be called."""
+
+    def commit(self, flush: Flush[T] | None) -> T | None:
+        """Write, and commit everything that was kept with it."""
+
+    def undo(self) -> bool:
+        """Take back what came after the last `keep`; return whether what was kept is still there."""
+
+    def close(self) -> None:
+        """End it; what was not committed is rolled back."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Batch(Generic[S]):
+    session: S
+    began: float
+    kept: int = 0
+    ended: threading.Event = dataclasses.field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Turn(Generic[S]):
+    called: threading.Event = dataclasses.field(default_factory=threading.Event)
+    batch: _Batch[S] | None = None
+
+
+class Batches(Generic[S]):
+    """Lets writers in one after the other, first come, first served. Safe from any thread."""
+
+    def __init__(
+        self, begin: Callable[[], S], *, timeout: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Make it.
+
+        Args:
+            begin: Begins a transaction, alone among the writers of all processes.
+            timeout: Seconds that a writer waits for its turn.
+            monotonic: Gives seconds.
+        """
+        self._begin = begin
+        self._timeout = timeout
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._busy = False
+        self._queue: collections.deque[_Turn[S]] = collections.deque()
+
+    def run(self, work: Callable[[S], Flush[T] | None]) -> T | None:
+        """Do *work* in its turn, and return what its flush returned once that is committed.
+
+        Args:
+            work: Returns None when there is nothing to write. What it raises reaches the caller.
+
+        Raises:
+            UnavailableError: The turn did not come in time, or the transaction was lost.
+        """
+        batch = self._enter()
+        if batch is None:
+            try:
+                batch = _Batch(self._begin(), self._monotonic())
+            except BaseException:
+                self._leave()
+                raise
+        try:
+            flush = work(batch.session)
+            if flush is not None:
+                if not self._goes_on(batch):
+                    return self._commit(batch, flush)
+                result = batch.session.keep(flush)
+                batch.kept += 1
+        except BaseException:
+            self._end_without(batch)
+            raise
+        if flush is None:
+            self._end_without(batch)
+            return None
+        if not self._pass_on(batch):
+            self._commit(batch, None)
+        self._await(batch)
+        return result
+
+    def _end_without(self, batch: _Batch[S]) -> None:
+        """End a turn that adds nothing; returns when it is decided what becomes of the turns before it."""
+        if batch.ended.is_set():
+            return
+        if not batch.kept:
+            self._end(batch, None)
+            self._leave()
+            return
+        if not batch.session.undo():
+            self._end(batch, UnavailableError("the transaction was lost", reason="STORE_AWAY"))
+            self._leave()
+        elif not (self._goes_on(batch) and self._pass_on(batch)):
+            self._commit(batch, None)
+        # What it has seen may be what an unfinished turn has written.
+        self._await(batch)
+
+    def _commit(self, batch: _Batch[S], flush: Flush[T] | None) -> T | None:
+        # The next one may begin; it waits for the database's lock meanwhile.
+        self._leave()
+        error: BaseException | None = None
+        try:
+            try:
+                return batch.session.commit(flush)
+            except BaseException as exc:
+                if flush is None or not batch.kept or not batch.session.undo():
+                    error = exc
+                    raise
+                try:
+                    batch.session.commit(None)
+                except BaseException as later:
+                    error = later
+                    raise
+                raise
+        finally:
+            self._end(batch, error)
+
+    @staticmethod
+    def _end(batch: _Batch[S], error: BaseException | None) -> None:
+        batch.error = error
+        try:
+            batch.session.close()
+        finally:
+            batch.ended.set()
+
+    @staticmethod
+    def _await(batch: _Batch[S]) -> None:
+        batch.ended.wait()
+        if batch.error is not None:
+            raise UnavailableError(
+                f"the transaction was lost with that of another writer: {batch.error}",
+                reason=getattr(batch.error, "reason", "STORE_AWAY"),
+                retry_after=1.0,
+            ) from batch.error
+
+    def _enter(self) -> _Batch[S] | None:
+        with self._lock:
+            if not self._busy:
+                self._busy = True
+                return None
+            turn: _Turn[S] = _Turn()
+            self._queue.append(turn)
+        if not turn.called.wait(self._timeout):
+            with self._lock:
+                if not turn.called.is_set():
+                    self._queue.remove(turn)
+                    raise UnavailableError(
+                        "the store is busy with other writes", reason="STORE_BUSY", retry_after=1.0
+                    )
+        return turn.batch
+
+    def _goes_on(self, batch: _Batch[S]) -> bool:
+        """Whether somebody waits and may still join."""
+        return bool(self._queue) and batch.kept < _LARGEST and self._monotonic() < batch.began + _LONGEST
+
+    def _pass_on(self, batch: _Batch[S]) -> bool:
+        """Let the next one join; return whether there was one."""
+        with self._lock:
+            if not self._queue:
+                return False
+            turn = self._queue.popleft()
+            turn.batch = batch
+            turn.called.set()
+            return True
+
+    def _leave(self) -> None:
+        """Let the next one begin a transaction of its own."""
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().called.set()
+            else:
+                self._busy = False

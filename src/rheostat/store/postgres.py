@@ -1,0 +1,592 @@
+"""A store in a PostgreSQL database, which the nodes of several machines may serve.
+
+How revisions are ordered, what a hint is worth, and how lost history is noticed, is argued in
+docs/decisions/0008-postgresql.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import psycopg
+import sqlalchemy
+from psycopg.rows import namedtuple_row
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from rheostat.errors import AlreadyExistsError, StoreError, UnavailableError
+from rheostat.model.change import ChangeSet
+from rheostat.store import client, history
+from rheostat.store import record as beside
+from rheostat.store.base import ClientCount, ClientRow, Contents, Identity, Record, Write
+from rheostat.store.batch import Batches, Flush
+from rheostat.store.connection import AWAY, Connections, driver_connection
+from rheostat.store.listener import CHANNEL, Listener
+from rheostat.store.migration import check_schema, migrate, stored_schema
+from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
+from rheostat.store.tables import SCHEMA
+
+__all__ = ["PostgresStore"]
+
+T = TypeVar("T")
+
+SAFETY_POLL: Final = 1.0
+"""Seconds after which a commit is noticed whose hint was lost."""
+
+LOCK_TIMEOUT: Final = 2.0
+"""Seconds that a writer waits for those of other processes."""
+
+_TURN_TIMEOUT: Final = 5.0
+"""Seconds that a writer waits for those of its own process, each of which may wait for the lock."""
+
+_SPACE: Final = 0x7268656F
+"""Of the advisory locks: "rheo". Such locks belong to one database."""
+
+_LOCK: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, 1)"
+"""A statement of its own, before any other: one that also reads would read what was there before it waited."""
+
+_CLIENT_LOCK: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, 2)"
+"""Keeps two nodes from locking rows of clients crosswise."""
+
+_HINT: Final = f"NOTIFY {CHANNEL}"
+
+_HEAD: Final = str(history.HEAD.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
+
+_ORIGIN_KIND: Final = "origin"
+"""The kind of the one record that says where the store was last written."""
+
+_ORIGIN: Final = """
+SELECT (SELECT system_identifier FROM pg_control_system())
+    || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
+    || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+"""
+"""The cluster, the database in it, and its timeline, which is another after each failover and each recovery."""
+
+_logger = logging.getLogger(__name__)
+
+_stores: weakref.WeakSet[PostgresStore] = weakref.WeakSet()
+
+
+class PostgresStore:
+    """A store in a PostgreSQL database; see `rheostat.store.base.Store` for its methods.
+
+    Safe from any thread and in forked children. Concurrent commits of one process may share a transaction, in
+    which each sees those before it; a `Write` must therefore not wait for another writer to be done.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], datetime.datetime] = utc_now,
+        randomness: Callable[[int], bytes] = os.urandom,
+        timeout: float = LOCK_TIMEOUT,
+        upgrade: bool = False,
+    ) -> None:
+        """Open the store at *url*; make it when the database is empty.
+
+        Args:
+            url: ``postgresql://user:password@host:port/database?parameter=value``, as libpq reads it.
+            clock: Gives the aware time of each commit.
+            randomness: Gives so many random bytes.
+            timeout: Seconds that a commit waits for those of other processes.
+            upgrade: Bring an older store to the schema of this version, instead of refusing it.
+
+        Raises:
+            StoreError: It cannot be opened, is damaged, is of another version, or is no store.
+            UnavailableError: The server cannot be reached.
+        """
+        self._clock = clock
+        self._randomness = randomness
+        self._prepared = False
+        self._connections = Connections(url, lock_timeout=timeout, check=self._check)
+        self._start()
+        _stores.add(self)
+        try:
+            self._prepare(upgrade)
+        except BaseException:
+            self.close()
+            raise
+
+    def load(self) -> Contents:
+        """See `Store.load`."""
+        return self._read(history.load)()
+
+    def identity(self) -> Identity:
+        """See `Store.identity`."""
+        return self._read(history.read_head).identity
+
+    def revision(self) -> int:
+        """See `Store.revision`."""
+        return self._read(history.read_head).revision
+
+    def commit(self, write: Write) -> ChangeSet | None:
+        """See `Store.commit`."""
+
+        def work(session: _Session) -> Flush[ChangeSet] | None:
+            transaction = _PostgresTransaction(session)
+            try:
+                change_set = write(transaction)
+            finally:
+                transaction.end()
+            return None if change_set is None else lambda: session.append(change_set, self._clock())
+
+        return self._write(work)
+
+    def read_since(self, revision: int, limit: int = 1000) -> Sequence[ChangeSet]:
+        """See `Store.read_since`."""
+        return self._read(lambda connection: history.since(connection, revision, limit))
+
+    def change_set(self, revision: int) -> ChangeSet | None:
+        """See `Store.change_set`."""
+        return self._read(lambda connection: history.one(connection, revision))
+
+    def history(
+        self,
+        *,
+        project: str,
+        environment: str | None = None,
+        kind: str | None = None,
+        key: str | None = None,
+        actor: str | None = None,
+        author: str | None = None,
+        since: datetime.datetime | None = None,
+        until: datetime.datetime | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> Sequence[ChangeSet]:
+        """See `Store.history`."""
+        return self._read(
+            lambda connection: history.history(
+                connection,
+                project=project,
+                environment=environment,
+                kind=kind,
+                key=key,
+                actor=actor,
+                author=author,
+                since=since,
+                until=until,
+                before=before,
+                limit=limit,
+            )
+        )
+
+    def raise_generation(self, above: int) -> Identity:
+        """See `Store.raise_generation`."""
+
+        def work(session: _Session) -> Flush[Identity]:
+            with session.writing() as connection:
+                identity = history.raise_generation(connection, above, self._randomness(NONCE_BYTES))
+            session.head = dataclasses.replace(session.head, identity=identity)
+            return lambda: identity
+
+        return _some(self._write(work))
+
+    def compact(self, floor: int) -> int:
+        """See `Store.compact`."""
+
+        def work(session: _Session) -> Flush[int]:
+            with session.writing() as connection:
+                raised = history.compact(connection, floor)
+            return lambda: raised
+
+        return _some(self._write(work))
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """See `Store.record`."""
+        return self._read(lambda connection: beside.find(connection, kind, key))
+
+    def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1000) -> Sequence[Record]:
+        """See `Store.records`."""
+        return self._read(
+            lambda connection: beside.select_prefix(connection, kind, prefix=prefix, after=after, limit=limit)
+        )
+
+    def due_records(self, kind: str, now: datetime.datetime, limit: int = 100) -> Sequence[Record]:
+        """See `Store.due_records`."""
+        return self._read(lambda connection: beside.due(connection, kind, now, limit))
+
+    def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
+        """See `Store.put_record`."""
+
+        def work(session: _Session) -> Flush[Record] | None:
+            with session.writing() as connection:
+                if expected_version is not None:
+                    stored = beside.version(connection, record.kind, record.key)
+                    if stored != expected_version:
+                        return None
+                written = beside.put(connection, record)
+            return lambda: written
+
+        return self._write(work)
+
+    def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
+        """See `Store.delete_record`."""
+
+        def work(session: _Session) -> Flush[bool] | None:
+            with session.writing() as connection:
+                removed = beside.remove(connection, kind, key, expected_version)
+            return (lambda: True) if removed else None
+
+        return bool(self._write(work))
+
+    def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
+        """See `Store.delete_due_records`."""
+
+        def work(session: _Session) -> Flush[int] | None:
+            with session.writing() as connection:
+                removed = beside.delete_due(connection, kind, now)
+            return (lambda: removed) if removed else None
+
+        return self._write(work) or 0
+
+    def put_clients(self, rows: Sequence[ClientRow]) -> None:
+        """See `Store.put_clients`."""
+        with self._writing_clients() as connection:
+            client.put(connection, rows)
+
+    def end_clients(
+        self, clients: Sequence[tuple[str, str, str]], node: str, expires_at: datetime.datetime
+    ) -> None:
+        """See `Store.end_clients`."""
+        with self._writing_clients() as connection:
+            client.end(connection, clients, node, expires_at)
+
+    def clients(
+        self,
+        project: str,
+        environment: str,
+        *,
+        now: datetime.datetime,
+        behind: tuple[int, int] | None = None,
+        types: bytes | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Sequence[ClientRow]:
+        """See `Store.clients`."""
+        return self._read(
+            lambda connection: client.select_clients(
+                connection,
+                project,
+                environment,
+                now=now,
+                behind=behind,
+                types=types,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    def count_clients(
+        self, project: str, environment: str, *, now: datetime.datetime, generation: int, revision: int
+    ) -> ClientCount:
+        """See `Store.count_clients`."""
+        return self._read(
+            lambda connection: client.count(
+                connection, project, environment, now=now, generation=generation, revision=revision
+            )
+        )
+
+    def client_types(self, project: str, *, now: datetime.datetime) -> Sequence[tuple[str, bytes]]:
+        """See `Store.client_types`."""
+        return self._read(lambda connection: client.declared_types(connection, project, now))
+
+    def expire_clients(self, now: datetime.datetime) -> int:
+        """See `Store.expire_clients`."""
+        with self._writing_clients() as connection:
+            return client.expire(connection, now)
+
+    def wait_hint(self, timeout: float) -> bool:
+        """See `Store.wait_hint`.
+
+        The first call of each thread returns True at once, and so does one a second later: whether the hint was
+        lost, the caller finds out by reading. A call that is ended by `close` returns False.
+        """
+        self._connections.check_open()
+        now = time.monotonic()
+        deadline = now + timeout
+        seen: int | None = getattr(self._seen, "count", None)
+        if seen is None:
+            count = self._listener.start()
+        else:
+            count = self._listener.wait(seen, min(deadline, self._seen.next_poll) - now)
+            if self._connections.closed or (count == seen and time.monotonic() < self._seen.next_poll):
+                return False
+        self._seen.count = count
+        self._seen.next_poll = time.monotonic() + SAFETY_POLL
+        return True
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._connections.close()
+        self._listener.close()
+
+    def after_fork_in_child(self) -> None:
+        """Start afresh. Only for the hook below."""
+        self._connections.after_fork_in_child()
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._batches: Batches[_Session] = Batches(self._begin, timeout=_TURN_TIMEOUT)
+        self._listener = Listener(self._connections.connect)
+        self._seen = threading.local()
+
+    def _read(self, read: Callable[[sqlalchemy.Connection], T]) -> T:
+        try:
+            with self._connections.lend(snapshot=True) as connection:
+                return read(connection)
+        except UnavailableError as exc:
+            if exc.reason != AWAY:
+                raise
+        # An idle connection tells only when it is used that the server has been restarted since.
+        with self._connections.lend(snapshot=True) as connection:
+            return read(connection)
+
+    def _write(self, work: Callable[[_Session], Flush[T] | None]) -> T | None:
+        if self._pid != os.getpid():
+            # Forked by something that does not run Python's hooks.
+            self.after_fork_in_child()
+        return self._batches.run(work)
+
+    def _begin(self) -> _Session:
+        try:
+            return _Session(self._connections)
+        except UnavailableError as exc:
+            if exc.reason != AWAY:
+                raise
+        # As in `_read`; nothing has been written yet.
+        return _Session(self._connections)
+
+    @contextlib.contextmanager
+    def _writing_clients(self) -> Iterator[sqlalchemy.Connection]:
+        with self._connections.lend() as connection:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            connection.exec_driver_sql(_CLIENT_LOCK)
+            check_schema(history.read_head(connection).schema)
+            yield connection
+            connection.commit()
+
+    def _prepare(self, upgrade: bool) -> None:
+        with self._connections.lend() as connection:
+            schema = stored_schema(connection)
+            connection.rollback()
+            if schema is None or (upgrade and schema != SCHEMA):
+                # A large table takes its time.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql(_LOCK)
+                if migrate(connection):
+                    history.put_identity(connection, new_identity(self._randomness))
+                connection.commit()
+            else:
+                check_schema(schema)
+                if schema != SCHEMA:
+                    raise StoreError(
+                        f"the store has the schema {schema}, and this version needs {SCHEMA}; bring it there with "
+                        "`rheostat migrate` once no older server runs"
+                    )
+            if connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "off":
+                _logger.warning(
+                    "synchronous_commit is off: a crash of the server may undo acknowledged change-sets"
+                )
+            connection.rollback()
+            self._prepared = True
+            self._check(connection)
+
+    def _check(self, connection: sqlalchemy.Connection) -> None:
+        """Begin a new generation when the database is not the one that was last written.
+
+        Called with each new connection, which can only lead to another timeline than those before it; so that
+        nothing of a history is read before what it does not share with the last one is marked.
+        """
+        if not self._prepared:
+            return
+        origin = _origin(connection)
+        if origin is None:
+            return
+        body = json.dumps(origin)
+        found = beside.find(connection, _ORIGIN_KIND, "")
+        if found is not None and found.body == body:
+            return
+        connection.rollback()
+        connection.exec_driver_sql(_LOCK)
+        found = beside.find(connection, _ORIGIN_KIND, "")
+        if found is not None and found.body != body:
+            identity = history.raise_generation(connection, 0, self._randomness(NONCE_BYTES))
+            _logger.warning(
+                "the database was restored, copied or has failed over since it was last written; the generation "
+                "is raised to %d",
+                identity.generation,
+            )
+        if found is None or found.body != body:
+            beside.put(connection, Record(_ORIGIN_KIND, "", body))
+            connection.exec_driver_sql(_HINT)
+        connection.commit()
+
+
+class _Session:
+    """A writing transaction that has the lock, and what it has read and written so far."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._pid = os.getpid()
+        self._request_id = ""
+        self._connection = connections.borrow()
+        try:
+            with connections.translated():
+                self._raw = driver_connection(self._connection)
+                # Sent in one go, so that nothing goes to and fro while others wait for the lock.
+                with self._raw.pipeline():
+                    self._raw.execute(_LOCK)
+                    row = self._raw.cursor(row_factory=namedtuple_row).execute(_HEAD.encode()).fetchone()
+            self.head = self._kept = history.head_of(row)
+            check_schema(self.head.schema)
+        except BaseException:
+            connections.give_back(self._connection)
+            raise
+
+    def append(self, change_set: ChangeSet, now: datetime.datetime) -> ChangeSet:
+        """Send a change-set's statements. Only as a flush."""
+        self._request_id = change_set.request_id
+        written, _ = history.append(self._connection, self.head, change_set, now)
+        self.head = dataclasses.replace(
+            self.head,
+            revision=written.revision,
+            rule_number=self.head.rule_number + written.rule_numbers,
+        )
+        return written
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlalchemy.Connection]:
+        """Lend the connection for statements whose results are needed at once."""
+        self._check_process()
+        with self._connections.translated():
+            yield self._connection
+
+    def keep(self, flush: Flush[T]) -> T:
+        """See `rheostat.store.batch.Session`."""
+        with self._flushing(), self._raw.pipeline():
+            result = flush()
+            self._raw.execute("SAVEPOINT kept")
+        self._kept = self.head
+        return result
+
+    def commit(self, flush: Flush[T] | None) -> T | None:
+        """See `rheostat.store.batch.Session`."""
+        with self._flushing(), self._raw.pipeline():
+            result = None if flush is None else flush()
+            self._raw.execute(_HINT.encode())
+            self._raw.commit()
+        return result
+
+    def undo(self) -> bool:
+        """See `rheostat.store.batch.Session`."""
+        self.head = self._kept
+        try:
+            self._check_process()
+            self._raw.execute("ROLLBACK TO SAVEPOINT kept")
+        except (psycopg.Error, StoreError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """See `rheostat.store.batch.Session`."""
+        self._connections.give_back(self._connection)
+
+    @contextlib.contextmanager
+    def _flushing(self) -> Iterator[None]:
+        self._check_process()
+        with self._connections.translated():
+            try:
+                yield
+            except (IntegrityError, psycopg.IntegrityError) as exc:
+                if not history.is_repeated_request(exc):
+                    raise
+                raise AlreadyExistsError(f"the request id {self._request_id!r} was used before") from exc
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise StoreError("the store was being written while this process was forked")
+
+
+class _PostgresTransaction:
+    def __init__(self, session: _Session) -> None:
+        self._session: _Session | None = session
+
+    @property
+    def identity(self) -> Identity:
+        return self._live().head.identity
+
+    @property
+    def revision(self) -> int:
+        return self._live().head.revision
+
+    @property
+    def rule_number(self) -> int:
+        return self._live().head.rule_number
+
+    def since(self, revision: int) -> Sequence[ChangeSet]:
+        with self._live().writing() as connection:
+            return history.since(connection, revision)
+
+    def find_request(self, actor: str, request_id: str) -> ChangeSet | None:
+        with self._live().writing() as connection:
+            return history.find_request(connection, actor, request_id)
+
+    def record(self, kind: str, key: str) -> Record | None:
+        with self._live().writing() as connection:
+            return beside.find(connection, kind, key)
+
+    def put_record(self, record: Record) -> Record:
+        with self._live().writing() as connection:
+            return beside.put(connection, record)
+
+    def delete_record(self, kind: str, key: str) -> None:
+        with self._live().writing() as connection:
+            beside.remove(connection, kind, key)
+
+    def end(self) -> None:
+        self._session = None
+
+    def _live(self) -> _Session:
+        if self._session is None:
+            raise StoreError("the transaction has ended")
+        return self._session
+
+
+def _origin(connection: sqlalchemy.Connection) -> str | None:
+    try:
+        return str(connection.exec_driver_sql(_ORIGIN).scalar_one())
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+        # Some hosted servers do not let anybody ask.
+        connection.rollback()
+        _logger.warning(
+            "the server does not tell its timeline: after a failover or a restore, raise the generation by hand"
+        )
+        return None
+
+
+def _some(result: T | None) -> T:
+    assert result is not None
+    return result
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_stores):
+        store.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
