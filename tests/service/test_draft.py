@@ -33,12 +33,13 @@ from rheostat.model.change import (
     SetFeatures,
     SetValue,
 )
+from rheostat.model.client import ClientReport
 from rheostat.model.declaration import Declaration
 from rheostat.model.draft import Draft, DraftState
 from rheostat.model.key import KeyKind, Role
 from rheostat.model.rule import Rule, ValueOutcome
 from rheostat.model.setting import Segment, Version
-from rheostat.model.type import INT
+from rheostat.model.type import INT, parse_type
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN, Principal
 from rheostat.service.draft import DRAFT_KIND, DraftView
@@ -796,6 +797,44 @@ def test_what_failed_for_want_of_an_approval_is_approved_and_published_again(off
     assert (view.draft.state, view.draft.failure) == (DraftState.OPEN, "")
     office.publish(view)
     assert office.value() == 1
+
+
+def connect(office: Office, id_: str, name: str, type_: str) -> None:
+    office.service.fleet.declare(
+        PROJECT,
+        "production",
+        [Declaration(name, parse_type(type_), 0)],
+        continued=b"",
+        client=ClientReport(id_),
+        actor="",
+    )
+
+
+def test_a_draft_that_a_connected_client_could_not_decode_takes_force_which_is_kept_to_the_end(
+    office: Office,
+):
+    office.node.commit(PutSetting("any", {"type": "Json", "default": 0}))
+    connect(office, "c1", "any", "int")
+    assert refused(office.create, SetValue("any", "x")).reason == "CLIENTS_WOULD_BREAK"
+    view = office.create(SetValue("any", "x"), force=True)
+    assert "CLIENTS_WOULD_BREAK" in [warning.code for warning in view.warnings]
+    published = office.publish(office.approve(view))
+    change_set = office.service.change_set(PROJECT, published.draft.revision)
+    assert change_set.forced_clients == ("c1",)
+    assert change_set.approved_by == (office.approver.principal.actor,)
+
+
+def test_a_schedule_that_would_break_a_client_by_then_fails(office: Office):
+    office.node.commit(PutSetting("any", {"type": "Json", "default": 0}))
+    draft = office.scheduled(SetValue("any", "x"))
+    connect(office, "c1", "any", "int")
+    shown = office.drafts.get(OPEN, PROJECT, draft.id)
+    assert "c1" in shown.problem
+    pass_time(office.world, 3600)
+    connect(office, "c1", "any", "int")
+    fire(office.node)
+    failed = office.now(draft)
+    assert failed.state is DraftState.FAILED and "c1" in failed.failure
 
 
 def test_a_draft_whose_limits_are_passed_by_then_fails(world: World):

@@ -544,11 +544,11 @@ class Drafts:
     # Planning.
 
     def _planned(self, head: Head, draft: Draft, principal: Principal) -> Plan:
-        """Plan a draft on *head*; as `_plan`, and refuse one that changes nothing."""
+        """Plan a draft on *head*; as `_plan`, and refuse what changes nothing or breaks clients."""
         made = self._plan(head.state, head.revision + 1, draft, principal)
         if not made.changes:
             raise FailedPreconditionError("the mutations change nothing", reason="NOTHING_TO_CHANGE")
-        return made
+        return self._service.fleet.gated(made, force=draft.force)
 
     def _plan(self, state: State, revision: int, draft: Draft, principal: Principal) -> Plan:
         made = self._service.planned(
@@ -585,8 +585,7 @@ class Drafts:
     def _tried(self, head: Head, draft: Draft, principal: Principal) -> tuple[Plan | None, str]:
         """Return the plan of a draft, or why there is none."""
         try:
-            made = self._planned(head, draft, principal)
-            return self._service.fleet.gated(made, force=draft.force), ""
+            return self._planned(head, draft, principal), ""
         except (UnavailableError, StoreError):
             raise
         except RheostatError as exc:

@@ -1,0 +1,152 @@
+"""Scheduled change-sets over several server processes on one store, some of which are killed when it is time."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rheo.v1 import draft_pb2
+from rheo.v1.admin_service_connect import AdminServiceClientSync
+from rheo.v1.admin_service_pb2 import CommitRequest, GetSettingRequest
+from rheo.v1.change_pb2 import Mutation
+from rheo.v1.draft_service_connect import DraftServiceClientSync
+from rheo.v1.draft_service_pb2 import CreateDraftRequest, GetDraftRequest, PublishDraftRequest
+from rheo.v1.value_pb2 import Value
+from rheostat.model.change import ChangeSet
+from rheostat.store import open_store
+from tests.e2e.process import ServerProgram, wait_until
+
+SERVERS = 3
+ROUNDS = 5
+DRAFTS = 4
+AHEAD = 1.5
+"""Seconds until the first draft of a round is due; the others follow each other in tenths."""
+
+PLACE = {"project": "default", "environment": "production"}
+
+
+class Cluster:
+    """Servers on one store; any of them may be killed and started again."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.store = f"sqlite:{folder / 'store.db'}"
+        self._stack = stack
+        self.servers = [self._started(ServerProgram("serve", self.store)) for _ in range(SERVERS)]
+        names = [f"s{number}" for number in range(DRAFTS)]
+        settings = [Mutation(put_setting={"setting": {"name": name, "type": "int"}}) for name in names]
+        for setting in settings:
+            setting.put_setting.setting.default.int_value = 0
+        AdminServiceClientSync(self.servers[0].url).commit(CommitRequest(**PLACE, mutations=settings))
+
+    def _started(self, server: ServerProgram) -> ServerProgram:
+        self._stack.callback(server.kill)
+        return server
+
+    def restart(self, number: int) -> None:
+        self.servers[number] = self._started(self.servers[number].again())
+
+    def client(self, number: int) -> DraftServiceClientSync:
+        return DraftServiceClientSync(self.servers[number].url)
+
+    def schedule(self, value: int, first: datetime.datetime, chance: random.Random) -> list[str]:
+        """Schedule a draft for each setting, in any order and on any server; return the ids by their times."""
+        ids = {}
+        for number in chance.sample(range(DRAFTS), DRAFTS):
+            client = self.client(chance.randrange(SERVERS))
+            mutation = Mutation(set_value={"name": f"s{number}", "value": Value(int_value=value)})
+            draft = client.create_draft(CreateDraftRequest(**PLACE, mutations=[mutation])).draft
+            request = PublishDraftRequest(id=draft.id, version=draft.version)
+            request.at.FromDatetime(first + datetime.timedelta(seconds=number / 10))
+            published = client.publish_draft(request).draft
+            assert published.state == draft_pb2.DRAFT_STATE_SCHEDULED
+            ids[number] = draft.id
+        return [ids[number] for number in range(DRAFTS)]
+
+    def is_committed(self, number: int, draft: str) -> bool:
+        found = self.client(number).get_draft(GetDraftRequest(id=draft)).draft
+        assert found.state in (draft_pb2.DRAFT_STATE_SCHEDULED, draft_pb2.DRAFT_STATE_COMMITTED), found
+        return found.state == draft_pb2.DRAFT_STATE_COMMITTED
+
+    def history(self) -> list[ChangeSet]:
+        """All change-sets, oldest first, as they lie in the store."""
+        store = open_store(self.store)
+        try:
+            return list(reversed(store.history(project="default", limit=1000)))
+        finally:
+            store.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with contextlib.ExitStack() as stack:
+        yield Cluster(tmp_path_factory.mktemp("cluster"), stack)
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def check(cluster: Cluster, value: int, drafts: list[str], first: datetime.datetime, *, reader: int) -> None:
+    history = cluster.history()
+    assert [change_set.draft for change_set in history if change_set.draft in drafts] == drafts
+    assert [change_set.revision for change_set in history] == list(range(1, len(history) + 1))
+    for number, draft in enumerate(drafts):
+        (change_set,) = (found for found in history if found.draft == draft)
+        assert change_set.created_at is not None
+        assert change_set.created_at >= first + datetime.timedelta(seconds=number / 10)
+        shown = cluster.client(reader).get_draft(GetDraftRequest(id=draft)).draft
+        assert shown.revision == change_set.revision
+    admin = AdminServiceClientSync(cluster.servers[reader].url)
+    for number in range(DRAFTS):
+        request = GetSettingRequest(**PLACE, name=f"s{number}", min_revision=len(history))
+        assert admin.get_setting(request).setting.value.int_value == value
+
+
+def test_each_is_committed_once_in_its_order_whoever_is_killed(cluster: Cluster):
+    chance = random.Random(7)
+    for round_ in range(1, ROUNDS + 1):
+        first = now() + datetime.timedelta(seconds=AHEAD)
+        due = time.monotonic() + AHEAD
+        drafts = cluster.schedule(round_, first, chance)
+        victim = chance.randrange(SERVERS)
+        # Around the time of the first one or between two others.
+        moment = due + chance.uniform(-0.1, 0.4)
+        wait_until(lambda moment=moment: time.monotonic() >= moment)
+        cluster.servers[victim].kill()
+        survivor = (victim + 1) % SERVERS
+        for draft in drafts:
+            wait_until(functools.partial(cluster.is_committed, survivor, draft))
+        check(cluster, round_, drafts, first, reader=survivor)
+        cluster.restart(victim)
+
+
+def test_those_that_were_due_while_no_server_was_there_are_committed_at_the_next_start(cluster: Cluster):
+    value = 100
+    first = now() + datetime.timedelta(seconds=AHEAD)
+    drafts = cluster.schedule(value, first, random.Random(8))
+    for server in cluster.servers:
+        server.kill()
+    committed = [change_set.draft for change_set in cluster.history() if change_set.draft in drafts]
+    assert len(committed) < DRAFTS
+    wait_until(lambda: now() >= first + datetime.timedelta(seconds=1))
+    for number in range(SERVERS):
+        cluster.restart(number)
+    for draft in drafts:
+        wait_until(functools.partial(cluster.is_committed, 0, draft))
+    check(cluster, value, drafts, first, reader=SERVERS - 1)
+
+
+def test_a_draft_is_committed_within_a_second_of_its_time(cluster: Cluster):
+    first = now() + datetime.timedelta(seconds=0.5)
+    (draft,) = cluster.schedule(200, first, random.Random(9))[:1]
+    wait_until(lambda: cluster.is_committed(0, draft))
+    (change_set,) = (found for found in cluster.history() if found.draft == draft)
+    assert change_set.created_at is not None
+    assert (change_set.created_at - first).total_seconds() < 1.0
