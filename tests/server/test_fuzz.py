@@ -28,6 +28,7 @@ from rheo.v1 import (
     webhook_service_pb2,
 )
 from rheo.v1.change_pb2 import Mutation
+from rheo.v1.client_pb2 import ClientReport
 from rheo.v1.declaration_pb2 import Declaration
 from rheo.v1.subject_pb2 import SubjectReference
 from rheostat.document import export_document, format_document, parse_document
@@ -152,6 +153,15 @@ def samples(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Messag
                     project=PROJECT, environment="staging", declarations=[declaration]
                 )
             )
+    for id_, revision in (("a", 6), ("b", 3)):
+        made = ClientReport(generation=1, revision=revision, error="x", settings_read=["checkout.timeout"])
+        made.client.id, made.client.name, made.age.seconds = id_, "shop", 1
+        of = {"project": PROJECT, "environment": "production"}
+        requests += [
+            config_service_pb2.ReportStatusRequest(**of, reports=[made]),
+            admin_service_pb2.GetRolloutRequest(**of, revision=revision, ask=True),
+            admin_service_pb2.ListClientsRequest(**of, page_size=revision),
+        ]
     for segment in ("staff", "holdout"):
         requests.append(admin_service_pb2.GetSegmentRequest(project=PROJECT, name=segment))
     for revision in (3, 4, 5, 6):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +171,12 @@ def test_a_closed_node_has_written_what_it_was_told(world: World) -> None:
     report(node, "c")
     node.service.close()
     assert len(clients(other)) == 1
+
+
+def test_a_child_of_a_fork_has_clients_of_its_own_and_ends_none_of_its_parents(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.service.reporting", f"sqlite:{tmp_path / 'store.db'}"]
+    done = subprocess.run(command, timeout=60, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Reports.
@@ -425,6 +434,23 @@ def test_a_revert_to_values_that_a_client_cannot_decode_takes_force(node: Node) 
         node.service.revert(NOBODY, PROJECT, revision=away)
     assert caught.value.reason == "CLIENTS_WOULD_BREAK"
     assert node.service.revert(NOBODY, PROJECT, revision=away, force=True).change_set.forced_clients == ("c",)
+
+
+def test_a_draft_is_judged_when_it_is_published(node: Node) -> None:
+    drafts = node.service.drafts
+    node.commit(put("any", "Json", 1))
+    declare(node, "c", ("any", "int"))
+    breaking = [SetValue("any", "x")]
+    draft = drafts.create(NOBODY, PROJECT, PRODUCTION, breaking).draft
+    assert "any" in drafts.get(NOBODY.principal, PROJECT, draft.id).problem
+    with pytest.raises(FailedPreconditionError) as caught:
+        drafts.publish(NOBODY, PROJECT, draft.id)
+    assert caught.value.reason == "CLIENTS_WOULD_BREAK"
+    forced = drafts.create(NOBODY, PROJECT, PRODUCTION, breaking, force=True).draft
+    assert not drafts.get(NOBODY.principal, PROJECT, forced.id).problem
+    published = drafts.publish(NOBODY, PROJECT, forced.id)
+    change_set = node.service.change_set(PROJECT, published.draft.revision)
+    assert (change_set.draft, change_set.forced_clients) == (forced.id, ("c",))
 
 
 def test_an_upgrade_that_running_clients_could_not_decode_is_rejected_and_the_rest_accepted(
