@@ -122,14 +122,16 @@ class Connections:
             _lost_connections.append(connection)
             return
         self._borrowed.discard(connection)
-        try:
-            if self._closed and not connection.invalidated:
-                connection.detach()
-            connection.close()
-        except (DBAPIError, psycopg.Error):
-            # The session is gone, and with it what was not committed.
-            connection.invalidate()
-            connection.close()
+        if not connection.invalidated:
+            try:
+                # Below SQLAlchemy, to which a session that broke meanwhile would be an error worth a log.
+                driver_connection(connection).rollback()
+            except psycopg.Error:
+                connection.invalidate()
+            else:
+                if self._closed:
+                    connection.detach()
+        connection.close()
 
     @contextlib.contextmanager
     def lend(self, *, snapshot: bool = False) -> Iterator[sqlalchemy.Connection]:
