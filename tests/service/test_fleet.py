@@ -436,18 +436,21 @@ def test_a_revert_to_values_that_a_client_cannot_decode_takes_force(node: Node) 
     assert node.service.revert(NOBODY, PROJECT, revision=away, force=True).change_set.forced_clients == ("c",)
 
 
-def test_a_draft_is_judged_when_it_is_published(node: Node) -> None:
+def test_a_draft_is_judged_when_it_is_written_and_again_when_it_is_published(node: Node) -> None:
     drafts = node.service.drafts
     node.commit(put("any", "Json", 1))
-    declare(node, "c", ("any", "int"))
     breaking = [SetValue("any", "x")]
-    draft = drafts.create(NOBODY, PROJECT, PRODUCTION, breaking).draft
-    assert "any" in drafts.get(NOBODY.principal, PROJECT, draft.id).problem
-    with pytest.raises(FailedPreconditionError) as caught:
-        drafts.publish(NOBODY, PROJECT, draft.id)
-    assert caught.value.reason == "CLIENTS_WOULD_BREAK"
+    early = drafts.create(NOBODY, PROJECT, PRODUCTION, breaking).draft
+    declare(node, "c", ("any", "int"))
+    for attempt in (
+        lambda: drafts.create(NOBODY, PROJECT, PRODUCTION, breaking),
+        lambda: drafts.publish(NOBODY, PROJECT, early.id),
+    ):
+        with pytest.raises(FailedPreconditionError) as caught:
+            attempt()
+        assert caught.value.reason == "CLIENTS_WOULD_BREAK"
+    assert "'any'" in drafts.get(NOBODY.principal, PROJECT, early.id).problem
     forced = drafts.create(NOBODY, PROJECT, PRODUCTION, breaking, force=True).draft
-    assert not drafts.get(NOBODY.principal, PROJECT, forced.id).problem
     published = drafts.publish(NOBODY, PROJECT, forced.id)
     change_set = node.service.change_set(PROJECT, published.draft.revision)
     assert (change_set.draft, change_set.forced_clients) == (forced.id, ("c",))
