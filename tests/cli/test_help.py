@@ -183,6 +183,7 @@ def test_every_error_has_an_exit_code_and_a_record(capsys):
         "BehindError": 3,
         "DeadlineExceededError": 3,
         "AuthenticationError": 4,
+        "WebhookVerificationError": 4,
         "PermissionDeniedError": 4,
         "RevisionConflictError": 5,
     }

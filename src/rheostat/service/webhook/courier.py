@@ -23,7 +23,7 @@ __all__ = ["GIVE_UP", "LEASE", "Courier", "deliver"]
 
 log = logging.getLogger("rheostat.webhook")
 
-LEASE: Final = datetime.timedelta(seconds=30)
+LEASE: Final = datetime.timedelta(seconds=15)
 """For how long one process alone tells a webhook of changes, unless it renews that."""
 
 GIVE_UP: Final = datetime.timedelta(days=3)
@@ -34,6 +34,9 @@ _DELAYS: Final = (5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600)
 
 _CONTENDED: Final = datetime.timedelta(seconds=1)
 """When to look again after another process was faster."""
+
+_HELD: Final = datetime.timedelta(seconds=2)
+"""When to look again while another process has the lease."""
 
 _READ: Final = 20
 """Change-sets read at a time: one may have megabytes."""
@@ -116,7 +119,8 @@ class Courier:
         now = self._service.clock()
         # What lies further ahead than it can have been set was set by a clock that was wrong.
         if cursor.leased_until is not None and now < cursor.leased_until <= now + LEASE:
-            return cursor.leased_until
+            # It may be given back sooner.
+            return min(cursor.leased_until, now + _HELD)
         latest = now + datetime.timedelta(seconds=_DELAYS[-1])
         if cursor.next_attempt_at is not None and now < cursor.next_attempt_at <= latest:
             return cursor.next_attempt_at

@@ -21,7 +21,7 @@ __all__ = ["Dispatcher"]
 log = logging.getLogger("rheostat.webhook")
 
 _IDLE_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 5.0
 """How often, while something is delivered or waited for: leases are renewed, and jumps of the clock noticed."""
 
 _AFTER_ERROR: Final = datetime.timedelta(seconds=5)

@@ -1,0 +1,152 @@
+"""Webhooks of servers that are killed: nothing is lost, and nothing is told out of order."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from standardwebhooks.webhooks import Webhook as Verifier
+
+from rheo.v1.webhook_service_connect import WebhookServiceClientSync
+from rheo.v1.webhook_service_pb2 import (
+    CreateWebhookRequest,
+    GetWebhookRequest,
+    ListDeliveriesRequest,
+    RotateWebhookSecretRequest,
+)
+from tests.e2e.process import Program, wait_until
+from tests.e2e.writing import commit_by_another_process, make_setting, set_value
+from tests.service.receiver import Received, Receiver
+
+LEASE_SECONDS = 15.0
+"""After which another process takes over from one that was killed while it delivered."""
+
+
+class Serving(Program):
+    """`rheostat serve`, which may tell programs on this machine."""
+
+    def __init__(self, store: Path) -> None:
+        super().__init__(
+            [
+                *(sys.executable, "-m", "rheostat.cli", "serve", "--store", f"sqlite:{store}", "--port", "0"),
+                *("--webhook-allow-private", "--log-level", "warning"),
+            ]
+        )
+        try:
+            self.url = self.line_like(r"ready at (http://\S+)")[1]
+        except BaseException:
+            self.kill()
+            raise
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def servers(store: Path) -> Iterator[list[Serving]]:
+    """Two servers of one store, which a test may kill and replace."""
+    running: list[Serving] = []
+    try:
+        running.extend(Serving(store) for _ in range(2))
+        yield running
+    finally:
+        for server in running:
+            server.kill()
+
+
+def create(url: str, receiver: Receiver) -> tuple[str, str]:
+    """Make a webhook; returns its id and its secret."""
+    made = WebhookServiceClientSync(url).create_webhook(CreateWebhookRequest(url=receiver.url))
+    return made.webhook.id, made.secret
+
+
+def check(receiver: Receiver, secret: str, revisions: list[int]) -> None:
+    """Everything was told at least once, in order, and signed."""
+    received = receiver.received
+    assert receiver.revisions == sorted(receiver.revisions), "something was told out of order"
+    assert sorted(set(receiver.revisions)) == revisions
+    assert len({each.id for each in received}) == len(revisions), "a repeat has the id of the first"
+    for each in received:
+        assert Verifier(secret).verify(each.body, each.headers)["data"]["revision"] == each.revision
+    assert receiver.most_at_once <= 2, "two at once, of which one was killed"
+
+
+@pytest.mark.timeout(300)
+def test_every_change_is_delivered_although_servers_are_killed_between_commit_and_delivery(
+    store: Path, servers: list[Serving]
+) -> None:
+    killed = threading.Event()
+    in_flight = threading.Event()
+    held: list[int] = []
+
+    def answer(_: Received) -> int:
+        if in_flight.is_set():
+            # The server that sent this is killed before it learns that it was taken.
+            held.append(1)
+            killed.wait(60)
+        return 204
+
+    with Receiver(answer) as receiver:
+        make_setting(servers[0].url)
+        _, secret = create(servers[0].url, receiver)
+        revisions: list[int] = []
+        for number in range(10):
+            # By one of two, at once after it has acknowledged: its own delivery has hardly begun.
+            victim = number % 2
+            revisions.append(set_value(servers[victim].url, number))
+            servers[victim].kill()
+            servers[victim] = Serving(store)
+
+        receiver.wait_until(lambda: revisions[-1] in receiver.revisions, 2 * LEASE_SECONDS)
+        in_flight.set()
+        revisions.append(set_value(servers[0].url, 100))
+        wait_until(lambda: bool(held))
+        for server in servers:
+            server.kill()
+        in_flight.clear()
+        killed.set()
+        # Nobody is there while this one is written, and nobody who wrote it delivers.
+        revisions.append(commit_by_another_process(f"sqlite:{store}", 101))
+        servers[:] = [Serving(store), Serving(store)]
+        receiver.wait_until(lambda: revisions[-1] in receiver.revisions, 2 * LEASE_SECONDS)
+        check(receiver, secret, revisions)
+        # The one that was held was not known to be taken.
+        assert receiver.revisions.count(revisions[-2]) >= 2
+
+
+def test_a_server_that_is_asked_to_end_leaves_the_rest_to_the_other_at_once(servers: list[Serving]) -> None:
+    with Receiver() as receiver:
+        make_setting(servers[0].url)
+        webhook, secret = create(servers[0].url, receiver)
+        revisions = [set_value(servers[number % 2].url, number) for number in range(20)]
+        servers[0].terminate()
+        assert servers[0].wait() == 0
+        revisions += [set_value(servers[1].url, number) for number in range(100, 105)]
+        receiver.wait_until(lambda: revisions[-1] in receiver.revisions, LEASE_SECONDS - 3)
+        check(receiver, secret, revisions)
+        client = WebhookServiceClientSync(servers[1].url)
+        wait_until(
+            lambda: (
+                client.get_webhook(GetWebhookRequest(id=webhook)).webhook.delivered_revision == revisions[-1]
+            )
+        )
+        listed = client.list_deliveries(ListDeliveriesRequest(id=webhook)).deliveries
+        assert [each.revision for each in listed] == revisions[::-1]
+        assert {each.attempts for each in listed} == {1}
+
+
+def test_both_secrets_verify_while_one_is_replaced(servers: list[Serving]) -> None:
+    with Receiver() as receiver:
+        make_setting(servers[0].url)
+        webhook, old = create(servers[0].url, receiver)
+        client = WebhookServiceClientSync(servers[0].url)
+        new = client.rotate_webhook_secret(RotateWebhookSecretRequest(id=webhook)).secret
+        set_value(servers[1].url, 1)
+        for each in receiver.wait(2):
+            for secret in (old, new):
+                Verifier(secret).verify(each.body, each.headers)
