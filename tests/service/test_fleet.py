@@ -456,6 +456,17 @@ def test_a_draft_is_judged_when_it_is_written_and_again_when_it_is_published(nod
     assert (change_set.draft, change_set.forced_clients) == (forced.id, ("c",))
 
 
+def test_who_was_rejected_because_of_others_declares_again_after_a_while(world: World, node: Node) -> None:
+    node.service.fleet.note_rejected(PROJECT, PRODUCTION, "new")
+    node.service.fleet.note_rejected(PROJECT, PRODUCTION, "")
+    pass_time(world, 20)
+    assert report(node, "new") == []
+    pass_time(world, 20)
+    assert report(node, "other") == []
+    assert report(node, "new") == ["new"]
+    assert report(node, "new") == []
+
+
 def test_an_upgrade_that_running_clients_could_not_decode_is_rejected_and_the_rest_accepted(
     node: Node,
 ) -> None:

@@ -49,6 +49,9 @@ _LISTED: Final = 100
 _MAX_DECLARED: Final = 20_000
 _MAX_DECLARED_BYTES: Final = 8 * 1024 * 1024
 
+_REJECTED_SECONDS: Final = 30.0
+"""How long a client waits at least before it declares again what was rejected because of others."""
+
 _MAX_REJECTED: Final = 10_000
 
 _CACHED_COMMITS: Final = 1_024
@@ -121,8 +124,8 @@ class Fleet:
             service.store, service.node, clock=clock, monotonic=monotonic, housekeeping=self.keep_house
         )
         self._asks: dict[_Place, Ask] = {}
-        # Clients of which something was rejected because of others, which may have left since.
-        self._rejected: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        # When something of a client was rejected because of others, which may have left since (monotonic).
+        self._rejected: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._commits: OrderedDict[tuple[int, int], _Commit] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -189,10 +192,10 @@ class Fleet:
         return types.hash
 
     def note_rejected(self, project: str, environment: str, client_id: str) -> None:
-        """Let a client declare again when it next reports: whoever could not decode what it declared may have left."""
+        """Let a client declare again with a later report: whoever could not decode what it declared may have left."""
         if client_id:
             with self._lock:
-                self._rejected[project, environment, client_id] = None
+                self._rejected[project, environment, client_id] = self._service.monotonic()
                 while len(self._rejected) > _MAX_REJECTED:
                     self._rejected.popitem(last=False)
 
@@ -251,8 +254,13 @@ class Fleet:
         return declare_again
 
     def _was_rejected(self, project: str, environment: str, client_id: str) -> bool:
+        key = (project, environment, client_id)
         with self._lock:
-            return self._rejected.pop((project, environment, client_id), self) is None
+            at = self._rejected.get(key)
+            if at is None or self._service.monotonic() < at + _REJECTED_SECONDS:
+                return False
+            del self._rejected[key]
+            return True
 
     def clients(self, project: str, environment: str, *, after: str, limit: int) -> list[ClientReport]:
         """Return up to *limit* clients whose ids follow *after*, by id."""
