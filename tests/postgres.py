@@ -68,10 +68,7 @@ class Server:
             # The server's own files are its user's alone.
             self.folder.chmod(0o755)
             self._programs = self._reachable(programs())
-            self.cluster = self.folder / "cluster"
-            self.cluster.mkdir()
-            if self._identity:
-                os.chown(self.cluster, 65534, 65534)
+            self.cluster = self.make_folder("cluster")
             self.run(
                 "initdb",
                 "-D",
@@ -110,8 +107,20 @@ class Server:
         if done.returncode:
             pytest.fail(f"{program} failed: {done.stderr}")
 
-    def start(self, cluster: Path | None = None) -> None:
-        """Start the server on *cluster*, and wait until it accepts connections."""
+    @property
+    def owner(self) -> tuple[int, int]:
+        """User and group of the server's files."""
+        return (65534, 65534) if self._identity else (os.geteuid(), os.getegid())
+
+    def make_folder(self, name: str) -> Path:
+        """Make an empty folder that a server can run on."""
+        folder = self.folder / name
+        folder.mkdir(0o700)
+        os.chown(folder, *self.owner)
+        return folder
+
+    def start(self, cluster: Path | None = None, *, primary: bool = True) -> None:
+        """Start the server on *cluster*, and wait until it accepts connections as what it is to be."""
         settings = (
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
@@ -121,38 +130,37 @@ class Server:
             "logging_collector=off",
             *self._options,
         )
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    self._programs / "postgres",
-                    "-D",
-                    cluster or self.cluster,
-                    *(word for setting in settings for word in ("-c", setting)),
-                ],
-                cwd="/",
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A group of its own, so that all of its processes can be killed at once.
-                start_new_session=True,
-                **self._identity,
-            )
+        command = [self._programs / "postgres", "-D", cluster or self.cluster]
+        command += [word for setting in settings for word in ("-c", setting)]
+        wanted = "primary" if primary else "standby"
         deadline = time.monotonic() + _PATIENCE
         while True:
-            try:
-                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
-                return
-            except psycopg.OperationalError as exc:
-                ended = self._process.poll()
-                if ended is not None or time.monotonic() > deadline:
-                    log_text = (self.folder / "log").read_text(errors="replace")
-                    pytest.fail(f"the server did not start ({ended}): {exc}\n{log_text[-4000:]}")
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(0.02)
+            with (self.folder / "log").open("wb") as log:
+                self._process = process = subprocess.Popen(
+                    command,
+                    cwd="/",
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    **self._identity,
+                )
+            while process.poll() is None:
+                try:
+                    psycopg.connect(
+                        self.url("postgres"), target_session_attrs=wanted, connect_timeout=2
+                    ).close()
+                    return
+                except psycopg.OperationalError:
+                    assert time.monotonic() < deadline, (self.folder / "log").read_text(errors="replace")
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.02)
+            text = (self.folder / "log").read_text(errors="replace")
+            # Processes of the server that was killed may take a moment to end.
+            assert "pre-existing shared memory" in text and time.monotonic() < deadline, text
 
     def kill(self) -> None:
-        """End all processes of the server at once, as the kernel would."""
+        """End all processes of the server at once."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -176,11 +184,17 @@ class Server:
         if process is None:
             return
         self._process = None
+        children: list[int] = []
+        if number == signal.SIGKILL:
+            # They would notice, but not at once. Where there is no such list, they have to.
+            with contextlib.suppress(OSError):
+                listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+                children = [int(pid) for pid in listed.split()]
         if process.poll() is None:
-            if number == signal.SIGKILL:
-                os.killpg(process.pid, number)
-            else:
-                process.send_signal(number)
+            process.send_signal(number)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
         process.wait(_PATIENCE)
 
     def _environment(self) -> dict[str, str]:
@@ -213,7 +227,7 @@ class Template:
 
     def __init__(self, url: str) -> None:
         """Make the template with a connection to *url*, whose database is left alone."""
-        self._url = url
+        self.url = url
         self._numbers = itertools.count()
         self._prefix = f"rheostat_test_{os.getpid()}"
         self._names: list[str] = []
@@ -230,15 +244,19 @@ class Template:
         """Make a database with a new store in it; return its URL."""
         return self._create(f" TEMPLATE {self._names[0]}")
 
+    def copy(self, url: str) -> str:
+        """Make a database that is a copy of another one of these, which nobody uses; return its URL."""
+        return self._create(f" TEMPLATE {url.rpartition('/')[2].partition('?')[0]}")
+
     def close(self) -> None:
         for name in self._names:
-            execute(self._url, f"DROP DATABASE IF EXISTS {name} (FORCE)")
+            execute(self.url, f"DROP DATABASE IF EXISTS {name} (FORCE)")
 
     def _create(self, template: str) -> str:
         name = f"{self._prefix}_{next(self._numbers)}"
-        execute(self._url, f"CREATE DATABASE {name}{template}")
+        execute(self.url, f"CREATE DATABASE {name}{template}")
         self._names.append(name)
-        base, _, parameters = self._url.partition("?")
+        base, _, parameters = self.url.partition("?")
         return f"{base.rpartition('/')[0]}/{name}{'?' if parameters else ''}{parameters}"
 
 
