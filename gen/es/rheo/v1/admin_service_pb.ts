@@ -2418,7 +2418,8 @@ export const AdminService: GenService<{
     output: typeof ListKeysResponseSchema;
   },
   /**
-   * Lists the clients that have reported in the last 3 minutes.
+   * Lists the connected clients: those that have reported in the last 3 minutes, and those that have opened a stream
+   * and have not reported, which have no `reported_at`.
    *
    * @generated from rpc rheo.v1.AdminService.ListClients
    */

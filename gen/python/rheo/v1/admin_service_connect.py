@@ -166,7 +166,8 @@ class AdminService(Protocol):
 
     async def list_clients(self, request: ListClientsRequest, ctx: RequestContext[ListClientsRequest, ListClientsResponse], /) -> ListClientsResponse:
         """
-        Lists the clients that have reported in the last 3 minutes.
+        Lists the connected clients: those that have reported in the last 3 minutes, and those that have opened a stream
+        and have not reported, which have no `reported_at`.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -963,7 +964,8 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> ListClientsResponse:
         """
-        Lists the clients that have reported in the last 3 minutes.
+        Lists the connected clients: those that have reported in the last 3 minutes, and those that have opened a stream
+        and have not reported, which have no `reported_at`.
         """
         return await self.execute_unary(
             request=request,
@@ -1158,7 +1160,8 @@ class AdminServiceSync(Protocol):
 
     def list_clients(self, request: ListClientsRequest, ctx: RequestContext[ListClientsRequest, ListClientsResponse], /) -> ListClientsResponse:
         """
-        Lists the clients that have reported in the last 3 minutes.
+        Lists the connected clients: those that have reported in the last 3 minutes, and those that have opened a stream
+        and have not reported, which have no `reported_at`.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -1953,7 +1956,8 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> ListClientsResponse:
         """
-        Lists the clients that have reported in the last 3 minutes.
+        Lists the connected clients: those that have reported in the last 3 minutes, and those that have opened a stream
+        and have not reported, which have no `reported_at`.
         """
         return self.execute_unary(
             request=request,
