@@ -60,7 +60,6 @@ WRITES = {
     "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret",
 }  # fmt: skip
 NOT_SERVED = {
-    "ListStaleSettings",
     "RecordEvents", "UpsertSubjects", "GetSubjects",
 }  # fmt: skip
 

@@ -48,7 +48,6 @@ METHODS: dict[str, MethodDescriptor] = {
 CONFIG, ADMIN, EVENT = "rheo.v1.ConfigService/", "rheo.v1.AdminService/", "rheo.v1.EventService/"
 DRAFT, WEBHOOK = "rheo.v1.DraftService/", "rheo.v1.WebhookService/"
 NOT_SERVED = {
-    f"{ADMIN}ListStaleSettings",
     *(method for method in METHODS if method.startswith(EVENT)),
 }
 SUBJECT = SubjectReference(kind="user", keys={"id": "u1"})

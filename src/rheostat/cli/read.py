@@ -65,6 +65,7 @@ def get(name: str, target: Target, output: Output) -> None:
     examples=[
         ("rheostat list", "all settings of the environment"),
         ("rheostat list checkout. -e staging", "those whose names begin with `checkout.`"),
+        ("rheostat list --owner team-payments --lifecycle deprecated", "what a team wants to be rid of"),
     ],
     answer="""
     project, environment, revision
@@ -72,12 +73,35 @@ def get(name: str, target: Target, output: Output) -> None:
     """,
 )
 @click.argument("prefix", default="", shell_complete=complete_setting)
+@click.option("--tag", "tags", multiple=True, help="Only those with this tag; with all where it is repeated.")
+@click.option("--owner", help="Only those of this owner; an empty text for those of nobody.")
+@click.option(
+    "--lifecycle",
+    "lifecycles",
+    multiple=True,
+    type=click.Choice([lifecycle.name.lower() for lifecycle in Lifecycle]),
+    help="Only those in this part of their life; may be repeated.",
+)
 @target_options()
-def list_(prefix: str, target: Target, output: Output) -> None:
+def list_(
+    prefix: str,
+    tags: tuple[str, ...],
+    owner: str | None,
+    lifecycles: tuple[str, ...],
+    target: Target,
+    output: Output,
+) -> None:
     """List the settings of an environment, or those whose names begin with PREFIX."""
     with Connection(target) as connection:
-        found, revision = connection.settings(prefix)
+        all_, revision = connection.settings(prefix)
         project, environment = connection.project, connection.environment
+    found = [
+        setting
+        for setting in all_
+        if set(tags) <= set(setting.tags)
+        and owner in (None, setting.owner)
+        and (not lifecycles or setting.lifecycle.name.lower() in lifecycles)
+    ]
     if output.json:
         output.answer(
             {
@@ -102,7 +126,9 @@ def list_(prefix: str, target: Target, output: Output) -> None:
             for setting in found
         ],
     )
-    if not found:
+    if all_ and not found:
+        output.note("no setting fits")
+    elif not found:
         output.note(f"no setting's name begins with {prefix!r}" if prefix else "there are no settings yet")
 
 

@@ -30,6 +30,9 @@ _COMMANDS: Final = {
     "apply": Lazy("rheostat.cli.apply:apply", "Apply a document of settings", "Change"),
     "set": Lazy("rheostat.cli.value:set_", "Set a value, for everybody or where a condition holds", "Change"),
     "unset": Lazy("rheostat.cli.value:unset", "Clear a value, or remove a rule", "Change"),
+    "mark": Lazy(
+        "rheostat.cli.mark:mark", "Say whose a setting is, and where it stands in its life", "Change"
+    ),
     "promote": Lazy(
         "rheostat.cli.promote:promote", "Bring settings of one environment into another", "Change"
     ),
@@ -42,6 +45,7 @@ _COMMANDS: Final = {
     "explain": Lazy("rheostat.cli.evaluate:explain", "Explain a value, rule by rule", "Read"),
     "export": Lazy("rheostat.cli.export:export", "Write a project as a document", "Read"),
     "history": Lazy("rheostat.cli.history:history", "List what was changed, newest first", "Read"),
+    "stale": Lazy("rheostat.cli.stale:stale", "List settings that look as if nobody needed them", "Read"),
     "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
     "env": Lazy(
         "rheostat.cli.environment:environments", "List, show, create and copy environments", "Administer"

@@ -6,8 +6,8 @@ import contextlib
 import datetime
 import json
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -55,6 +55,9 @@ _REJECTED_SECONDS: Final = 30.0
 _MAX_REJECTED: Final = 10_000
 
 _CACHED_COMMITS: Final = 1_024
+
+_COUNTED: Final = 1_000
+"""Clients that are read from the store at a time."""
 
 _TOLERANCE: Final = 1.0
 """Seconds that a change may seem to have been applied before its commit, from rounding and clocks that are set."""
@@ -269,6 +272,24 @@ class Fleet:
             _report(row)
             for row in self._store.clients(project, environment, now=now, after=after, limit=limit)
         ]
+
+    def declarers(self, project: str, environment: str) -> Mapping[str, int]:
+        """Return how many connected clients have declared a setting, by the names and aliases they gave it."""
+        now = self._service.clock()
+        counts: Counter[str] = Counter()
+        for slug, hash_ in self._store.client_types(project, now=now):
+            types = self._types.find(project, environment, hash_) if slug == environment else None
+            if types is None:
+                continue
+            clients, after = 0, ""
+            while page := self._store.clients(
+                project, environment, now=now, types=hash_, after=after, limit=_COUNTED
+            ):
+                clients += len(page)
+                after = page[-1].id
+            for name in {name for line in types.lines for name in line[1:]}:
+                counts[name] += clients
+        return counts
 
     def _row(self, project: str, environment: str, client: ClientReport, actor: str) -> ClientRow:
         return ClientRow(

@@ -17,7 +17,7 @@ from rheostat.evaluation.finding import (
 )
 from rheostat.evaluation.reference import Evaluator
 from rheostat.model.change import Change, Item, PlanWarning
-from rheostat.model.setting import Segment, Setting
+from rheostat.model.setting import Lifecycle, Segment, Setting
 from rheostat.model.snapshot import Snapshot
 
 __all__ = ["MAX_FINDINGS", "PlaceOf", "review"]
@@ -73,6 +73,8 @@ def _findings(
         before = change.before
         if isinstance(item, Setting):
             before = old.get((change.environment, item.id))
+        if isinstance(item, Setting) and isinstance(before, Setting):
+            yield from _on_its_way_out(before, item, change, place_of)
         if not _has_other_rules(before, item):
             continue
         if deadline.passed:
@@ -91,6 +93,22 @@ def _findings(
             f"the rules of {late} more {'item was' if late == 1 else 'items were'} not analysed: the change-set "
             "has too many",
         )
+
+
+def _on_its_way_out(
+    before: Setting, after: Setting, change: Change, place_of: PlaceOf
+) -> Iterator[PlanWarning]:
+    """Tell of a change of what is deprecated or archived, unless it is of that itself, or follows from others."""
+    place = place_of(change.environment, change.kind, change.key, "")
+    if after.lifecycle is Lifecycle.ACTIVE or after.lifecycle is not before.lifecycle or place < 0:
+        return
+    word = after.lifecycle.name.lower()
+    owner = f"; its owner is {after.owner}" if after.owner else ""
+    yield PlanWarning(
+        f"SETTING_{after.lifecycle.name}",
+        f"in {change.environment!r}, the setting {after.name!r} is {word}{owner}",
+        place,
+    )
 
 
 def _has_other_rules(before: Item | None, after: Item | None) -> bool:

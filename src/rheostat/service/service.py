@@ -403,17 +403,28 @@ class Service:
         """
         head = self.catch_up()
         kept_since = self.clock() - datetime.timedelta(seconds=self.keep_seconds)
-        # The newest revision that is old enough: low is, and those above high are not.
-        low, high = head.floor, head.revision - self.keep_revisions
+        floor = self.revision_at(kept_since, head.revision - self.keep_revisions, from_=head.floor)
+        return self.compact(floor) if floor > head.floor else head.floor
+
+    def revision_at(self, instant: datetime.datetime, newest: int, *, from_: int = 0) -> int:
+        """Return the newest revision up to *newest* that was committed at *instant* or before.
+
+        Args:
+            instant: Aware.
+            newest: Where to begin.
+            from_: One that is known to be old enough; it is the answer when no later one is.
+        """
+        # low is old enough, and those above high are not.
+        low, high = from_, newest
         while low < high:
             middle = (low + high + 1) // 2
             change_set = self.store.change_set(middle)
             # Audit history may be pruned: what is gone is old.
-            if change_set is None or (change_set.created_at or kept_since) <= kept_since:
+            if change_set is None or (change_set.created_at or instant) <= instant:
                 low = middle
             else:
                 high = middle - 1
-        return self.compact(low) if low > head.floor else head.floor
+        return low
 
     def wait_for(self, min_revision: int, timeout: float | None = None) -> Head:
         """Return a head that has reached *min_revision*, waiting up to 3 s, or *timeout* when that is less.

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from rheostat.model.key import Key
     from rheostat.service.service import Service
 
-__all__ = ["FLUSH_SECONDS", "Usage"]
+__all__ = ["FLUSH_SECONDS", "READ_GRANULARITY", "Usage"]
 
 FLUSH_SECONDS: Final = 60.0
 """How often a node writes down what it has noted."""
 
 _KEY_GRANULARITY: Final = 60
 
-_READ_GRANULARITY: Final = 3600
-"""A setting that is read all the time costs one write an hour, whatever the number of settings and nodes."""
+READ_GRANULARITY: Final = 3600
+"""Seconds. A setting that is read all the time costs one write an hour, whatever the number of settings and nodes."""
 
 
 class Usage:
@@ -30,7 +30,7 @@ class Usage:
         """Note nothing yet."""
         self._service = service
         self._keys = Sightings(service.store, "key_use", granularity=_KEY_GRANULARITY, clock=service.clock)
-        self._reads = Sightings(service.store, "read", granularity=_READ_GRANULARITY, clock=service.clock)
+        self._reads = Sightings(service.store, "read", granularity=READ_GRANULARITY, clock=service.clock)
 
     def note_key(self, key: Key) -> None:
         """Note that a call was let in with *key*. Never waits for the store."""

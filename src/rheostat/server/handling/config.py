@@ -211,6 +211,7 @@ class ConfigHandlers(Handling):
         view = self.service.view(project, environment, head)
         if view.snapshot.setting(request.name) is None:
             raise no_setting(request.name, environment)
+        self.service.usage.note_reads(project, environment, (request.name,))
         return config.EvaluateResponse(
             evaluation=self._evaluation(view, head, request.name, context, request.explain, call)
         )
@@ -222,6 +223,8 @@ class ConfigHandlers(Handling):
         context = self._context(request, call)
         view = self.service.view(project, environment, head)
         names = list(request.names) or sorted(view.snapshot.settings)
+        # Who asks for all of them says of none that it needs it.
+        self.service.usage.note_reads(project, environment, request.names)
         response = config.EvaluateAllResponse(revision=head.revision)
         size, limit = 0, self.service.limits.max_snapshot_bytes
         for name in names:
