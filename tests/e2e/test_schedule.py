@@ -8,7 +8,6 @@ import functools
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,9 +21,10 @@ from rheo.v1.value_pb2 import Value
 from rheostat.model.change import ChangeSet
 from rheostat.store import open_store
 from tests.e2e.process import ServerProgram, wait_until
+from tests.postgres import running_template
 
 SERVERS = 3
-ROUNDS = 5
+ROUNDS = 4
 DRAFTS = 4
 AHEAD = 1.5
 """Seconds until the first draft of a round is due; the others follow each other in tenths."""
@@ -35,8 +35,8 @@ PLACE = {"project": "default", "environment": "production"}
 class Cluster:
     """Servers on one store; any of them may be killed and started again."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        self.store = f"sqlite:{folder / 'store.db'}"
+    def __init__(self, store: str, stack: contextlib.ExitStack) -> None:
+        self.store = store
         self._stack = stack
         self.servers = [self._started(ServerProgram("serve", self.store)) for _ in range(SERVERS)]
         names = [f"s{number}" for number in range(DRAFTS)]
@@ -83,10 +83,14 @@ class Cluster:
             store.close()
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
-        yield Cluster(tmp_path_factory.mktemp("cluster"), stack)
+        if request.param == "sqlite":
+            store = f"sqlite:{tmp_path_factory.mktemp('cluster') / 'store.db'}"
+        else:
+            store = stack.enter_context(running_template()).store()
+        yield Cluster(store, stack)
 
 
 def now() -> datetime.datetime:

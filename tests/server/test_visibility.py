@@ -13,8 +13,11 @@ from rheo.v1.key_pb2 import KEY_KIND_SERVER, KEY_KIND_USER, ROLE_ADMIN
 from rheostat.errors import NotFoundError, PermissionDeniedError, RheostatError
 from rheostat.language import parse_condition
 from rheostat.model.change import Mutation, PutEnvironment, PutProject, PutSegment, PutSetting, SetValue
+from rheostat.model.client import ClientReport
+from rheostat.model.declaration import Declaration
 from rheostat.model.key import Key, KeyKind, Role
 from rheostat.model.setting import Segment
+from rheostat.model.type import INT
 from rheostat.server.call import Call
 from rheostat.server.handler import Handlers
 from rheostat.service import Service, Writer
@@ -40,6 +43,17 @@ class World:
         """Commit in open mode; returns the revision."""
         writer = Writer(OPEN, "Ada", f"about {environment or 'all'}", f"request-{self.service.head.revision}")
         return self.service.commit(writer, project, environment, mutations).revision
+
+    @property
+    def slugs(self) -> tuple[str, str]:
+        return "production", "staging"
+
+    def connect(self, environment: str, id_: str) -> None:
+        """Let a client declare the setting ``any`` as a number."""
+        declarations = [Declaration("any", INT, 0)]
+        self.service.fleet.declare(
+            "default", environment, declarations, continued=b"", client=ClientReport(id_), actor=""
+        )
 
     def key(self, *environments: str, role: Role = Role.ADMIN, project: str = "default") -> Principal:
         key, _, _ = self.service.create_key(
@@ -125,6 +139,17 @@ def test_a_bound_viewer_does_not_learn_of_the_making_of_other_environments(world
     assert made not in world.revisions(viewer)
     assert own in world.revisions(viewer)
     assert world.reason(viewer, "GetRevision", revision=made) == "REVISION_NOT_FOUND"
+
+
+def test_a_bound_viewer_is_not_told_of_clients_that_may_be_of_other_environments(world: World):
+    world.commit("", *(PutSetting("any", {"type": "Json", "default": 0}, slug) for slug in world.slugs))
+    world.connect("production", "secret-client")
+    values = [SetValue("any", "x", slug) for slug in world.slugs]
+    both = world.service.commit(Writer(OPEN), "default", "", values, force=True).revision
+    whole = world.ask(world.key(role=Role.VIEWER), "GetRevision", revision=both).change_set
+    assert list(whole.forced_clients) == ["secret-client"]
+    part = world.ask(world.key("staging", role=Role.VIEWER), "GetRevision", revision=both).change_set
+    assert not part.forced_clients
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3])

@@ -382,11 +382,18 @@ class AdminHandlers(Handling):
 def _visible_part(change_set: ChangeSet, principal: Principal) -> ChangeSet:
     """Leave out of a change-set what the key may not see, and its request id unless the key has sent it.
 
-    A change-set that is left without changes must not be shown at all: its message may tell what it did.
+    Which of the clients that were in its way are clients of what may be seen is not recorded, so that with a part
+    of the changes they are all left out. A change-set that is left without changes must not be shown at all: its
+    message may tell what it did.
     """
     kept = tuple(change for change in change_set.changes if _is_visible(change, principal))
     own = principal.key is None or principal.actor == change_set.actor
-    return dataclasses.replace(change_set, changes=kept, request_id=change_set.request_id if own else "")
+    return dataclasses.replace(
+        change_set,
+        changes=kept,
+        request_id=change_set.request_id if own else "",
+        forced_clients=change_set.forced_clients if len(kept) == len(change_set.changes) else (),
+    )
 
 
 def _visible_history(
