@@ -50,9 +50,7 @@ _COMMANDS: Final = {
     "env": Lazy(
         "rheostat.cli.environment:environments", "List, show, create and copy environments", "Administer"
     ),
-    "features": Lazy(
-        "rheostat.cli.feature:features", "List, add, move and remove context features", "Administer"
-    ),
+    "features": Lazy("rheostat.cli.feature:features", "List, add, move and remove features", "Administer"),
     "keys": Lazy("rheostat.cli.key:keys", "Create, list, rotate and revoke keys", "Administer"),
     "webhooks": Lazy(
         "rheostat.cli.webhook:webhooks", "Tell other programs of each change, over HTTP", "Administer"
