@@ -81,7 +81,7 @@ def apply(
     answer, project = apply_text(
         text, source, target, how, environments=environments, prune=wanted, force=force
     )
-    print_written(output, answer, project=project, dry_run=how.dry_run)
+    print_written(output, answer, project=project, target=target, how=how)
 
 
 def apply_text(

@@ -10,9 +10,10 @@ from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1 import draft_service_pb2 as messages
 from rheostat.cli.connection import Connection, new_request_id
 from rheostat.cli.diff import change_lines, summary
-from rheostat.cli.option import WriteOptions
+from rheostat.cli.option import Target, WriteOptions
 from rheostat.cli.output import Output
 from rheostat.cli.record import change_record, draft_record, warning_record
+from rheostat.cli.rollout import Rollout, announce, follow, require, rollout_record
 from rheostat.errors import FailedPreconditionError
 from rheostat.model.change import Change, Mutation, PlanWarning
 from rheostat.wire.change import change_from_proto, mutation_to_proto, warning_from_proto
@@ -34,6 +35,8 @@ changes                [{action, kind, name, environment, before, after}], empty
                        action is create, update or delete; a setting is as `rheostat get` answers it
 warnings               [{code, message, mutation, context}]
 draft                  only with --draft and --into, which commit nothing: as `rheostat drafts show` answers it
+rollouts               only with --wait: how far it has got, for each environment that clients read it in; each as
+                       in `rheostat rollout`
 """
 """The keys of the JSON answer of every command that writes."""
 
@@ -49,7 +52,8 @@ def commit_now(
 ) -> admin.CommitResponse:
     """Commit *mutations* as one change-set, under a new request id, and return the server's answer.
 
-    What is to become a draft is only tried, and written by `commit`.
+    What is to become a draft is only tried, and written by `commit`. Clients that are to be waited for are asked
+    before to report soon.
 
     Raises:
         RevisionConflictError: Something that they touch has changed after *expected_revision*.
@@ -67,6 +71,8 @@ def commit_now(
         dry_run=dry_run,
         force=force,
     )
+    if how.wait is not None:
+        announce(connection, [environment] if environment else ())
     return connection.write(connection.admin.commit, request)
 
 
@@ -159,21 +165,29 @@ def print_written(
     answer: WriteAnswer,
     *,
     project: str,
+    target: Target,
+    how: WriteOptions,
     environment: str = "",
-    dry_run: bool = False,
     more: dict[str, Any] | None = None,
 ) -> None:
-    """Print what a write changed, or under ``--dry-run`` would change.
+    """Print what a write changed, or under ``--dry-run`` would change; then wait for clients, if that was asked for.
 
     Args:
         output: Where.
         answer: The server's.
         project: What it was about.
+        target: The server.
+        how: As it was written.
         environment: What it was about; empty for project-wide writes.
-        dry_run: Nothing was written.
         more: Further keys of the JSON answer.
+
+    Raises:
+        ClientsBehindError: It was written, and clients did not get it in time.
+        click.Abort: It was written, and Ctrl-C has ended the waiting.
     """
     changes, warnings = written(answer)
+    waiting = _Waiting(output, target, project, how, answer, changes)
+    dry_run = how.dry_run
     if isinstance(answer, Drafted):
         draft, missing = draft_from_proto(answer.draft)
         head = {"revision": draft.base_revision, "generation": None, "committed": False, "replayed": False}
@@ -186,6 +200,9 @@ def print_written(
             "replayed": answer.replayed,
         }
     if output.json:
+        waiting.follow()
+        if how.wait is not None:
+            more = {**(more or {}), "rollouts": [rollout_record(each) for each in waiting.rollouts]}
         output.answer(
             {
                 "project": project,
@@ -197,6 +214,7 @@ def print_written(
                 **(more or {}),
             }
         )
+        waiting.require()
         return
     output.place(project, environment)
     for change in changes:
@@ -213,6 +231,50 @@ def print_written(
         output.print(f"dry run: {summary(changes)}; nothing was written")
     else:
         output.print(f"revision {answer.revision}: {summary(changes)}")
+    output.flush()
+    waiting.follow()
+    waiting.require()
+
+
+class _Waiting:
+    """The wait for clients after a write; none when it was not asked for, or nothing was committed."""
+
+    def __init__(
+        self,
+        output: Output,
+        target: Target,
+        project: str,
+        how: WriteOptions,
+        answer: WriteAnswer,
+        changes: Sequence[Change],
+    ) -> None:
+        self.rollouts: list[Rollout] = []
+        self._interrupted = False
+        self._output = output
+        self._target = target
+        self._project = project
+        self._share = None if isinstance(answer, Drafted) else how.wait
+        self._revision = 0 if isinstance(answer, Drafted) else answer.revision
+        self._changes = changes
+
+    def follow(self) -> None:
+        """Wait."""
+        # Keys, webhooks and the properties of environments and projects are nothing that clients read.
+        read = [change for change in self._changes if change.kind in {"setting", "segment"}]
+        if self._share is None:
+            return
+        if not read:
+            self._output.note("nothing that clients read has changed, so there is nothing to wait for")
+            return
+        everywhere = any(not change.environment for change in read)
+        environments = () if everywhere else tuple(dict.fromkeys(change.environment for change in read))
+        self.rollouts, self._interrupted = follow(
+            self._target, self._project, environments, self._revision, self._share, self._output
+        )
+
+    def require(self) -> None:
+        """See `rheostat.cli.rollout.require`."""
+        require(self.rollouts, self._output, interrupted=self._interrupted, committed=self._revision)
 
 
 def print_drafted(output: Output, answer: Drafted) -> None:

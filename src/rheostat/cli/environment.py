@@ -139,7 +139,7 @@ def create(
             self_approval=self_approval,
         )
         answer = commit(connection, [mutation], how)
-        print_written(output, answer, project=connection.project, dry_run=how.dry_run)
+        print_written(output, answer, project=connection.project, target=target, how=how)
 
 
 def _protection(environment: Environment) -> str:

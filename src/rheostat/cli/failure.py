@@ -20,7 +20,7 @@ from rheostat.errors import (
     UnavailableError,
 )
 
-__all__ = ["ExitCode", "UnreachableError", "exit_code", "report"]
+__all__ = ["ClientsBehindError", "ExitCode", "UnreachableError", "exit_code", "report"]
 
 
 class ExitCode(enum.IntEnum):
@@ -38,6 +38,8 @@ class ExitCode(enum.IntEnum):
     """No key, a bad one, or one that may not do this."""
     CONFLICT = 5
     """Somebody else changed the same things first; read again and repeat."""
+    BEHIND = 6
+    """Done, but the clients that --wait waits for did not get it in time."""
     INTERRUPTED = 130
     """Ended by Ctrl-C."""
 
@@ -46,6 +48,12 @@ class UnreachableError(UnavailableError):
     """No server answers at the URL."""
 
     default_reason = "UNREACHABLE"
+
+
+class ClientsBehindError(RheostatError):
+    """Fewer clients than were waited for have reached a revision in time."""
+
+    default_reason = "CLIENTS_BEHIND"
 
 
 def exit_code(error: BaseException) -> ExitCode:
@@ -59,6 +67,8 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.DENIED
         case RevisionConflictError():
             return ExitCode.CONFLICT
+        case ClientsBehindError():
+            return ExitCode.BEHIND
         case KeyboardInterrupt() | click.Abort():
             return ExitCode.INTERRUPTED
         case _:

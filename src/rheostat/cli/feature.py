@@ -167,4 +167,4 @@ def _write(
 ) -> None:
     # Whoever changed the hierarchy meanwhile meant another one.
     answer = commit(connection, [SetFeatures(tuple(wanted))], how, expected_revision=revision)
-    print_written(output, answer, project=connection.project, dry_run=how.dry_run)
+    print_written(output, answer, project=connection.project, target=connection.target, how=how)

@@ -18,6 +18,7 @@ from rheostat.cli.instant import parse_instant
 from rheostat.cli.option import Target, WriteOptions, target_options, write_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import change_set_record
+from rheostat.cli.rollout import announce
 from rheostat.cli.shell import complete_setting
 from rheostat.cli.state import export_state
 from rheostat.document import export_document, format_document, parse_document, plan_apply
@@ -191,13 +192,16 @@ def revert(
         if (how.draft or how.into) and not how.dry_run:
             answer = _draft_of_revert(connection, request, how)
         else:
+            if how.wait is not None:
+                announce(connection, [environment] if environment else ())
             answer = connection.write(connection.admin.revert, request)
         print_written(
             output,
             answer,
             project=connection.project,
             environment=environment,
-            dry_run=how.dry_run,
+            target=target,
+            how=how,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-__all__ = ["parse_duration", "parse_instant"]
+__all__ = ["parse_duration", "parse_future", "parse_instant"]
 
 _UNITS: Final = {
     "s": datetime.timedelta(seconds=1),
@@ -54,3 +54,15 @@ def parse_instant(text: str, option: str, now: datetime.datetime | None = None) 
             f"{text!r} is neither of the form 30m, 2h or 7d nor an instant such as 2026-03-01T12:00:00Z",
             param_hint=option,
         ) from None
+
+
+def parse_future(text: str, option: str, now: datetime.datetime | None = None) -> datetime.datetime:
+    """Return the instant that *text* is, aware: in so long, or a date with or without a time.
+
+    Raises:
+        click.BadParameter: It is none; the message names *option*.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is not None:
+        return (now or datetime.datetime.now(datetime.UTC)) + int(match[1]) * _UNITS[match[2]]
+    return parse_instant(text, option)

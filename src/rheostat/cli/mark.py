@@ -74,5 +74,5 @@ def mark(
         mutation = PutSetting(setting.name, fields, environment)
         answer = commit(connection, [mutation], how, environment=environment, expected_revision=expected)
         print_written(
-            output, answer, project=connection.project, environment=environment, dry_run=how.dry_run
+            output, answer, project=connection.project, environment=environment, target=target, how=how
         )

@@ -14,13 +14,27 @@ import click
 
 from rheostat.cli.output import Output
 
-__all__ = ["DEFAULT_URL", "Target", "WriteOptions", "json_option", "target_options", "write_options"]
+__all__ = [
+    "DEFAULT_URL",
+    "Target",
+    "WriteOptions",
+    "json_option",
+    "share_text",
+    "target_options",
+    "wait_option",
+    "write_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_URL: Final = "http://127.0.0.1:7420"
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_CALL_SECONDS: Final = 10.0
+_WAIT_SECONDS: Final = 60.0
+
+_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -35,13 +49,15 @@ class Target:
         project: Slug; empty means the key's, or ``default``.
         environment: Slug; empty means the only one there is.
         timeout: Seconds for each call; streams have none.
+        patience: Seconds that ``--wait`` waits for clients.
     """
 
     url: str = DEFAULT_URL
     key: str = ""
     project: str = ""
     environment: str = ""
-    timeout: float = 10.0
+    timeout: float = _CALL_SECONDS
+    patience: float = _WAIT_SECONDS
 
     @property
     def is_loopback(self) -> bool:
@@ -64,6 +80,7 @@ class WriteOptions:
         dry_run: Only show what would change.
         draft: Commit nothing: make a draft of it.
         into: Commit nothing: write it into the draft with this id.
+        wait: Wait until this share of the clients has it, from 0 to 1; None does not wait.
     """
 
     message: str = ""
@@ -71,6 +88,45 @@ class WriteOptions:
     dry_run: bool = False
     draft: bool = False
     into: str = ""
+    wait: float | None = None
+
+
+class _Seconds(click.ParamType[float]):
+    """A time span: ``30s``, ``500ms``, ``2m``, or seconds without a unit."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not of the form 30s, 500ms or 2m", param, ctx)
+        seconds = float(match[1]) * _UNITS[match[2]]
+        if not 0 < seconds <= 86_400:
+            self.fail(f"{value!r} is not above zero and at most a day", param, ctx)
+        return seconds
+
+
+class _Share(click.ParamType[float]):
+    """A share: ``99%``, or the number without the sign."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share, from 0 to 1."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", str(value))
+        if match is None or float(match[1]) > 100:
+            self.fail(f"{value!r} is not of the form 99%", param, ctx)
+        return float(match[1]) / 100
+
+
+def share_text(share: float) -> str:
+    """Return a share as it is typed: ``99%``."""
+    return f"{share * 100:.6g}%"
 
 
 def _url(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -127,10 +183,9 @@ _ENVIRONMENT = click.option(
 )
 _TIMEOUT = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds for each call to the server.",
+    type=_Seconds(),
+    help=f"For each call to the server, such as 30s or 2m, by default {_CALL_SECONDS:.0f}s; with --wait also for the "
+    f"whole wait, by default {_WAIT_SECONDS:.0f}s.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Answer, and report errors, as JSON.")
 
@@ -154,12 +209,14 @@ def target_options(*, environment: bool = True) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def run(**kwargs: Any) -> Any:
+            timeout = kwargs.pop("timeout")
             target = Target(
                 url=kwargs.pop("url"),
                 key=kwargs.pop("key"),
                 project=kwargs.pop("project"),
                 environment=kwargs.pop("environment") if environment else "",
-                timeout=kwargs.pop("timeout"),
+                timeout=timeout or _CALL_SECONDS,
+                patience=timeout or _WAIT_SECONDS,
             )
             if target.key and not target.is_private:
                 kwargs["output"].note(
@@ -197,6 +254,18 @@ _INTO = click.option(
 )
 
 
+def wait_option(function: F) -> F:
+    """Add ``--wait``; the command gets ``wait``, a share from 0 to 1 or None."""
+    option = click.option(
+        "--wait",
+        type=_Share(),
+        metavar="SHARE",
+        help="Wait until this share of the clients, such as 99%, has it. When --timeout is over first, name those "
+        "that are behind, and end with code 6.",
+    )
+    return option(function)
+
+
 def write_options(*, dry_run: bool = True) -> Callable[[F], F]:
     """Add the options of a write; the command gets ``how``, a `WriteOptions`.
 
@@ -214,13 +283,16 @@ def write_options(*, dry_run: bool = True) -> Callable[[F], F]:
                 dry_run=kwargs.pop("dry_run", False),
                 draft=kwargs.pop("draft", False),
                 into=kwargs.pop("into", ""),
+                wait=kwargs.pop("wait", None),
             )
             if how.draft and how.into:
                 raise click.UsageError("--draft makes a draft, and --into names one: give one of the two")
+            if how.wait is not None and (how.dry_run or how.draft or how.into):
+                raise click.UsageError("--wait waits for what is committed, and this commits nothing")
             return function(how=how, **kwargs)
 
         decorated: Any = _MESSAGE(_AUTHOR(run))
-        return _DRY_RUN(_DRAFT(_INTO(decorated))) if dry_run else decorated  # type: ignore[no-any-return]  # as above
+        return _DRY_RUN(_DRAFT(_INTO(wait_option(decorated)))) if dry_run else decorated  # type: ignore[no-any-return]  # as above
 
     return decorate
 

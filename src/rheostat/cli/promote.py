@@ -180,13 +180,12 @@ def _run(
         ]
         asked = not (yes or how.dry_run or output.json or not _is_terminal())
         if asked and mutations:
-            tried = commit(
-                connection, mutations, replace(how, dry_run=True), expected_revision=revision, force=force
-            )
-            print_written(output, tried, project=project, environment=destination, dry_run=True)
+            trial = replace(how, dry_run=True, wait=None)
+            tried = commit(connection, mutations, trial, expected_revision=revision, force=force)
+            print_written(output, tried, project=project, environment=destination, target=target, how=trial)
             click.confirm(f"Write this to {destination}?", abort=True, err=True)
         answer = commit(connection, mutations, how, expected_revision=revision, force=force)
-        print_written(output, answer, project=project, environment=destination, dry_run=how.dry_run)
+        print_written(output, answer, project=project, environment=destination, target=target, how=how)
 
 
 def _is_terminal() -> bool:

@@ -21,6 +21,7 @@ EXIT_CODES: Final = {
     ExitCode.UNREACHABLE: "no server answers, or not now",
     ExitCode.DENIED: "no key, or one that may not do this",
     ExitCode.CONFLICT: "somebody else changed the same things first",
+    ExitCode.BEHIND: "done, but fewer clients than --wait asks for had it in time",
     ExitCode.INTERRUPTED: "ended by Ctrl-C",
 }
 
@@ -38,6 +39,9 @@ _COMMANDS: Final = {
     ),
     "revert": Lazy("rheostat.cli.history:revert", "Undo a revision, or everything after one", "Change"),
     "drafts": Lazy("rheostat.cli.draft:drafts", "List, show, approve, refresh and cancel drafts", "Change"),
+    "publish": Lazy(
+        "rheostat.cli.publish:publish", "Publish a draft or a document, and see it arrive", "Change"
+    ),
     "get": Lazy("rheostat.cli.read:get", "Show a setting", "Read"),
     "list": Lazy("rheostat.cli.read:list_", "List the settings of an environment", "Read"),
     "rules": Lazy("rheostat.cli.read:rules", "List the rules of a setting, in order", "Read"),
@@ -47,6 +51,14 @@ _COMMANDS: Final = {
     "history": Lazy("rheostat.cli.history:history", "List what was changed, newest first", "Read"),
     "stale": Lazy("rheostat.cli.stale:stale", "List settings that look as if nobody needed them", "Read"),
     "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
+    "rollout": Lazy(
+        "rheostat.cli.rollout:rollout", "Show how far a revision has got, or wait for it", "Read"
+    ),
+    "clients": Lazy(
+        "rheostat.cli.client:clients",
+        "List the connected clients of an environment, and how far each has got",
+        "Read",
+    ),
     "env": Lazy(
         "rheostat.cli.environment:environments", "List, show, create and copy environments", "Administer"
     ),

@@ -105,7 +105,8 @@ def set_(
                 answer,
                 project=connection.project,
                 environment=connection.environment,
-                dry_run=how.dry_run,
+                target=target,
+                how=how,
                 more={"rule_id": rule_id},
             )
             return
@@ -123,12 +124,14 @@ def set_(
 @click.argument("name", shell_complete=complete_setting)
 @click.option("--where", help="Remove the first enabled rule with this condition.")
 @click.option("--rule", "rule_id", metavar="ID", help="Remove the rule with this id.")
+@click.option("--force", is_flag=True, help="Also when a connected client could not decode what counts then.")
 @write_options()
 @target_options()
 def unset(
     name: str,
     where: str | None,
     rule_id: str | None,
+    force: bool,
     how: WriteOptions,
     target: Target,
     output: Output,
@@ -159,13 +162,15 @@ def unset(
             how,
             environment=connection.environment,
             expected_revision=expected,
+            force=force,
         )
         print_written(
             output,
             answer,
             project=connection.project,
             environment=connection.environment,
-            dry_run=how.dry_run,
+            target=target,
+            how=how,
             more={"rule_id": rule_id},
         )
 
