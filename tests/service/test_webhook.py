@@ -41,6 +41,7 @@ from rheostat.service.webhook.courier import GIVE_UP, LEASE, Courier
 from rheostat.service.webhook.ledger import KEPT_DELIVERIES, Ledger
 from rheostat.service.webhook.message import MAX_BODY_BYTES, change_set_message
 from rheostat.store import open_store
+from tests.postgres import Template, running_template
 from tests.service.node import NOBODY, Node, World
 from tests.service.receiver import PATIENCE, Receiver
 
@@ -868,13 +869,22 @@ def test_a_certificate_is_checked_against_the_name(tmp_path: Path) -> None:
 # Threads.
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[Callable[[], Service]]:
-    """Nodes over one SQLite file that deliver to this machine."""
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Template]:
+    with running_template() as template:
+        yield template
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Service]]:
+    """Nodes over one store that deliver to this machine."""
+    url = f"sqlite:{tmp_path / 'store.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").store()
     with contextlib.ExitStack() as stack:
 
         def start() -> Service:
-            store = open_store(f"sqlite:{tmp_path / 'store.db'}")
+            store = open_store(url)
             service = stack.enter_context(Service(store, webhook_allow_private=True))
             service.webhooks.begin()
             return service

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from rheostat.errors import RheostatError
@@ -82,18 +81,22 @@ class Dispatcher:
                 thread.join(max(0.0, min(_CLOSING_SECONDS, until - self._service.monotonic())))
 
     def _run(self) -> None:
-        stop_listening: Callable[[], None] | None = None
+        stop_listening = self._service.hub.listen(self._wake.set)
         try:
-            stop_listening = self._service.hub.listen(self._wake.set)
             while not self._closed:
-                self._wake.wait(self._look())
+                self._wake.wait(self._looked_after())
                 self._wake.clear()
+        finally:
+            stop_listening()
+
+    def _looked_after(self) -> float:
+        try:
+            return self._look()
         except Exception:
             if not self._closed:
-                log.exception("webhooks are not delivered by this process any more")
-        finally:
-            if stop_listening is not None:
-                stop_listening()
+                # Whatever it is: without this thread no webhook would be told of anything any more.
+                log.exception("webhooks cannot be looked after; trying again")
+            return _LOOK_SECONDS
 
     def _look(self) -> float:
         """Start what is to be delivered, and return after how many seconds to look again."""
@@ -137,8 +140,9 @@ class Dispatcher:
         thread = threading.Thread(
             target=self._work, args=(courier, webhook_id, looked), name="rheostat-webhook", daemon=True
         )
-        self._busy[webhook_id] = thread
+        # Its end waits for the lock; and one that cannot be started is no work in progress.
         thread.start()
+        self._busy[webhook_id] = thread
 
     def _work(self, courier: Courier, webhook_id: str, looked: tuple[int, int]) -> None:
         due: datetime.datetime | None
