@@ -138,6 +138,24 @@ def test_there_are_many_cases_with_names_of_their_own() -> None:
     assert outcomes == {outcome.value for outcome in Outcome if outcome is not Outcome.UNSPECIFIED}
 
 
+TRAPS = {
+    "default: true to false of bool, minor version": "UPGRADED",
+    'metadata: {"k": 1} to {}, minor version': "UPGRADED",
+    "invalid: a feature twice": "INVALID",
+    "version: 1.00 on 1.0": "UP_TO_DATE",
+    "version: 01.0 on 1.0": "UP_TO_DATE",
+    "default: 1 to true of Json, minor version": "UPGRADED",
+    'metadata: {"k": 1} to {"k": true}, same version': "MISMATCH",
+    "type: Enum[1] to Enum[true], same version": "MISMATCH",
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_each_trap_known_from_elsewhere_has_a_case_of_its_own(name: str) -> None:
+    (case,) = (case for case in CASES if case["name"] == name)
+    assert case["expected"][0]["outcome"] == Outcome[TRAPS[name]].value
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_declarations_are_answered_as_the_cases_say(case: dict[str, Any]) -> None:
     state = state_of(case)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
 
-from rheostat.document import export_document, format_document
-from rheostat.errors import NotFoundError, RevisionConflictError
+from rheostat.document import export_document, format_document, parse_document, plan_apply
+from rheostat.errors import NotFoundError, RevisionConflictError, RheostatError
 from rheostat.language import parse_condition
 from rheostat.model.change import DeleteSetting, PutEnvironment, PutRule, PutSegment, PutSetting, SetValue
 from rheostat.model.key import KeyKind
 from rheostat.model.rule import Rule, ValueOutcome
 from rheostat.model.setting import Segment
+from rheostat.model.state import ProjectState
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.store import open_store
+from tests.document.test_property import SLOW, states
 
 WRITER = Writer(OPEN)
 
@@ -105,3 +108,37 @@ def test_a_revision_that_does_not_exist_yet_is_not_found(service: Service):
         service.revert(WRITER, "default", revision=99)
     with pytest.raises(NotFoundError):
         service.revert(WRITER, "default", to_revision=99)
+
+
+@settings(SLOW, max_examples=25)
+@given(states(), states())
+def test_whatever_was_changed_going_back_gives_the_same_bytes_and_they_make_the_same_store(
+    first: ProjectState, second: ProjectState
+):
+    def apply(service: Service, text: str) -> int:
+        document = parse_document(text)
+        mutations = plan_apply(document, service.head.state.projects.get("shop"), prune="declared")
+        return service.commit(WRITER, "shop", "", mutations).revision
+
+    slugs = sorted(first.environments)
+
+    def text_of(service: Service) -> str:
+        # Environments that were made since stay, empty.
+        return format_document(export_document(service.head.state.projects["shop"], environments=slugs))
+
+    with Service(open_store("memory:")) as service, Service(open_store("memory:")) as empty:
+        made = apply(service, format_document(export_document(first)))
+        text = text_of(service)
+        try:
+            changed = apply(service, format_document(export_document(second)))
+        except RheostatError:
+            # Together they would not be legal: a name, for instance, that two settings would have.
+            changed = 0
+        if changed > made:
+            service.revert(WRITER, "shop", to_revision=made)
+            assert text_of(service) == text
+            service.revert(WRITER, "shop", revision=service.head.revision)
+            service.revert(WRITER, "shop", to_revision=made)
+            assert text_of(service) == text
+        apply(empty, text)
+        assert text_of(empty) == text
