@@ -29,6 +29,9 @@ USER: Final = "rheostat"
 
 _PATIENCE: Final = 60.0
 
+_MEMORY: Final = Path("/dev/shm")
+"""A file system in memory, for clusters that need not outlive it. Containers may have a very small one."""
+
 
 def programs() -> Path:
     """Return the folder with `initdb` and `postgres`; without one the test fails."""
@@ -51,6 +54,10 @@ def programs() -> Path:
     return system[-1].parent
 
 
+def _has_room(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 2 * 2**30
+
+
 class Server:
     """A cluster of its own on 127.0.0.1, which survives being killed."""
 
@@ -64,7 +71,10 @@ class Server:
         if os.geteuid() == 0:
             self._identity = {"user": 65534, "group": 65534, "extra_groups": []}
         try:
-            self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rheostat-pg-")))
+            durable = "fsync=off" not in options
+            place = None if durable or not _has_room(_MEMORY) else _MEMORY
+            folder = tempfile.TemporaryDirectory(prefix="rheostat-pg-", dir=place)
+            self.folder = Path(self._stack.enter_context(folder))
             # The server's own files are its user's alone.
             self.folder.chmod(0o755)
             self._programs = self._reachable(programs())

@@ -76,6 +76,9 @@ _logger = logging.getLogger(__name__)
 
 _stores: weakref.WeakSet[PostgresStore] = weakref.WeakSet()
 
+_inherited: list[object] = []
+# What a child has of its parent's, as in `rheostat.store.connection`.
+
 
 class PostgresStore:
     """A store in a PostgreSQL database; see `rheostat.store.base.Store` for its methods.
@@ -334,6 +337,7 @@ class PostgresStore:
 
     def after_fork_in_child(self) -> None:
         """Start afresh. Only for the hook below."""
+        _inherited.append(self._listener)
         self._connections.after_fork_in_child()
         self._start()
 
