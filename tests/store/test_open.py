@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rheostat.errors import StoreError
-from rheostat.store import migrate, open_store
+from rheostat.store import migrate, open_store, redacted
 from rheostat.store.memory import MemoryStore
 from rheostat.store.tables import SCHEMA
 from tests.store.contract import NOW, Clock, Randomness, put
@@ -67,6 +67,23 @@ def test_refuses_what_it_does_not_know_and_names_the_choices(
         open_store(url)
     assert message in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ada:s3cret@db/shop", "postgresql://ada:…@db/shop"),
+        ("postgres://ada:s3:c@ret@db:5432,other/shop?x=1", "postgres://ada:…@db:5432,other/shop?x=1"),
+        ("postgresql://ada@db/shop?password=s3cret&x=1", "postgresql://ada@db/shop?password=…&x=1"),
+        ("postgresql://db/shop?x=1&sslpassword=s3cret", "postgresql://db/shop?x=1&sslpassword=…"),
+        ("postgresql://ada@db:5432/shop", "postgresql://ada@db:5432/shop"),
+        ("sqlite:/var/a:b@c.db", "sqlite:/var/a:b@c.db"),
+        ("one.db", "one.db"),
+        ("memory:", "memory:"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert redacted(url) == shown
 
 
 def test_migrates_and_tells_the_schema(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ STORE_OPTION = click.option(
     default="sqlite:rheostat.db",
     show_default=True,
     metavar="URL",
-    help="Where the state is kept: sqlite:PATH, or memory:.",
+    help="Where the state is kept: sqlite:PATH, postgresql://USER@HOST/DATABASE, or memory:.",
 )
 
 
@@ -31,11 +31,14 @@ STORE_OPTION = click.option(
 def migrate(store: str, output: Output) -> None:
     """Bring a store to this version's schema.
 
-    A server does the same when it starts; this is for those who want to see it done first.
+    A server does the same with an SQLite file when it starts. A PostgreSQL database is migrated by this command alone,
+    because other servers may be using it.
     """
     from rheostat.store import migrate as migrate_store
+    from rheostat.store import redacted
 
     schema = migrate_store(store)
+    store = redacted(store)
     if output.json:
         output.answer({"store": store, "schema": schema})
     else:

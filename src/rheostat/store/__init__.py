@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rheostat.store.postgres import PostgresStore
     from rheostat.store.sqlite import SqliteStore
 
-__all__ = ["migrate", "open_store"]
+__all__ = ["migrate", "open_store", "redacted"]
 
 _CHOICES: Final = "'memory:', 'sqlite:PATH', 'postgresql://…' or a path"
 
@@ -83,6 +83,14 @@ def migrate(url: str) -> str:
     from rheostat.store.tables import SCHEMA
 
     return SCHEMA
+
+
+def redacted(url: str) -> str:
+    """Return a store's URL as it may be shown: without a password."""
+    if _URL.match(url) is None:
+        return url
+    shown = re.sub(r"^([a-z]+://[^/@]*?):[^/]*@", r"\1:…@", url, flags=re.IGNORECASE)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1…", shown)
 
 
 def _parse(url: str) -> tuple[str, str, dict[str, str]]:

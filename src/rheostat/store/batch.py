@@ -1,7 +1,7 @@
 """Writers of one process that take turns in one transaction, so that one wait for the disk serves them all.
 
 Each works alone, in its own thread, and sees what those before it have written. None hears what became of its
-work before the transaction has ended. See docs/decisions/0008-postgresql.md.
+work before the transaction has ended. See docs/decisions/0009-postgresql.md.
 """
 
 from __future__ import annotations

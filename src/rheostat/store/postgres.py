@@ -1,7 +1,7 @@
 """A store in a PostgreSQL database, which the nodes of several machines may serve.
 
 How revisions are ordered, what a hint is worth, and how lost history is noticed, is argued in
-docs/decisions/0008-postgresql.md.
+docs/decisions/0009-postgresql.md.
 """
 
 from __future__ import annotations
