@@ -184,8 +184,8 @@ _ENVIRONMENT = click.option(
 _TIMEOUT = click.option(
     "--timeout",
     type=_Seconds(),
-    help=f"For each call to the server, such as 30s or 2m, by default {_CALL_SECONDS:.0f}s; with --wait also for the "
-    f"whole wait, by default {_WAIT_SECONDS:.0f}s.",
+    help=f"For each call to the server, such as 30s or 2m, by default {_CALL_SECONDS:.0f}s; with --wait for the wait, "
+    f"by default {_WAIT_SECONDS:.0f}s.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Answer, and report errors, as JSON.")
 
@@ -210,12 +210,14 @@ def target_options(*, environment: bool = True) -> Callable[[F], F]:
         @functools.wraps(function)
         def run(**kwargs: Any) -> Any:
             timeout = kwargs.pop("timeout")
+            # A short wait is no reason to give up the write before it, or the names at its end.
+            waits = click.get_current_context().params.get("wait") is not None
             target = Target(
                 url=kwargs.pop("url"),
                 key=kwargs.pop("key"),
                 project=kwargs.pop("project"),
                 environment=kwargs.pop("environment") if environment else "",
-                timeout=timeout or _CALL_SECONDS,
+                timeout=max(timeout or 0.0, _CALL_SECONDS) if waits else timeout or _CALL_SECONDS,
                 patience=timeout or _WAIT_SECONDS,
             )
             if target.key and not target.is_private:
