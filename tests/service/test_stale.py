@@ -14,7 +14,7 @@ from rheostat.model.rule import Rule, ValueOutcome
 from rheostat.model.setting import Lifecycle, Setting
 from rheostat.model.type import parse_type
 from rheostat.service.stale import StalePage, StaleReason, find_stale, has_one_value
-from tests.service.book import equals, put, put_rule, rule, split
+from tests.service.book import equals, in_segment, on, put, put_rule, put_segment, rule, split
 from tests.service.node import PROJECT, Node, World
 
 DAY = datetime.timedelta(days=1)
@@ -87,6 +87,15 @@ def test_a_read_by_a_former_name_is_one(world: World, node: Node) -> None:
     read(node, "old")
     later(world, 11)
     assert set(found(node)) == {"b"}
+
+
+def test_a_setting_is_read_with_those_whose_rules_refer_to_it(world: World, node: Node) -> None:
+    node.commit(put("c"), put_segment("old", on("c")))
+    node.commit(put_rule("b", rule("s", 7, in_segment("old"))))
+    later(world, 20)
+    read(node, "b")
+    later(world, 11)
+    assert {name for name, reasons in found(node).items() if UNREAD in reasons} == {"a"}
 
 
 def test_all_nodes_know_what_each_has_noted(world: World, node: Node) -> None:

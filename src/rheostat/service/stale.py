@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rheostat.evaluation.dependency import Dependencies
 from rheostat.model.rule import Distribution
 from rheostat.model.setting import Lifecycle, Setting
+from rheostat.model.snapshot import Snapshot
 from rheostat.model.value import same
 from rheostat.service.usage import READ_GRANULARITY
 
@@ -114,6 +116,7 @@ def find_stale(
     quiet = service.revision_at(cutoff, head.revision)
     seen = service.usage.reads(project, environment)
     noted = seen.since is not None and seen.since <= cutoff
+    last_read = _last_read(snapshot, seen.at)
     granularity = datetime.timedelta(seconds=READ_GRANULARITY)
 
     def was_there(setting: Setting) -> bool:
@@ -131,7 +134,7 @@ def find_stale(
     found: list[tuple[Setting, tuple[StaleReason, ...], datetime.datetime | None]] = []
     for name in sorted(name for name in snapshot.settings if name > after):
         setting = snapshot.settings[name]
-        read_at = max((seen.at[known] for known in setting.names if known in seen.at), default=None)
+        read_at = last_read.get(name)
         reasons = []
         if noted and (read_at is None or read_at + granularity <= cutoff) and was_there(setting):
             reasons.append(StaleReason.UNREAD)
@@ -161,6 +164,20 @@ def find_stale(
         len(found) > limit,
         seen.since,
     )
+
+
+def _last_read(snapshot: Snapshot, at: Mapping[str, datetime.datetime]) -> dict[str, datetime.datetime]:
+    """Return when settings were read last, by current name: themselves, or with one whose rules refer to them."""
+    references = Dependencies(snapshot)
+    last: dict[str, datetime.datetime] = {}
+    for name, instant in at.items():
+        setting = snapshot.setting(name)
+        if setting is None:
+            continue
+        for kind, reached in references.reachable([("setting", setting.name)]):
+            if kind == "setting":
+                last[reached] = max(last.get(reached, instant), instant)
+    return last
 
 
 def _instants(service: Service) -> Callable[[int], datetime.datetime | None]:

@@ -2185,7 +2185,7 @@ export enum StaleReason {
   UNSPECIFIED = 0,
 
   /**
-   * Nobody has read it for as long as was asked.
+   * Nobody has read it for as long as was asked, nor a setting whose rules refer to it.
    *
    * @generated from enum value: STALE_REASON_UNREAD = 1;
    */
