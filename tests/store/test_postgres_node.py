@@ -156,7 +156,10 @@ class Proxy:
                     self._pass_on(ready)
 
     def _pass_on(self, ready: socket.socket) -> None:
-        peer = self._peers[ready]
+        peer = self._peers.get(ready)
+        if peer is None:
+            # Closed a moment ago, from its other end.
+            return
         try:
             received = ready.recv(65536)
         except ConnectionError:
