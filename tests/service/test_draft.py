@@ -456,7 +456,9 @@ def test_a_draft_of_another_project_is_not_found(office: Office):
 )
 def test_a_draft_that_touches_what_its_author_does_not_see_is_refused(office: Office, mutation: Mutation):
     bound = office.key(Role.ADMIN, "staging")
-    assert refused(office.create, mutation, by=bound).reason == "OUT_OF_SCOPE"
+    error = refused(office.create, mutation, by=bound)
+    # Of a setting it is told what anybody is told of an environment that there is not.
+    assert error.reason == ("UNKNOWN_ENVIRONMENT" if isinstance(mutation, SetValue) else "OUT_OF_SCOPE")
 
 
 def test_a_draft_that_comes_to_touch_more_is_not_published_by_keys_that_do_not_see_it(office: Office):

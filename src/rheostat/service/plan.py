@@ -165,10 +165,13 @@ def plan(
         limits: Of the node.
         expected_revision: Refuse when an item that is touched changed after it.
         removed_at: Tells when an item that is not there was removed.
-        sees: Tells whether the writer may know of an environment, so that an error may name it.
+        sees: Tells whether the writer may know of an environment, and so change what is in it. Nothing that the
+            writer does not see is looked at for an answer.
         clock: Monotonic; it only ends the analysis behind the warnings.
 
     Raises:
+        PermissionDeniedError: A mutation is about an environment that is unknown or that the writer does not see,
+            the same either way; or it is project-wide, and the writer does not see all environments.
         RheostatError: One of the classes for bad arguments, missing or taken names, conflicts, limits. Its
             violations start with ``mutations[i]``.
     """
@@ -230,6 +233,7 @@ def plan_revert(
     limits: Limits | None = None,
     expected_revision: int | None = None,
     removed_at: RemovedAt = _never,
+    sees: Callable[[str], bool] = bool,
     strict: bool = True,
 ) -> Plan:
     """Plan the way back from change-sets.
@@ -244,13 +248,20 @@ def plan_revert(
         limits: As in `plan`.
         expected_revision: As in `plan`.
         removed_at: As in `plan`.
+        sees: As in `plan`.
         strict: Refuse when an item was changed again after the change-sets.
 
     Raises:
+        PermissionDeniedError: The writer does not see an environment that would change.
         RevisionConflictError: *strict*, and something changed again later; it lists those items.
         RheostatError: As `plan`.
     """
-    draft = _Draft(state, project, "", revision, new_id, limits or Limits(), removed_at, placed=False)
+    draft = _Draft(state, project, "", revision, new_id, limits or Limits(), removed_at, sees, placed=False)
+    # Before anything else: a conflict would name items of environments that the writer does not see.
+    if not all(draft.sees_all_of(change) for changes in undone for change in changes):
+        raise PermissionDeniedError(
+            "what would be undone lies in an environment that this key does not see", reason="OUT_OF_SCOPE"
+        )
     conflicts: list[Conflict] = []
     for changes in undone:
         for change in reversed(changes):
@@ -484,11 +495,21 @@ class _Draft:
                 violations=[FieldViolation("environment", "is empty")],
                 reason="ENVIRONMENT_REQUIRED",
             )
-        if environment not in known:
+        if environment not in known or not self.sees(environment):
             raise PermissionDeniedError(
                 f"the environment {environment!r} is unknown", reason="UNKNOWN_ENVIRONMENT"
             )
         return environment
+
+    def sees_everything(self) -> bool:
+        """Tell whether the writer sees all environments, which project-wide things are part of."""
+        return all(map(self.sees, self.environments()))
+
+    def sees_all_of(self, change: Change) -> bool:
+        """Tell whether the writer sees every environment that *change* is in, or is about."""
+        if change.kind == "environment":
+            return self.sees(change.key)
+        return self.sees(change.environment) if change.environment else self.sees_everything()
 
     def find(self, environment: str, name: str) -> Setting | None:
         settings = self.settings(environment)
@@ -523,6 +544,7 @@ class _Draft:
     # Applying.
 
     def apply(self, mutation: Mutation) -> None:
+        self._check_scope(mutation)
         match mutation:
             case PutProject():
                 self._put_project(mutation)
@@ -558,6 +580,23 @@ class _Draft:
                 self.put(("", "segment", name), None)
             case SetFeatures(features):
                 self._set_features(features)
+
+    def _check_scope(self, mutation: Mutation) -> None:
+        """Refuse what reaches environments that the writer does not see, before anything of them shapes an answer.
+
+        Mutations of settings are refused where they look for their environment.
+        """
+        match mutation:
+            case PutProject() | PutSegment() | DeleteSegment() | SetFeatures():
+                within = self.sees_everything()
+            case PutEnvironment(slug=slug):
+                within = self.sees(slug)
+            case _:
+                return
+        if not within:
+            raise PermissionDeniedError(
+                "the change-set changes an environment that this key may not write", reason="OUT_OF_SCOPE"
+            )
 
     def _put(self, environment: str, setting: Setting) -> None:
         self.put((environment, "setting", setting.name), setting)

@@ -21,7 +21,6 @@ from rheostat.errors import (
     FailedPreconditionError,
     LimitExceededError,
     NotFoundError,
-    PermissionDeniedError,
     RevisionCompactedError,
     RheostatError,
     SettingNotFoundError,
@@ -650,7 +649,8 @@ class Service:
 
         Raises:
             NotFoundError: The project has no such revision.
-            PermissionDeniedError: What would be undone lies in an environment that the writer does not see.
+            PermissionDeniedError: What would be undone lies in an environment that the writer does not see, or is
+                project-wide, and the writer does not see all environments.
             RevisionConflictError: An item of the one change-set was changed again later.
             FailedPreconditionError: As `commit`.
             RheostatError: As `plan`.
@@ -661,14 +661,6 @@ class Service:
                 [change for change in change_set.changes if _undoable(change, environment)]
                 for change_set in self._undone(project, revision, to_revision, next_revision)
             ]
-            # Before it is planned: a conflict would name items of environments that the writer does not see.
-            if not all(
-                writer.principal.sees(project, slug) for changes in undone for slug in _named(changes)
-            ):
-                raise PermissionDeniedError(
-                    "what would be undone lies in an environment that this key does not see",
-                    reason="OUT_OF_SCOPE",
-                )
             made = plan_revert(
                 state,
                 project,
@@ -680,6 +672,7 @@ class Service:
                 removed_at=functools.partial(self._removed_at, project),
                 strict=to_revision is None,
             )
+                sees=functools.partial(writer.principal.sees, project),
             self._check_snapshots(made)
             if check is not None:
                 check(made)
@@ -1050,11 +1043,6 @@ def _undoable(change: Change, environment: str) -> bool:
         return False
     made = change.kind in ("project", "environment") and change.before is None
     return not made and change.kind not in ("key", "webhook")
-
-
-def _named(changes: Iterable[Change]) -> set[str]:
-    """The environments that *changes* are in, or are about."""
-    return {change.key if change.kind == "environment" else change.environment for change in changes}
 
 
 def _state_of(contents: Contents) -> State:
