@@ -79,6 +79,12 @@ class Office:
         )
         return Writer(Principal(key), f"the {role.value}")
 
+    def rotate(self, writer: Writer, **options: Any) -> Writer:
+        """The successor of a key; the two overlap for an hour."""
+        options = {"overlap": HOUR, **options}
+        key, *_ = self.service.rotate_key(NOBODY, writer.principal.actor, **options)
+        return replace(writer, principal=Principal(key))
+
     def revoke(self, writer: Writer) -> None:
         self.service.revoke_key(NOBODY, writer.principal.actor)
 
@@ -538,6 +544,88 @@ def test_an_author_who_is_no_admin_any_more_changes_no_protection(office: Office
     view = office.approve(office.create(PutEnvironment("production", required_approvals=2), by=office.admin))
     office.revoke(office.admin)
     assert refused(office.publish, view, by=office.editor).reason == "KEY_ENDED"
+
+
+# Keys that succeed each other are one person.
+
+
+def test_the_successor_of_a_key_does_not_approve_what_the_key_wrote_nor_the_other_way_round(office: Office):
+    first = office.key(Role.APPROVER)
+    second = office.rotate(first)
+    third = office.rotate(second)
+    for author, other in ((first, third), (third, first), (second, third)):
+        view = office.create(by=author)
+        assert refused(office.approve, view, by=other).reason == "OWN_DRAFT"
+
+
+def test_a_draft_that_both_keys_of_one_person_have_written_and_approved_is_not_published(office: Office):
+    office.node.commit(PutEnvironment("production", self_approval=True), environment="")
+    author = office.key(Role.APPROVER)
+    view = office.approve(office.create(by=author), by=office.rotate(author))
+    assert view.missing == ()
+    # What was approved while that was allowed does not count when it is not any more.
+    office.node.commit(PutEnvironment("production", self_approval=False), environment="")
+    assert refused(office.publish, view, by=author).reason == "APPROVAL_REQUIRED"
+
+
+def test_two_keys_of_one_person_are_not_two_approvals(office: Office):
+    office.node.commit(PutEnvironment("production", required_approvals=2), environment="")
+    view = office.approve(office.create())
+    assert refused(office.approve, view, by=office.rotate(office.approver)).reason == "ALREADY_APPROVED"
+    assert "has 1 of 2" in refused(office.publish, view).message
+
+
+def test_two_keys_of_one_person_are_not_two_that_could_still_approve(office: Office):
+    root = office.key(Role.ADMIN, project="")
+    office.node.commit(PutEnvironment("production", required_approvals=2), environment="")
+    office.revoke(office.admin)
+    office.rotate(root)
+    office.rotate(office.approver)
+    # Left are the author, and one other person with two keys.
+    office.commit(root, PutEnvironment("production", required_approvals=1), environment="")
+
+
+def test_an_approval_counts_once_its_key_is_succeeded(office: Office):
+    view = office.approve(office.create())
+    successor = office.rotate(office.approver)
+    pass_time(office.world, 3601)
+    assert office.drafts.get(office.editor.principal, PROJECT, view.draft.id).missing == ()
+    office.revoke(successor)
+    assert refused(office.publish, view).reason == "APPROVAL_REQUIRED"
+    third = office.approve(DraftView(office.now(view)), by=office.admin)
+    office.publish(third)
+
+
+def test_a_schedule_holds_when_the_keys_of_all_who_took_part_are_succeeded(office: Office):
+    draft = office.scheduled()
+    editor = office.rotate(office.editor)
+    office.rotate(office.approver)
+    pass_time(office.world, 3601)
+    fire(office.node)
+    done = office.now(draft)
+    assert (done.state, office.value()) == (DraftState.COMMITTED, 1)
+    change_set = office.service.change_set(PROJECT, done.revision)
+    assert change_set.actor == editor.principal.actor
+    assert change_set.approved_by == (office.approver.principal.actor,)
+
+
+def test_a_schedule_fails_when_all_keys_of_its_publisher_are_revoked(office: Office):
+    draft = office.scheduled()
+    successor = office.rotate(office.editor)
+    office.revoke(office.editor)
+    office.revoke(successor)
+    pass_time(office.world, 3600)
+    fire(office.node)
+    assert office.now(draft).state is DraftState.FAILED
+
+
+def test_an_admin_whose_key_was_succeeded_is_still_the_author_of_a_change_of_protection(office: Office):
+    view = office.create(PutEnvironment("production", required_approvals=2), by=office.admin)
+    office.rotate(office.admin)
+    pass_time(office.world, 3601)
+    office.publish(office.approve(view))
+    entry = office.service.head.state.projects[PROJECT].environments["production"]
+    assert entry.environment.required_approvals == 2
 
 
 # Two at a time.

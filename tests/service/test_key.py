@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rheostat.errors import FailedPreconditionError, NotFoundError, UnavailableError
+from rheostat.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnavailableError
 from rheostat.model.change import DeleteSetting
 from rheostat.model.key import Key, KeyKind, Role, verify_secret
 from rheostat.service import Writer
@@ -55,6 +55,7 @@ def test_a_successor_has_the_access_of_the_key_it_replaces(
         "verifier": key.verifier,
         "created_at": world.clock.now(),
         "revision": made.revision,
+        "lineage": old.selector,
     }
     assert key == replace(old, **own)  # type: ignore[arg-type]
     assert verify_secret(text, key.verifier)
@@ -80,6 +81,40 @@ def test_a_rotation_never_lengthens_a_keys_life(world: World, node: Node) -> Non
     key, ending, _, made = node.service.rotate_key(NOBODY, old.selector, overlap=2 * HOUR, expires_at=later)
     assert (key.expires_at, ending.expires_at) == (later, ends)
     assert [change.key for change in made.change_set.changes] == [key.selector]
+
+
+def test_a_successor_lives_as_long_as_the_old_key_was_made_for(world: World, node: Node) -> None:
+    old = make(node, expires_at=world.clock.now() + 720 * HOUR)
+    world.clock.seconds += 100 * 3600
+    key, *_ = node.service.rotate_key(NOBODY, old.selector, overlap=HOUR)
+    assert key.expires_at == world.clock.now() + 720 * HOUR
+    # The old one was cut short meanwhile; that is not what it was made for.
+    again, *_ = node.service.rotate_key(NOBODY, old.selector, overlap=HOUR)
+    assert again.expires_at == world.clock.now() + 720 * HOUR
+    forever = make(node)
+    for _ in range(2):
+        key, *_ = node.service.rotate_key(NOBODY, forever.selector, overlap=HOUR)
+        assert key.expires_at is None
+
+
+def test_all_successors_of_a_key_know_the_first_one(node: Node) -> None:
+    first = make(node)
+    second, *_ = node.service.rotate_key(NOBODY, first.selector, overlap=HOUR)
+    third, *_ = node.service.rotate_key(NOBODY, second.selector, overlap=HOUR)
+    fork, *_ = node.service.rotate_key(NOBODY, second.selector, overlap=HOUR)
+    assert {Principal(key).lineage for key in (first, second, third, fork)} == {first.selector}
+    assert Principal(make(node)).lineage != first.selector
+
+
+def test_a_key_that_would_have_ended_before_it_began_is_refused(world: World, node: Node) -> None:
+    old = make(node)
+    for call in (
+        lambda: make(node, expires_at=world.clock.now()),
+        lambda: node.service.rotate_key(NOBODY, old.selector, overlap=HOUR, expires_at=world.clock.now()),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            call()
+        assert [violation.field for violation in caught.value.violations] == ["expires_at"]
 
 
 def test_a_repeated_rotation_answers_the_same_keys_without_the_secret(node: Node) -> None:

@@ -249,6 +249,8 @@ def _key(key: Key) -> dict[str, Any]:
     }
     if key.declare_protected:
         encoded["declare_protected"] = True
+    if key.lineage:
+        encoded["lineage"] = key.lineage
     return encoded
 
 
@@ -446,6 +448,7 @@ def _decode_key(raw: Mapping[str, Any]) -> Key:
         revoked_at=_instant(fields.take("revoked_at")),
         revision=fields.take("revision"),
         declare_protected=fields.take("declare_protected", False),
+        lineage=fields.take("lineage", ""),
     )
     fields.end()
     return key

@@ -56,6 +56,8 @@ class Key:
         expires_at: Aware, UTC; None never.
         revoked_at: Aware, UTC; from then on it answers UNAUTHENTICATED for good. None while it is in force.
         revision: The newest revision that changed it.
+        lineage: The selector of the first of the keys that it succeeds by rotation: all of them are one person, or
+            one program. Empty when it succeeds none; `rheostat.service.access.Principal.lineage` is never.
     """
 
     selector: str
@@ -72,6 +74,7 @@ class Key:
     revoked_at: datetime.datetime | None = None
     revision: int = 0
     declare_protected: bool = False
+    lineage: str = ""
 
 
 def make_secret(kind: KeyKind, randomness: bytes) -> tuple[str, str, bytes]:

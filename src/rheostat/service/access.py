@@ -78,6 +78,14 @@ class Principal:
         return "" if self.key is None else self.key.selector
 
     @property
+    def lineage(self) -> str:
+        """The selector of the first of the keys that the caller's one succeeds by rotation; empty in open mode.
+
+        Keys of one lineage are one person: none of them approves what another one wrote.
+        """
+        return "" if self.key is None else self.key.lineage or self.key.selector
+
+    @property
     def permissions(self) -> frozenset[Permission]:
         """What the caller may do."""
         match self.key:

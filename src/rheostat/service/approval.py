@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from rheostat.errors import FailedPreconditionError, PermissionDeniedError
 from rheostat.model.change import Change, Environment
 from rheostat.model.draft import Approval, MissingApproval
+from rheostat.model.key import Key
 from rheostat.model.state import State
 from rheostat.service.access import Permission, Principal, in_force
 from rheostat.service.plan import Plan
@@ -18,8 +19,10 @@ __all__ = [
     "check_governance",
     "check_reach",
     "counting_approvals",
+    "lineage_of",
     "missing_approvals",
     "named",
+    "standing_key",
     "touched",
 ]
 
@@ -146,29 +149,51 @@ def counting_approvals(
     author: str,
     now: datetime.datetime,
 ) -> tuple[str, ...]:
-    """Return the selectors of the keys whose approval counts for one of *environments* at least, each once.
+    """Return the selectors of the keys whose approval counts for one of *environments* at least.
 
-    One that was revoked, has expired, or lost the role or the environment since does not, nor does the author's
-    own where that is not allowed. Arguments as `missing_approvals`.
+    Keys of one lineage count once. One that was revoked, has expired, or lost the role or the environment since
+    does not, unless a successor of it is in force, nor does the author's own where that is not allowed. Arguments
+    as `missing_approvals`.
     """
     entries = state.projects[project].environments
-    counting: dict[str, None] = {}
+    written_by = lineage_of(state, author)
+    counting: dict[str, str] = {}
     for approval in approvals:
         for slug in environments:
             entry = entries.get(slug)
             if entry is None or slug not in approval.environments:
                 continue
-            own = approval.actor == author and not entry.environment.self_approval
-            if not own and _may_approve(state, approval.actor, project, slug, now):
-                counting[approval.actor] = None
-    return tuple(counting)
+            lineage = lineage_of(state, approval.actor)
+            own = lineage == written_by and not entry.environment.self_approval
+            if not own and _may_approve(standing_key(state, approval.actor, now), project, slug):
+                counting.setdefault(lineage, approval.actor)
+    return tuple(counting.values())
 
 
-def _may_approve(state: State, selector: str, project: str, environment: str, now: datetime.datetime) -> bool:
+def lineage_of(state: State, selector: str) -> str:
+    """Return what keys that succeed each other have in common; of a key that there is not, its selector."""
     key = state.keys.get(selector)
+    return selector if key is None else Principal(key).lineage
+
+
+def standing_key(state: State, selector: str, now: datetime.datetime) -> Key | None:
+    """Return the key, or the newest of its lineage that is in force when it is not itself; None when none is.
+
+    A rotation gives the successor the access that the key has, and nothing changes the access of a key later.
+    """
+    key = state.keys.get(selector)
+    if in_force(key, now):
+        return key
+    lineage = lineage_of(state, selector)
+    family = [other for other in state.keys.values() if Principal(other).lineage == lineage]
+    standing = [other for other in family if in_force(other, now)]
+    return max(standing, key=lambda other: (other.revision, other.selector), default=None)
+
+
+def _may_approve(key: Key | None, project: str, environment: str) -> bool:
     principal = Principal(key)
     return (
-        in_force(key, now)
+        key is not None
         and Permission.APPROVE in principal.permissions
         and principal.sees(project, environment)
     )
@@ -187,12 +212,14 @@ def _is_stuck(
     if environment in made.environments:
         return False
     entry = state.projects[made.project].environments[environment].environment
-    able = sum(
-        _may_approve(state, selector, made.project, environment, now)
-        for selector in state.keys
-        if entry.self_approval or selector != principal.actor
-    )
-    return able < entry.approvals
+    able = {
+        Principal(other).lineage
+        for other in state.keys.values()
+        if in_force(other, now) and _may_approve(other, made.project, environment)
+    }
+    if not entry.self_approval:
+        able.discard(principal.lineage)
+    return len(able) < entry.approvals
 
 
 def _place(change: Change) -> str:

@@ -27,14 +27,16 @@ from rheostat.model.change import Change, ChangeSet, Mutation, PlanWarning, PutE
 from rheostat.model.draft import Approval, Draft, DraftState, MissingApproval
 from rheostat.model.draft_encoding import decode_draft, encode_draft
 from rheostat.model.state import State
-from rheostat.service.access import Permission, Principal, in_force
+from rheostat.service.access import Permission, Principal
 from rheostat.service.approval import (
     approval_required,
     check_governance,
     check_reach,
     counting_approvals,
+    lineage_of,
     missing_approvals,
     named,
+    standing_key,
     touched,
 )
 from rheostat.service.plan import Plan
@@ -267,9 +269,10 @@ class Drafts:
 
         def change(draft: Draft) -> tuple[Draft, None]:
             head = self._service.catch_up()
-            if any(approval.actor == principal.actor for approval in draft.approvals):
+            if any(lineage_of(head.state, each.actor) == principal.lineage for each in draft.approvals):
                 raise AlreadyExistsError(
-                    f"this key has approved the draft {draft.id!r} before", reason="ALREADY_APPROVED"
+                    f"this key, or one that it succeeds, has approved the draft {draft.id!r} before",
+                    reason="ALREADY_APPROVED",
                 )
             made, _ = self._tried(head, draft, principal)
             if made is not None:
@@ -478,15 +481,15 @@ class Drafts:
         self._service.store.put_record(_record(failed), expected_version=draft.version)
 
     def _publisher(self, state: State, draft: Draft) -> Principal:
-        """Return who scheduled the draft, as the key is now.
+        """Return who scheduled the draft, as the key is now, or one that succeeds it.
 
         Raises:
             PermissionDeniedError: The key is not in force any more, or may not write any more.
         """
         if not draft.publisher:
             return Principal()
-        key = state.keys.get(draft.publisher)
-        if not in_force(key, self._service.clock()):
+        key = standing_key(state, draft.publisher, self._service.clock())
+        if key is None:
             raise PermissionDeniedError(
                 f"the key {draft.publisher}, which scheduled it, is not in force any more",
                 reason="KEY_ENDED",
@@ -568,15 +571,15 @@ class Drafts:
         return made
 
     def _author(self, state: State, draft: Draft) -> Principal:
-        """Return who wrote the mutations, as the key is now.
+        """Return who wrote the mutations, as the key is now, or one that succeeds it.
 
         Raises:
             PermissionDeniedError: The key is not in force any more.
         """
         if not draft.actor:
             return Principal()
-        key = state.keys.get(draft.actor)
-        if not in_force(key, self._service.clock()):
+        key = standing_key(state, draft.actor, self._service.clock())
+        if key is None:
             raise PermissionDeniedError(
                 f"the key {draft.actor}, which wrote it, is not in force any more", reason="KEY_ENDED"
             )
@@ -629,12 +632,14 @@ class Drafts:
             for slug in draft.environments
             if slug in entries and entries[slug].environment.protected
         ]
-        if principal.key is None or principal.actor != draft.actor or not protected:
+        own = principal.key is not None and principal.lineage == lineage_of(state, draft.actor)
+        if not own or not protected:
             return
         if not any(environment.self_approval for environment in protected):
             slugs = ", ".join(repr(environment.slug) for environment in protected)
             raise FailedPreconditionError(
-                f"the key that wrote a draft may not approve it in {slugs}: somebody else has to",
+                f"the key that wrote a draft, and those that succeed it, may not approve it in {slugs}: somebody "
+                "else has to",
                 reason="OWN_DRAFT",
             )
 

@@ -19,6 +19,8 @@ from rheostat.errors import (
     AlreadyExistsError,
     BehindError,
     FailedPreconditionError,
+    FieldViolation,
+    InvalidArgumentError,
     LimitExceededError,
     NotFoundError,
     RevisionCompactedError,
@@ -732,7 +734,11 @@ class Service:
             subjects: Whether a public key may name stored subjects.
             description: For people.
             expires_at: When it ends; None means never.
+
+        Raises:
+            InvalidArgumentError: It would have ended already.
         """
+        _check_ends_later(expires_at, self.clock())
         text, selector, verifier = make_secret(kind, self.randomness(40))
         key = Key(
             selector=selector,
@@ -787,7 +793,8 @@ class Service:
             writer: Who, and why.
             selector: Of the old key.
             overlap: For how long the old key stays in force; its own end still holds when it is sooner.
-            expires_at: When the successor ends; None means never.
+            expires_at: When the successor ends; None means after as long a life as the old key was made for, which
+                may be never.
 
         Returns:
             The successor; the old key; the successor's text, which is empty in a replay; what was written.
@@ -795,8 +802,10 @@ class Service:
         Raises:
             NotFoundError: There is no such key among those that the caller covers.
             FailedPreconditionError: The old key is not in force any more.
+            InvalidArgumentError: The successor would have ended already.
         """
         now = self.clock()
+        _check_ends_later(expires_at, now)
         randomness = self.randomness(40)
         text = ""
 
@@ -811,7 +820,14 @@ class Service:
                 )
             text, successor, verifier = make_secret(old.kind, randomness)
             ends = now + overlap
-            key = replace(old, selector=successor, verifier=verifier, created_at=now, expires_at=expires_at)
+            key = replace(
+                old,
+                selector=successor,
+                verifier=verifier,
+                created_at=now,
+                expires_at=expires_at or _end_of_successor(state, old, now),
+                lineage=old.lineage or old.selector,
+            )
             ending = replace(old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends))
             changes = (
                 *plan_key(state, key, revision=revision).changes,
@@ -1070,6 +1086,23 @@ def _same_history(left: Identity, right: Identity) -> bool:
         right.generation,
         right.nonce,
     )
+
+
+def _check_ends_later(expires_at: datetime.datetime | None, now: datetime.datetime) -> None:
+    if expires_at is not None and expires_at <= now:
+        text = "is not in the future"
+        raise InvalidArgumentError(f"expires_at: {text}", violations=[FieldViolation("expires_at", text)])
+
+
+def _end_of_successor(state: State, old: Key, now: datetime.datetime) -> datetime.datetime | None:
+    """Return when the successor of *old* ends that is given no end of its own: it gets as long a life."""
+    # A key that has a successor already ends sooner than it was made for; that successor tells for how long.
+    lineage = Principal(old).lineage
+    family = [key for key in state.keys.values() if Principal(key).lineage == lineage and key.created_at]
+    made = max(family, key=lambda key: (key.created_at or now, bool(key.lineage)), default=old)
+    if made.expires_at is None or made.created_at is None:
+        return made.expires_at
+    return now + (made.expires_at - made.created_at)
 
 
 def _utc_now() -> datetime.datetime:
