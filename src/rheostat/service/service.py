@@ -672,9 +672,9 @@ class Service:
                 limits=self.limits,
                 expected_revision=expected_revision,
                 removed_at=functools.partial(self._removed_at, project),
+                sees=functools.partial(writer.principal.sees, project),
                 strict=to_revision is None,
             )
-                sees=functools.partial(writer.principal.sees, project),
             self._check_snapshots(made)
             if check is not None:
                 check(made)
