@@ -28,6 +28,16 @@ _PRINTABLE: Final = re.compile(r"[!-~]+")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """Addresses of IPv4 behind a translator (RFC 6052)."""
 
+_NOT_PUBLIC: Final = (
+    # Site-local (RFC 3879), for documentation (RFC 9637).
+    ipaddress.IPv6Network("fec0::/10"),
+    ipaddress.IPv6Network("3fff::/20"),
+    # Relays of 6to4 (RFC 7526), and the address at which a cloud's machines reach its own services.
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv4Network("168.63.129.16/32"),
+)
+"""Ranges that Python takes, in some version or in all, for ones of the public internet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
@@ -173,6 +183,8 @@ def is_public(address: str) -> bool:
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     # Each version of Python knows other ranges, so that one property alone would not do.
+    if any(address in network for network in _NOT_PUBLIC if network.version == address.version):
+        return False
     return address.is_global and not (
         address.is_private
         or address.is_loopback
