@@ -117,11 +117,66 @@ def test_a_message_that_is_repeated_later_or_dated_ahead_is_refused(age: float) 
 @pytest.mark.parametrize(
     "content",
     [[], "x", None, {}, {**MESSAGE, "data": []}, {**MESSAGE, "timestamp": "soon"}, {**MESSAGE, "type": 5},
-     {**MESSAGE, "data": {"project": "shop", "changes": [{}]}}, {**MESSAGE, "data": {"project": "shop", "revision": "x"}}],
+     {**MESSAGE, "data": {"project": "shop", "changes": [{}]}}, {**MESSAGE, "data": {"project": "shop", "revision": "x"}},
+     {**MESSAGE, "data": {"project": "shop", "revision": 1e400}}, {**MESSAGE, "data": {"project": "shop", "generation": float("nan")}},
+     {**MESSAGE, "data": {"project": "shop", "changes": 5}}, {**MESSAGE, "timestamp": "2026-03-01T12:00:00"},
+     {**MESSAGE, "timestamp": "0001-01-01T00:00:00+12:00"}],
 )  # fmt: skip
 def test_another_sender_s_message_under_the_same_secret_is_refused(content: Any) -> None:
     with pytest.raises(WebhookVerificationError, match="none of Rheostat"):
         verify(SECRET, *signed(content))
+
+
+def test_the_time_of_a_message_is_aware_utc_wherever_it_was_written() -> None:
+    event = verify(SECRET, *signed({**MESSAGE, "timestamp": "2026-03-01T12:00:00+05:00"}))
+    assert event.timestamp.isoformat() == "2026-03-01T07:00:00+00:00"
+
+
+FIELDS = [
+    "type",
+    "timestamp",
+    "data",
+    "project",
+    "environments",
+    "revision",
+    "generation",
+    "changes",
+    "fields",
+]
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(MESSAGE["timestamp"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner, max_size=6)
+    ),
+    max_leaves=20,
+)
+
+
+@given(
+    st.builds(
+        lambda more: {**MESSAGE, "data": {"project": "shop", **more}},
+        st.dictionaries(st.sampled_from(FIELDS), ANY_JSON),
+    )
+    | st.builds(lambda more: {**MESSAGE, **more}, st.dictionaries(st.sampled_from(FIELDS), ANY_JSON))
+    | ANY_JSON
+)
+def test_whatever_is_signed_is_read_or_refused_in_one_way(content: Any) -> None:
+    try:
+        event = verify(SECRET, *signed(content))
+    except WebhookVerificationError:
+        return
+    assert event.timestamp.utcoffset() == datetime.timedelta()
+    assert isinstance(event.revision, int)
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [(None, "NoneType"), (SECRET.encode(), "bytes"), (5, "int"), ([SECRET, None], "NoneType")],
+)
+def test_a_secret_that_is_no_text_is_told_what_to_pass(secret: Any, shown: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"is {shown}; pass the text whsec_"):
+        verify(secret, *signed())
 
 
 def test_a_newer_server_s_message_is_read() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -104,9 +104,7 @@ def verify(secret: str | Iterable[str], headers: Mapping[str, str], body: bytes 
         WebhookVerificationError: It is not so; answer 401.
         InvalidArgumentError: A secret is none.
     """
-    verifiers = [_verifier(each) for each in ([secret] if isinstance(secret, str) else secret)]
-    if not verifiers:
-        raise InvalidArgumentError("there is no secret to verify a webhook's message with")
+    verifiers = [_verifier(each) for each in _secrets(secret)]
     lowered = {name.lower(): text for name, text in headers.items()}
     problem = "its headers or its body cannot be read"
     for verifier in verifiers:
@@ -152,6 +150,24 @@ async def verify_starlette(request: StarletteRequest, secret: str | Iterable[str
     return verify(secret, request.headers, await request.body())
 
 
+def _secrets(secret: object) -> Sequence[str]:
+    """Return the secrets, which often come from an environment that lacks them."""
+    if isinstance(secret, str):
+        return [secret]
+    # Bytes are iterable too, and would be taken for numbers.
+    given = secret if isinstance(secret, Iterable) and not isinstance(secret, bytes | bytearray) else [secret]
+    secrets = []
+    for each in given:
+        if not isinstance(each, str):
+            raise InvalidArgumentError(
+                f"the secret of a webhook is {type(each).__name__}; pass the text whsec_..., or several such texts"
+            )
+        secrets.append(each)
+    if not secrets:
+        raise InvalidArgumentError("there is no secret to verify a webhook's message with")
+    return secrets
+
+
 def _verifier(secret: str) -> Webhook:
     try:
         if not secret.startswith(_PREFIX) or len(secret) == len(_PREFIX):
@@ -169,11 +185,11 @@ def _event(message_id: str, body: bytes | str) -> WebhookEvent:
         return WebhookEvent(
             id=message_id,
             type=_text(message["type"]),
-            timestamp=datetime.datetime.fromisoformat(message["timestamp"]),
+            timestamp=_instant(message["timestamp"]),
             project=_text(content["project"]),
             environments=tuple(map(_text, content.get("environments", ()))),
-            revision=int(content.get("revision", 0)),
-            generation=int(content.get("generation", 0)),
+            revision=_whole(content.get("revision", 0)),
+            generation=_whole(content.get("generation", 0)),
             author=_text(content.get("author", "")),
             message=_text(content.get("message", "")),
             changes=tuple(
@@ -186,10 +202,10 @@ def _event(message_id: str, body: bytes | str) -> WebhookEvent:
                 )
                 for change in content.get("changes", ())
             ),
-            changes_omitted=int(content.get("changes_omitted", 0)),
+            changes_omitted=_whole(content.get("changes_omitted", 0)),
             content=content,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as exc:
         raise WebhookVerificationError("the message is signed, and is none of Rheostat's") from exc
 
 
@@ -197,3 +213,16 @@ def _text(content: object) -> str:
     if not isinstance(content, str):
         raise TypeError(f"{content!r} is no text")
     return content
+
+
+def _whole(content: object) -> int:
+    if not isinstance(content, int) or isinstance(content, bool):
+        raise TypeError(f"{content!r} is no whole number")
+    return content
+
+
+def _instant(content: object) -> datetime.datetime:
+    instant = datetime.datetime.fromisoformat(_text(content))
+    if instant.tzinfo is None:
+        raise ValueError(f"{content!r} has no time zone")
+    return instant.astimezone(datetime.UTC)
