@@ -260,6 +260,41 @@ def test_what_is_not_for_it_is_passed_over_without_a_write(post: Post) -> None:
     assert written == []
 
 
+def test_what_was_passed_over_stays_passed_over_when_the_environments_change(
+    post: Post, world: World
+) -> None:
+    post.node.add_environment("staging")
+    made = post.webhooks.create(NOBODY, "default", "https://hooks.example/", environments=["staging"])
+    courier = Courier(post.node.service, post.ledger, post.line, made.webhook.id)
+    for value in range(5):
+        post.set(value)
+    assert courier.run() is None
+    post.set(5)
+    # Another process, and the one that had passed over some of it, tell the same after this.
+    for environments in (["staging", "production"], ["staging"], []):
+        post.webhooks.update(NOBODY, "default", made.webhook.id, environments=environments)
+    expected = [post.set(6)]
+    other = world.node(webhook_sender=post.line)
+    for each in (post.new_courier(other), courier):
+        each._id = made.webhook.id
+        assert each.run() is None
+    assert [revision for revision in post.line.revisions if revision in expected] == expected
+    assert min(post.line.revisions) > made.webhook.created_revision + 6
+
+
+def test_what_waits_to_be_told_stays_where_it_is_when_the_environments_change(post: Post) -> None:
+    post.node.add_environment("staging")
+    post.node.commit(PutSetting("rate", {"type": "int", "default": 0}), environment="staging")
+    made = post.webhooks.create(NOBODY, "default", "https://hooks.example/", environments=["staging"])
+    passed = post.set(1)
+    waiting = post.node.commit(SetValue("rate", 5, environment="staging")).revision
+    later = post.set(2)
+    post.webhooks.update(NOBODY, "default", made.webhook.id, environments=[])
+    Courier(post.node.service, post.ledger, post.line, made.webhook.id).run()
+    assert passed not in post.line.revisions
+    assert [revision for revision in post.line.revisions if revision in (waiting, later)] == [waiting, later]
+
+
 # Failures.
 
 
@@ -310,6 +345,25 @@ def test_waits_grow_with_full_jitter_and_end_with_the_webhook_disabled_after_thr
     assert change_set.actor == ""
     assert change_set.message.startswith("The webhook was disabled: no message was taken for 3 days")
     assert post.courier.run() is None
+
+
+@pytest.mark.parametrize("days", [4, 3650])
+def test_a_clock_that_jumps_or_a_server_that_was_away_does_not_disable_a_webhook(
+    post: Post, days: float
+) -> None:
+    post.set(1)
+    post.line.answer = lambda _: FAILING
+    for jump in (0.0, days * DAY, -days * DAY, days * DAY, 0.0, 0.0):
+        due = post.courier.run()
+        assert due is not None
+        assert post.webhook.enabled, post.status.disabled_reason
+        post.wait((due - post.world.clock.now()).total_seconds() + jump)
+    # It has three days of failures before it all the same, and no more.
+    started = post.world.clock.now()
+    while (due := post.courier.run()) is not None and post.webhook.enabled:
+        post.wait((due - post.world.clock.now()).total_seconds())
+    passed = post.world.clock.now() - started
+    assert GIVE_UP - datetime.timedelta(hours=12) <= passed <= GIVE_UP + datetime.timedelta(hours=6)
 
 
 def test_a_webhook_that_is_enabled_again_goes_on_where_it_stopped(post: Post) -> None:
@@ -632,6 +686,38 @@ def test_a_message_can_be_sent_again_under_its_id(post: Post) -> None:
         post.webhooks.redeliver(post.webhook, 10_000)
 
 
+def test_what_is_sent_by_hand_in_between_ends_no_attempts(post: Post) -> None:
+    revision = post.set(1)
+    post.line.answer = lambda _: FAILING
+    assert post.courier.run() is not None
+    for attempts in (2, 3):
+        again = post.webhooks.redeliver(post.webhook, revision)
+        assert (again.state, again.attempts) == (DeliveryState.RETRYING, attempts)
+    # That it does not disable the webhook either, an answer of 410 by hand does not change.
+    post.line.answer = lambda _: Attempt(410, "HTTP 410 Gone")
+    assert post.webhooks.redeliver(post.webhook, revision).state is DeliveryState.RETRYING
+    post.line.answer = lambda _: Attempt(204)
+    post.wait(DAY)
+    post.courier.run()
+    assert post.deliveries()[0].state is DeliveryState.DELIVERED
+    post.line.answer = lambda _: FAILING
+    assert post.webhooks.redeliver(post.webhook, revision).state is DeliveryState.FAILED
+
+
+def test_an_attempt_and_one_by_hand_at_the_same_time_are_both_counted(post: Post) -> None:
+    revision = post.set(1)
+
+    def meanwhile(_: dict[str, Any]) -> Attempt:
+        post.line.answer = lambda _: FAILING
+        post.webhooks.redeliver(post.webhook, revision)
+        return FAILING
+
+    post.line.answer = meanwhile
+    assert post.courier.run() is not None
+    (delivery,) = post.deliveries()
+    assert (delivery.state, delivery.attempts) == (DeliveryState.RETRYING, 2)
+
+
 def test_what_a_webhook_is_not_told_of_cannot_be_sent_to_it(post: Post) -> None:
     revision = post.set(1)
     post.node.add_environment("staging")
@@ -663,7 +749,8 @@ def test_the_last_thousand_deliveries_are_kept(post: Post) -> None:
     post.courier.run()
     (sample,) = post.deliveries()
     for revision in range(10, 10 + KEPT_DELIVERIES + 150):
-        post.ledger.put_delivery(webhook, post.ledger.place_of(revision), replace(sample, revision=revision))
+        made = replace(sample, revision=revision)
+        post.ledger.change_delivery(webhook, post.ledger.place_of(revision), lambda _, made=made: made)
     post.set(2)
     Courier(post.node.service, post.ledger, post.line, post.id).run()
     page, after = post.webhooks.deliveries(webhook, limit=700)
@@ -724,15 +811,24 @@ def test_a_url_that_nothing_can_or_may_be_sent_to_is_refused(post: Post, url: st
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1",
-     "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "2002:0a00:0001::1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "x", ""],
+    ["127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "192.88.99.1", "168.63.129.16",
+     "fec0::1", "feff::1", "3fff::1", "3fff:fff::1", "::ffff:168.63.129.16", "2002:c058:6301::1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "2002:0a00:0001::1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "x", ""],
 )  # fmt: skip
 def test_addresses_that_are_not_of_the_internet_are_told_apart(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+    "address",
+    [
+        "1.1.1.1",
+        "93.184.216.34",
+        "2606:4700:4700::1111",
+        "::ffff:1.1.1.1",
+        "64:ff9b::101:101",
+        "168.63.129.17",
+        "192.88.98.1",
+    ],
 )
 def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(address)

@@ -17,6 +17,7 @@ from rheostat.service.webhook.message import Message, change_set_message, header
 from rheostat.service.webhook.sender import Sender
 
 if TYPE_CHECKING:
+    from rheostat.service.publish import Head
     from rheostat.service.service import Service
 
 __all__ = ["GIVE_UP", "LEASE", "Courier", "deliver"]
@@ -27,7 +28,7 @@ LEASE: Final = datetime.timedelta(seconds=15)
 """For how long one process alone tells a webhook of changes, unless it renews that."""
 
 GIVE_UP: Final = datetime.timedelta(days=3)
-"""After so long without a success the webhook is disabled."""
+"""After so long without a success the webhook is disabled. The planned waits are added up, and no clock is read."""
 
 _DELAYS: Final = (5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600)
 """Seconds: each wait is drawn from zero to these, the last for all further ones."""
@@ -56,9 +57,9 @@ class Courier:
         self._ledger = ledger
         self._sender = sender
         self._id = webhook_id
-        # Revisions that are not for the webhook, of the history that has this nonce.
+        # Revisions that are not for the webhook, of the history that has this nonce, while it has these environments.
         self._passed = 0
-        self._nonce = b""
+        self._passed_by: tuple[bytes, tuple[str, ...]] = (b"", ())
         self._untrimmed = _TRIM_EVERY
         self._owner = ""
         self.stopped = False
@@ -69,14 +70,16 @@ class Courier:
         Returns:
             When to run again; None when only a new revision, or a change of the webhook, is a reason to.
         """
-        webhook = self._webhook()
+        # One head for all that is decided: what is passed over by it was not for the webhook as it was then.
+        head = self._service.head
+        webhook = self._webhook(head)
         cursor = None if webhook is None else self._ledger.cursor(webhook)
         if webhook is None or cursor is None:
             return None
         waits_until = self._waits_until(cursor)
         if waits_until is not None:
             return waits_until
-        message = self._next(webhook, cursor.delivered)
+        message = self._next(head, webhook, cursor.delivered)
         if message is None:
             self._pass_over(webhook, cursor)
             return None
@@ -86,7 +89,7 @@ class Courier:
         try:
             if taken.delivered != cursor.delivered:
                 # Another process has delivered in the meantime.
-                message = self._next(webhook, taken.delivered)
+                message = self._next(head, webhook, taken.delivered)
             if message is None:
                 self._release(webhook)
                 return None
@@ -108,9 +111,9 @@ class Courier:
             webhook, lambda stored: replace(stored, leased_until=until) if stored.owner == owner else None
         )
 
-    def _webhook(self) -> Webhook | None:
+    def _webhook(self, head: Head) -> Webhook | None:
         """The webhook, if it is to be told anything now."""
-        webhook = self._service.head.state.webhooks.get(self._id)
+        webhook = head.state.webhooks.get(self._id)
         if self.stopped or self._service.draining or webhook is None or not webhook.enabled:
             return None
         return webhook
@@ -126,25 +129,26 @@ class Courier:
             return cursor.next_attempt_at
         return None
 
-    def _next(self, webhook: Webhook, delivered: int) -> Message | None:
+    def _next(self, head: Head, webhook: Webhook, delivered: int) -> Message | None:
         """Return the first message after *delivered*; None when the head holds nothing for the webhook."""
-        identity = self._service.head.identity
-        if identity.nonce != self._nonce:
-            # Revisions may have been given again, to others.
-            self._nonce, self._passed = identity.nonce, 0
-        for change_set in self._after(max(delivered, self._passed)):
+        identity = head.identity
+        if self._passed_by != (identity.nonce, webhook.environments):
+            # Revisions may have been given again, to others; and what the cursor has not passed over is for the
+            # webhook as it is now.
+            self._passed_by, self._passed = (identity.nonce, webhook.environments), 0
+        for change_set in self._after(max(delivered, self._passed), head.revision):
             message = change_set_message(webhook, change_set, identity.store_id)
             if message is not None:
                 return message
             self._passed = change_set.revision
         return None
 
-    def _after(self, revision: int) -> Iterator[ChangeSet]:
+    def _after(self, revision: int, last: int) -> Iterator[ChangeSet]:
         store = self._service.store
-        while revision < self._service.head.revision and not self.stopped:
+        while revision < last and not self.stopped:
             found: Sequence[ChangeSet]
             try:
-                found = store.read_since(revision, limit=_READ)
+                found = store.read_since(revision, limit=min(_READ, last - revision))
             except RevisionCompactedError:
                 # It was disabled for longer than watchers are served; the audit history reaches back further.
                 change_set = store.change_set(revision + 1)
@@ -191,8 +195,9 @@ class Courier:
             if delivery.state is not DeliveryState.DELIVERED:
                 return self._failed(webhook, delivery)
             self._trim(webhook)
-            going_on = self._webhook()
-            following = None if going_on is None else self._next(going_on, told.revision)
+            head = self._service.head
+            going_on = self._webhook(head)
+            following = None if going_on is None else self._next(head, going_on, told.revision)
             webhook = going_on or webhook
             if self._advance(webhook, told.revision, keep=following is not None) is None:
                 return self._service.clock() + _CONTENDED
@@ -223,11 +228,14 @@ class Courier:
             if stored.owner != owner:
                 return None
             base = _DELAYS[min(stored.failures, len(_DELAYS) - 1)]
+            wait = datetime.timedelta(seconds=max(1.0, base * share))
             return replace(
                 stored.released(),
                 failures=stored.failures + 1,
                 failing_since=stored.failing_since or now,
-                next_attempt_at=now + datetime.timedelta(seconds=max(1.0, base * share)),
+                next_attempt_at=now + wait,
+                # Until the next attempt.
+                waited=stored.waited + wait,
             )
 
         cursor = self._ledger.change_cursor(webhook, fail)
@@ -242,7 +250,7 @@ class Courier:
         reason = ""
         if delivery.status == 410:
             reason = "the receiver answered 410: it is gone"
-        elif cursor.failing_since is not None and now - cursor.failing_since >= GIVE_UP:
+        elif cursor.next_attempt_at is not None and cursor.waited - (cursor.next_attempt_at - now) >= GIVE_UP:
             reason = f"no message was taken for {GIVE_UP.days} days; at last: {delivery.error}"
         if reason:
             try:
@@ -286,17 +294,23 @@ def deliver(
         place = ledger.place_of(message.revision)
     else:
         place = ledger.place_of_test(service.head.revision, at, message.id)
-    before = ledger.delivery(webhook, place)
-    failed = DeliveryState.RETRYING if retrying and attempt.status != 410 else DeliveryState.FAILED
-    delivery = Delivery(
-        message.id,
-        message.type,
-        message.revision,
-        DeliveryState.DELIVERED if attempt.taken else failed,
-        1 if before is None else before.attempts + 1,
-        at,
-        attempt.status,
-        attempt.error,
-    )
-    ledger.put_delivery(webhook, place, delivery)
-    return delivery
+
+    def note(before: Delivery | None) -> Delivery:
+        state = DeliveryState.RETRYING if retrying and attempt.status != 410 else DeliveryState.FAILED
+        if attempt.taken:
+            state = DeliveryState.DELIVERED
+        elif not retrying and before is not None and before.state is DeliveryState.RETRYING:
+            # What is sent by hand in between ends no attempts.
+            state = DeliveryState.RETRYING
+        return Delivery(
+            message.id,
+            message.type,
+            message.revision,
+            state,
+            1 if before is None else before.attempts + 1,
+            at,
+            attempt.status,
+            attempt.error,
+        )
+
+    return ledger.change_delivery(webhook, place, note)

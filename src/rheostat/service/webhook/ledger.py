@@ -38,6 +38,8 @@ class Cursor:
         disabled_reason: Why the server has disabled the webhook; empty when it has not.
         owner: Names the lease; empty without one.
         leased_until: When the lease ends unless it is renewed.
+        waited: The waits that were planned since the first failure, together: neither a clock that is set nor a
+            time in which no process runs counts against the receiver.
     """
 
     delivered: int
@@ -47,6 +49,7 @@ class Cursor:
     disabled_reason: str = ""
     owner: str = ""
     leased_until: datetime.datetime | None = None
+    waited: datetime.timedelta = datetime.timedelta()
 
     def released(self) -> Cursor:
         """Return it without a lease."""
@@ -54,7 +57,9 @@ class Cursor:
 
     def resumed(self) -> Cursor:
         """Return it as if nothing had failed."""
-        return replace(self, failures=0, failing_since=None, next_attempt_at=None)
+        return replace(
+            self, failures=0, failing_since=None, next_attempt_at=None, waited=datetime.timedelta()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +178,26 @@ class Ledger:
         record = self._store.record(_DELIVERY, f"{_key(webhook)}/{place}")
         return None if record is None else _decode_delivery(record)
 
-    def put_delivery(self, webhook: Webhook, place: str, delivery: Delivery) -> None:
-        """Write a delivery."""
-        body = {
-            "id": delivery.id,
-            "type": delivery.type,
-            "revision": delivery.revision,
-            "state": delivery.state.name,
-            "attempts": delivery.attempts,
-            "attempted_at": _text(delivery.attempted_at),
-            "status": delivery.status,
-            "error": delivery.error,
-        }
-        self._store.put_record(Record(_DELIVERY, f"{_key(webhook)}/{place}", json.dumps(body)))
+    def change_delivery(
+        self, webhook: Webhook, place: str, change: Callable[[Delivery | None], Delivery]
+    ) -> Delivery:
+        """Write a delivery, whatever others do to it at the same time.
+
+        Args:
+            webhook: Whose delivery.
+            place: Where it stands.
+            change: Makes the new one of the stored one; may be called again.
+        """
+        key = f"{_key(webhook)}/{place}"
+        for _ in range(_REPEATS):
+            record = self._store.record(_DELIVERY, key)
+            delivery = change(None if record is None else _decode_delivery(record))
+            changed = _encode_delivery(key, delivery)
+            if self._store.put_record(changed, expected_version=0 if record is None else record.version):
+                return delivery
+        # It is for people to read: rather a count too few than a message that is sent again for this.
+        self._store.put_record(changed)
+        return delivery
 
     def deliveries(
         self, webhook: Webhook, *, after: str = "", limit: int = KEPT_DELIVERIES
@@ -233,6 +245,7 @@ def _encode_cursor(webhook: Webhook, cursor: Cursor) -> Record:
         "disabled_reason": cursor.disabled_reason,
         "owner": cursor.owner,
         "leased_until": _text(cursor.leased_until),
+        "waited": cursor.waited.total_seconds(),
     }
     return Record(_CURSOR, _key(webhook), json.dumps(body))
 
@@ -247,12 +260,27 @@ def _decode_cursor(record: Record) -> Cursor:
         raw["disabled_reason"],
         raw["owner"],
         _instant(raw["leased_until"]),
+        datetime.timedelta(seconds=raw.get("waited", 0.0)),
     )
 
 
 def _decode_secrets(record: Record) -> Secrets:
     raw: dict[str, Any] = json.loads(record.body)
     return Secrets(raw["current"], raw["old"], _instant(raw["old_until"]))
+
+
+def _encode_delivery(key: str, delivery: Delivery) -> Record:
+    body = {
+        "id": delivery.id,
+        "type": delivery.type,
+        "revision": delivery.revision,
+        "state": delivery.state.name,
+        "attempts": delivery.attempts,
+        "attempted_at": _text(delivery.attempted_at),
+        "status": delivery.status,
+        "error": delivery.error,
+    }
+    return Record(_DELIVERY, key, json.dumps(body))
 
 
 def _decode_delivery(record: Record) -> Delivery:

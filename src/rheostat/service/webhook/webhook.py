@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from rheostat.errors import LimitExceededError, NotFoundError
+from rheostat.errors import LimitExceededError, NotFoundError, RevisionCompactedError
 from rheostat.model.change import ChangeSet
 from rheostat.model.state import State
 from rheostat.model.webhook import (
@@ -26,7 +26,7 @@ from rheostat.service.webhook.ledger import Cursor, Ledger, Secrets
 from rheostat.service.webhook.message import Message, change_set_message, test_message
 from rheostat.service.webhook.sender import HttpSender, Sender
 from rheostat.service.writing import Outcome, Writer
-from rheostat.store.base import Transaction
+from rheostat.store.base import Identity, Store, Transaction
 
 if TYPE_CHECKING:
     from rheostat.service.service import Service
@@ -35,6 +35,9 @@ __all__ = ["WebhookOutcome", "Webhooks"]
 
 _BY_HAND: Final = 2
 """Tests and redeliveries at a time."""
+
+_READ: Final = 20
+"""Change-sets read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +172,12 @@ class Webhooks:
         """
         if url:
             checked_url(url, allow_private=self._allow_private)
+        passed = None if environments is None else self._passing(webhook_id)
 
         def make(state: State, revision: int) -> Plan:
             webhook = self._found(state, writer.principal, project, webhook_id)
+            if passed is not None:
+                passed.webhook = webhook
             changed = replace(
                 webhook,
                 url=url or webhook.url,
@@ -189,8 +195,13 @@ class Webhooks:
         def beside(transaction: Transaction) -> None:
             webhook = Webhook(webhook_id, project, url)
             cursor = self._ledger.cursor_in(transaction, webhook)
-            if cursor is not None and afresh:
-                self._ledger.put_cursor_in(transaction, webhook, resumed(cursor))
+            if cursor is None:
+                return
+            if passed is not None:
+                delivered = passed.before(transaction, cursor.delivered)
+                cursor = replace(cursor, delivered=delivered)
+            if passed is not None or afresh:
+                self._ledger.put_cursor_in(transaction, webhook, resumed(cursor) if afresh else cursor)
 
         outcome = self._service._write(writer, make, companion=_Beside(beside))
         if afresh and not outcome.change_set.changes:
@@ -200,6 +211,16 @@ class Webhooks:
         if afresh:
             self._dispatcher.nudge(webhook_id)
         return self._outcome(self._service.head.state.webhooks.get(webhook_id), outcome)
+
+    def _passing(self, webhook_id: str) -> _Passing | None:
+        head = self._service.head
+        webhook = head.state.webhooks.get(webhook_id)
+        cursor = None if webhook is None else self._ledger.cursor(webhook)
+        if webhook is None or cursor is None:
+            return None
+        passing = _Passing(webhook, head.identity)
+        passing.read(self._service.store, cursor.delivered)
+        return passing
 
     def delete(self, writer: Writer, project: str, webhook_id: str) -> Outcome:
         """Remove a webhook with all that is kept of it.
@@ -358,6 +379,55 @@ class Webhooks:
         if webhook is None or webhook.project != project or not principal.covers(webhook):
             raise _no_webhook(webhook_id)
         return webhook
+
+
+class _Passing:
+    """What a webhook passes over before its environments change: it is never told of that, whichever they become.
+
+    Attributes:
+        webhook: As it is before the change.
+    """
+
+    def __init__(self, webhook: Webhook, identity: Identity) -> None:
+        self.webhook = webhook
+        self._read_as = webhook.environments
+        self._identity = identity
+        self._passed = 0
+        self._ended = False
+
+    def read(self, store: Store, delivered: int) -> None:
+        """Read what there is before the transaction, which others wait for."""
+        self._passed = delivered
+        while not self._ended:
+            try:
+                change_sets = store.read_since(self._passed, limit=_READ)
+            except RevisionCompactedError:
+                change_set = store.change_set(self._passed + 1)
+                change_sets = () if change_set is None else (change_set,)
+            if not change_sets:
+                return
+            self._pass(change_sets)
+
+    def before(self, transaction: Transaction, delivered: int) -> int:
+        """Return where the cursor goes that is at *delivered*."""
+        if transaction.identity.nonce != self._identity.nonce or self.webhook.environments != self._read_as:
+            # Another history, or another change of the same webhook came in between, which has moved the cursor.
+            self._passed, self._ended = delivered, False
+        if delivered > self._passed:
+            self._passed, self._ended = delivered, False
+        if not self._ended:
+            try:
+                self._pass(transaction.since(self._passed))
+            except RevisionCompactedError:
+                return delivered
+        return self._passed
+
+    def _pass(self, change_sets: Sequence[ChangeSet]) -> None:
+        for change_set in change_sets:
+            if change_set_message(self.webhook, change_set, self._identity.store_id) is not None:
+                self._ended = True
+                return
+            self._passed = change_set.revision
 
 
 class _Beside:
