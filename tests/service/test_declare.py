@@ -539,6 +539,8 @@ RELAY = key(kind=KeyKind.RELAY)
 VIEWER = key(kind=KeyKind.USER, role=Role.VIEWER)
 EDITOR = key(kind=KeyKind.USER, role=Role.EDITOR)
 ADMIN = key(kind=KeyKind.USER, role=Role.ADMIN)
+EXPRESS_ADMIN = key(kind=KeyKind.USER, role=Role.ADMIN, declare_protected=True)
+EXPRESS_EDITOR = key(kind=KeyKind.USER, role=Role.EDITOR, declare_protected=True)
 
 
 @pytest.mark.parametrize(
@@ -551,9 +553,22 @@ ADMIN = key(kind=KeyKind.USER, role=Role.ADMIN)
         (RELAY, False, False),
         (VIEWER, False, False),
         (EDITOR, False, False),
-        (ADMIN, True, True),
+        (ADMIN, True, False),
+        (EXPRESS_ADMIN, True, True),
+        (EXPRESS_EDITOR, False, False),
     ],
-    ids=["open", "server", "express", "silent", "relay", "viewer", "editor", "admin"],
+    ids=[
+        "open",
+        "server",
+        "express",
+        "silent",
+        "relay",
+        "viewer",
+        "editor",
+        "admin",
+        "express-admin",
+        "express-editor",
+    ],
 )
 def test_a_declaration_takes_effect_where_the_key_may_declare(
     node: Node, principal: Principal, plain: bool, protected: bool

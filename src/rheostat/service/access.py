@@ -113,12 +113,11 @@ class Principal:
         """Tell whether what the caller declares takes effect in *environment*, which it sees.
 
         In a protected one, where change-sets need an approval, the permission stands for it, and so it has to
-        be given expressly.
+        be given expressly, to an admin's key as well: else an admin could go round the approval alone.
         """
         if Permission.DECLARE not in self.permissions:
             return False
-        by_default = self.key is not None and self.key.kind is KeyKind.SERVER
-        return not (environment.protected and by_default) or bool(self.key and self.key.declare_protected)
+        return not environment.protected or self.key is None or self.key.declare_protected
 
     def sees(self, project: str, environment: str = "") -> bool:
         """Tell whether the caller may know of the project, and of the environment when one is given."""
