@@ -285,6 +285,7 @@ def raised_in_source() -> Iterator[tuple[str, str | None, str]]:
 
 DYNAMIC = {
     "f'UNKNOWN_{node[0].upper()}'": ("UNKNOWN_SEGMENT", "UNKNOWN_SETTING"),
+    "AWAY": ("STORE_AWAY",),
     "f'{word.upper()}_KEY'": ("EXPIRED_KEY", "REVOKED_KEY"),
 }
 """What expressions that make reasons can give."""

@@ -164,7 +164,7 @@ class Batches(Generic[S]):
         if batch.error is not None:
             raise UnavailableError(
                 f"the transaction was lost with that of another writer: {batch.error}",
-                reason=getattr(batch.error, "reason", "STORE_AWAY"),
+                reason="STORE_AWAY",
                 retry_after=1.0,
             ) from batch.error
 
