@@ -39,6 +39,7 @@ class Progress:
         self.failures: list[BaseException] = []
         self.interruptions = 0
         self.done = threading.Event()
+        self.written = threading.Event()
 
     def add(self, change: Callable[[], object]) -> None:
         with self._condition:
@@ -51,8 +52,7 @@ class Progress:
         assert not self.failures, self.failures
 
 
-def write_for_ever(url: str, writer: int, progress: Progress) -> None:
-    store = PostgresStore(url)
+def write_for_ever(store: PostgresStore, writer: int, progress: Progress) -> None:
     number = 0
     while not progress.done.is_set():
         number += 1
@@ -94,13 +94,11 @@ def write_for_ever(url: str, writer: int, progress: Progress) -> None:
                 )
             )
             break
-    store.close()
 
 
-def follow(url: str, progress: Progress) -> None:
-    store = PostgresStore(url)
+def follow(store: PostgresStore, progress: Progress) -> None:
     position = 0
-    while not (progress.done.is_set() and position >= max(progress.acknowledged.values())):
+    while not (progress.written.is_set() and position >= max(progress.acknowledged.values())):
         try:
             store.wait_hint(0.5)
             for change_set in store.read_since(position):
@@ -108,7 +106,6 @@ def follow(url: str, progress: Progress) -> None:
                 progress.add(lambda found=change_set: progress.seen.append((found.revision, found.message)))
         except UnavailableError:
             time.sleep(0.02)  # the server is away; how long does not matter
-    store.close()
 
 
 def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watcher(server: Server) -> None:
@@ -126,11 +123,13 @@ def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watche
             progress.add(lambda exc=exc: progress.failures.append(exc))
             raise
 
-    threads = [
-        *(threading.Thread(target=guarded, args=(write_for_ever, url, number)) for number in range(WRITERS)),
-        threading.Thread(target=guarded, args=(follow, url)),
+    stores = [PostgresStore(url) for _ in range(WRITERS + 1)]
+    writers = [
+        threading.Thread(target=guarded, args=(write_for_ever, store, number))
+        for number, store in enumerate(stores[:WRITERS])
     ]
-    for thread in threads:
+    follower = threading.Thread(target=guarded, args=(follow, stores[WRITERS]))
+    for thread in (*writers, follower):
         thread.start()
     try:
         for kill in range(KILLS):
@@ -142,8 +141,12 @@ def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watche
         progress.wait(lambda: len(progress.acknowledged) >= count)
     finally:
         progress.done.set()
-        for thread in threads:
+        for thread in writers:
             thread.join(PATIENCE)
+        progress.written.set()
+        follower.join(PATIENCE)
+        for store in stores:
+            store.close()
     assert not progress.failures
     assert progress.interruptions >= 1
     store = PostgresStore(url)
