@@ -271,6 +271,13 @@ def raised_in_source() -> Iterator[tuple[str, str | None, str]]:
     names = {class_.__name__ for class_ in classes()}
     for path in sorted((ROOT / "src" / "rheostat").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name):
+                # Of a class whose errors take no reason, where the function that makes one gives it a text.
+                for part in ast.walk(node):
+                    match part:
+                        case ast.Assign([ast.Attribute(attr="reason")], ast.Constant(str() as text)):
+                            yield node.returns.id, text, f"{path.relative_to(ROOT)}:{part.lineno}"
+                continue
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
