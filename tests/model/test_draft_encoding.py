@@ -30,7 +30,14 @@ from rheostat.model.change import (
     UnsetValue,
 )
 from rheostat.model.draft import Approval, Draft, DraftState
-from rheostat.model.draft_encoding import decode_draft, decode_mutation, encode_draft, encode_mutation
+from rheostat.model.draft_encoding import (
+    decode_draft,
+    decode_mutation,
+    decode_mutations,
+    encode_draft,
+    encode_mutation,
+    encode_mutations,
+)
 from rheostat.model.setting import Lifecycle, Order, Segment, Version
 from rheostat.model.value import ABSENT, FrozenMapping
 from tests.strategies import conditions, metadata, rules, setting_names, texts, values
@@ -125,6 +132,7 @@ def drafts() -> st.SearchStrategy[Draft]:
         publisher=texts(),
         revision=st.integers(0, 9),
         failure=texts(),
+        content=texts(),
     )
 
 
@@ -149,8 +157,9 @@ def test_every_mutation_comes_back_the_same(kind: type):
 @given(drafts())
 def test_every_draft_comes_back_the_same(draft: Draft):
     text = encode_draft(draft)
-    assert decode_draft(text, 7) == draft
+    assert decode_draft(text, 7) == replace(draft, mutations=())
     assert encode_draft(decode_draft(text, 7)) == text
+    assert decode_mutations(encode_mutations(draft.mutations)) == draft.mutations
 
 
 @pytest.mark.parametrize(("value", "kind"), [(1, int), (1.0, float), (True, bool)])
@@ -188,7 +197,13 @@ def test_a_draft_with_an_unknown_field_or_state_is_refused():
     for change in ({"votes": 3}, {"state": "voted"}, {"created_at": "noon"}):
         with pytest.raises(StoreError):
             decode_draft(json.dumps({**raw, **change}), 1)
-    assert decode_draft(json.dumps(raw), 1) == replace(draft, version=1)
+    assert decode_draft(json.dumps(raw), 1) == replace(draft, version=1, mutations=())
+
+
+@pytest.mark.parametrize("text", ["[", "3", '[{"paint_setting": {}}]', "[3]"])
+def test_mutations_that_cannot_be_read_are_refused(text: str):
+    with pytest.raises(StoreError):
+        decode_mutations(text)
 
 
 def test_metadata_stays_a_mapping():

@@ -15,6 +15,7 @@ from rheostat.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     InvalidArgumentError,
+    LimitExceededError,
     NotFoundError,
     PermissionDeniedError,
     RevisionConflictError,
@@ -43,6 +44,7 @@ from rheostat.model.type import INT, parse_type
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN, Principal
 from rheostat.service.draft import DRAFT_KIND, DraftView
+from rheostat.service.draft_content import CONTENT_KIND
 from rheostat.service.limit import Limits
 from rheostat.store import open_store
 from rheostat.store.base import Record, Write
@@ -408,11 +410,9 @@ def test_drafts_are_listed_newest_first_in_pages(office: Office):
 
 
 def test_a_page_ends_where_it_gets_long(office: Office):
-    text = "x" * 200_000
-    office.node.commit(*(PutSetting(f"s{i}", {"type": "str", "default": ""}) for i in range(22)))
     for number in range(4):
         pass_time(office.world, 1)
-        office.create(*(SetValue(f"s{i}", f"{text}{number}") for i in range(22)))
+        office.create(SetValue("n", number + 1), by=replace(office.editor, message="x" * 4_400_000))
     page, after = office.drafts.list(OPEN, PROJECT)
     assert len(page) == 2 and after
     rest, after = office.drafts.list(OPEN, PROJECT, after=after)
@@ -474,6 +474,221 @@ def test_a_draft_that_comes_to_touch_more_is_not_published_by_keys_that_do_not_s
     office.node.add_environment("later")
     assert refused(office.publish, approved, by=bound).reason == "OUT_OF_SCOPE"
     office.publish(approved)
+
+
+# Who approves for one of the environments that a draft touches.
+
+
+def both(office: Office, **options: Any) -> DraftView:
+    return office.create(
+        SetValue("m", 1, "staging"), SetValue("n", 1), PutEnvironment("dev", title="Dev"), **options
+    )
+
+
+def test_who_approves_for_one_environment_sees_and_approves_what_is_about_it(office: Office):
+    office.node.commit(PutEnvironment("staging", protected=True), environment="")
+    bound = office.key(Role.APPROVER, "production")
+    view = both(office)
+    draft_id = view.draft.id
+    shown = office.drafts.get(bound.principal, PROJECT, draft_id)
+    assert shown.draft.mutations == (SetValue("n", 1),)
+    assert [(change.environment, change.key) for change in shown.changes] == [("production", "n")]
+    assert (shown.draft.environments, shown.draft.named) == (("production",), ())
+    assert [entry.environment for entry in shown.missing] == ["production"]
+    assert (shown.problem, [warning.code for warning in shown.warnings]) == ("", ["PARTLY_SHOWN"])
+
+    approved = office.approve(shown, by=bound)
+    assert approved.missing == ()
+    for secret in ("staging", "dev", "Dev"):
+        assert secret not in repr(approved) and secret not in repr(shown)
+    whole = office.drafts.get(office.editor.principal, PROJECT, draft_id)
+    assert len(whole.draft.mutations) == 3 and whole.draft.approvals[0].environments == ("production",)
+    assert [entry.environment for entry in whole.missing] == ["staging"]
+    assert "'staging' has 0 of 1" in refused(office.publish, whole).message
+    other = office.key(Role.APPROVER, "staging")
+    listed, _ = office.drafts.list(other.principal, PROJECT)
+    assert [entry.draft.approvals for entry in listed] == [()]
+    office.publish(office.approve(listed[0], by=other))
+    assert (office.value(), office.value("staging", "m")) == (1, 1)
+    # Closed, it is still shown in part.
+    closed = office.drafts.get(bound.principal, PROJECT, draft_id)
+    assert "staging" not in repr(closed) and "committed as revision" in closed.problem
+
+
+def test_what_is_project_wide_is_shown_to_those_who_approve_for_one_environment(office: Office):
+    bound = office.key(Role.APPROVER, "production")
+    segment = PutSegment(Segment("beta", parse_condition("user.beta == true")))
+    view = office.create(segment)
+    assert office.drafts.get(bound.principal, PROJECT, view.draft.id).draft.mutations == (segment,)
+    office.publish(office.approve(view, by=bound))
+
+
+def test_who_may_not_approve_for_a_protected_environment_of_a_draft_does_not_see_it(office: Office):
+    draft_id = both(office).draft.id
+    for by in (
+        office.key(Role.EDITOR, "production"),
+        office.key(Role.APPROVER, "staging"),
+        office.key(Role.APPROVER, "dev"),
+    ):
+        assert refused(office.drafts.get, by.principal, PROJECT, draft_id).reason == "DRAFT_NOT_FOUND"
+        assert office.drafts.list(by.principal, PROJECT) == ([], "")
+
+
+def test_who_sees_a_part_of_a_draft_neither_changes_nor_commits_nor_cancels_it(office: Office):
+    bound = office.key(Role.ADMIN, "production")
+    draft_id = both(office).draft.id
+    for call, more in (
+        (office.drafts.update, {"mutations": [SetValue("n", 3)]}),
+        (office.drafts.publish, {}),
+        (office.drafts.cancel, {}),
+    ):
+        assert refused(call, bound, PROJECT, draft_id, **more).reason == "DRAFT_NOT_FOUND"
+
+
+def test_why_a_draft_cannot_be_committed_is_not_told_to_who_sees_a_part_of_it(office: Office):
+    bound = office.key(Role.APPROVER, "production")
+    draft = office.scheduled(SetValue("m", 1, "staging"), SetValue("n", 1))
+    office.node.commit(SetValue("m", 9), environment="staging")
+    assert "staging" not in repr(office.drafts.get(bound.principal, PROJECT, draft.id))
+    pass_time(office.world, 3600)
+    fire(office.node)
+    assert "staging" in office.now(draft).failure
+    shown = office.drafts.get(bound.principal, PROJECT, draft.id)
+    assert (shown.draft.state, shown.changes) == (DraftState.FAILED, ())
+    assert shown.problem and shown.draft.failure and "staging" not in repr(shown)
+
+
+def test_a_filter_by_an_environment_tells_nothing_of_one_that_is_not_seen(office: Office):
+    bound = office.key(Role.APPROVER, "production")
+    both(office)
+    for environment, count in (("production", 1), ("staging", 0), ("dev", 0)):
+        page, _ = office.drafts.list(bound.principal, PROJECT, environment=environment)
+        assert len(page) == count
+
+
+# How many drafts there may be, and how long they are kept.
+
+
+def contents(office: Office) -> int:
+    return len(office.service.store.records(CONTENT_KIND))
+
+
+def test_a_project_has_a_limit_of_open_drafts(world: World):
+    office = Office(world)
+    small = world.node(limits=Limits(max_open_drafts=2)).service.drafts
+
+    def create(number: int) -> DraftView:
+        return small.create(office.editor, PROJECT, "production", [SetValue("n", number)])
+
+    first, second = create(1), create(2)
+    error = refused(create, 3)
+    assert isinstance(error, LimitExceededError) and error.limit == "max_open_drafts"
+    assert contents(office) == len(world.store.records(DRAFT_KIND)) == 2
+    # They may still be written anew, and each that is closed makes room.
+    small.update(office.editor, PROJECT, first.draft.id, [SetValue("n", 4)])
+    small.cancel(office.editor, PROJECT, first.draft.id)
+    third = create(5)
+    approved = small.approve(office.approver, PROJECT, third.draft.id, version=1)
+    small.publish(office.editor, PROJECT, approved.draft.id)
+    create(6)
+    assert refused(create, 7).reason == "LIMIT_EXCEEDED"
+    assert small.get(OPEN, PROJECT, second.draft.id).draft.mutations == (SetValue("n", 2),)
+
+
+def test_the_open_drafts_of_a_project_have_a_limit_of_their_size_together(world: World):
+    office = Office(world)
+    office.node.commit(PutSetting("s", {"type": "str", "default": ""}))
+    small = world.node(limits=Limits(max_drafts_bytes=2500)).service.drafts
+
+    def create(letter: str) -> DraftView:
+        return small.create(office.editor, PROJECT, "production", [SetValue("s", letter * 1000)])
+
+    first = create("a")
+    create("b")
+    error = refused(create, "c")
+    assert isinstance(error, LimitExceededError) and error.limit == "max_drafts_bytes"
+    small.update(office.editor, PROJECT, first.draft.id, [SetValue("s", "d" * 1000)])
+    error = refused(small.update, office.editor, PROJECT, first.draft.id, [SetValue("s", "e" * 2000)])
+    assert isinstance(error, LimitExceededError)
+    assert small.get(OPEN, PROJECT, first.draft.id).draft.mutations == (SetValue("s", "d" * 1000),)
+
+
+def test_a_list_reads_no_mutations(office: Office, monkeypatch: pytest.MonkeyPatch):
+    office.node.commit(PutSetting("s", {"type": "str", "default": ""}))
+    office.create(SetValue("s", "x" * 100_000))
+    store = office.world.store
+    read: list[Record] = []
+
+    def records(*args: Any, **options: Any) -> Sequence[Record]:
+        found = type(store).records(store, *args, **options)
+        read.extend(found)
+        return found
+
+    monkeypatch.setattr(store, "records", records)
+    monkeypatch.setattr(store, "record", None)
+    page, _ = office.drafts.list(office.editor.principal, PROJECT)
+    assert [view.draft.mutations for view in page] == [()]
+    assert len(read) == 1 and len(read[0].body) < 1000
+
+
+def test_a_closed_draft_keeps_no_mutations(office: Office):
+    published = office.publish(office.approve(office.create())).draft
+    cancelled = office.drafts.cancel(office.editor, PROJECT, office.create(SetValue("m", 1)).draft.id).draft
+    scheduled = office.scheduled(SetValue("m", 2))
+    pass_time(office.world, 3600)
+    fire(office.node)
+    assert contents(office) == 0
+    for draft in (published, cancelled, office.now(scheduled)):
+        assert draft.state.is_closed and draft.mutations == ()
+    changes = office.service.change_set(PROJECT, published.revision).changes
+    assert [change.key for change in changes] == ["n"]
+
+
+def test_a_closed_draft_is_removed_after_ninety_days(office: Office):
+    published = office.publish(office.approve(office.create())).draft
+    cancelled = office.drafts.cancel(office.editor, PROJECT, office.create(SetValue("m", 1)).draft.id).draft
+    kept = office.create(SetValue("m", 2)).draft
+    pass_time(office.world, 90 * 24 * 3600 - 1)
+    fire(office.node)
+    assert office.now(published).state is DraftState.COMMITTED
+    pass_time(office.world, 601)
+    fire(office.node)
+    for draft in (published, cancelled):
+        assert refused(office.now, draft).reason == "DRAFT_NOT_FOUND"
+    assert office.now(kept).mutations == (SetValue("m", 2),)
+    assert office.service.store.due_records("draft-closed", office.world.clock.now()) == ()
+
+
+def test_mutations_that_a_crash_left_behind_are_removed(office: Office, monkeypatch: pytest.MonkeyPatch):
+    store = office.world.store
+    put = store.put_record
+
+    def cut(record: Record, **options: Any) -> Record | None:
+        if record.kind == DRAFT_KIND:
+            raise UnavailableError("away")
+        return put(record, **options)
+
+    def away(kind: str, key: str, **options: Any) -> bool:
+        raise UnavailableError("away")
+
+    view = office.create()
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put_record", cut)
+        refused(office.create)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "delete_record", away)
+        view = office.drafts.update(office.editor, PROJECT, view.draft.id, [SetValue("n", 2)])
+        assert view.draft.version == 2
+    assert contents(office) == 3
+    fire(office.node)
+    pass_time(office.world, 3600)
+    fire(office.node)
+    assert contents(office) == 1
+    assert office.now(view).mutations == (SetValue("n", 2),)
+    for _ in range(3):
+        pass_time(office.world, 24 * 3600)
+        fire(office.node)
+    assert office.now(view).mutations == (SetValue("n", 2),)
 
 
 # Approvals.
@@ -821,6 +1036,46 @@ def test_several_nodes_commit_what_is_due_once_and_in_the_order_of_the_times(off
         thread.join(20)
     committed = [change_set.draft for change_set in office.world.store.change_sets[before:]]
     assert committed == [draft.id for draft in reversed(drafts)]
+
+
+@pytest.mark.parametrize("count", [3, 130])
+def test_drafts_that_are_due_at_one_instant_are_committed_in_the_order_they_were_made(
+    office: Office, count: int
+):
+    names = [f"s{number}" for number in range(count)]
+    office.node.commit(*(PutSetting(name, {"type": "int", "default": 0}) for name in names))
+    at = office.world.clock.now() + HOUR
+    ids = []
+    for name in names:
+        pass_time(office.world, 1)
+        view = office.approve(office.create(SetValue(name, 1)))
+        ids.append(office.publish(view, at=at).draft.id)
+    before = office.service.store.revision()
+    pass_time(office.world, 3600)
+    fire(office.node)
+    assert [change_set.draft for change_set in office.world.store.change_sets[before:]] == ids
+
+
+def test_a_draft_that_the_store_cannot_give_holds_no_other_and_fails_in_the_end(
+    office: Office, caplog: pytest.LogCaptureFixture
+):
+    store = office.world.store
+    bad = office.scheduled(SetValue("n", 1))
+    good = office.scheduled(SetValue("m", 1), after=HOUR + datetime.timedelta(seconds=1))
+    (damaged,) = store.records(CONTENT_KIND, prefix=f"{PROJECT}/{bad.id}/")
+    store.put_record(replace(damaged, body="["))
+    pass_time(office.world, 3700)
+    with caplog.at_level(logging.WARNING, "rheostat.service"):
+        fire(office.node)
+        (other,), _ = office.drafts.list(OPEN, PROJECT)
+        assert (other.draft.id, other.draft.state) == (bad.id, DraftState.SCHEDULED)
+        assert office.now(good).state is DraftState.COMMITTED
+        for _ in range(9):
+            pass_time(office.world, 1)
+            fire(office.node)
+    (failed,), _ = office.drafts.list(OPEN, PROJECT)
+    assert failed.draft.state is DraftState.FAILED and "cannot read" in failed.draft.failure
+    assert office.drafts.cancel(office.editor, PROJECT, bad.id).draft.state is DraftState.CANCELLED
 
 
 def test_a_cancelled_schedule_does_not_fire(office: Office):

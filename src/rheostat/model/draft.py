@@ -70,7 +70,7 @@ class Draft:
         id: Later ones sort before earlier ones.
         project: Slug.
         environment: For mutations that name none; empty when each names its own.
-        mutations: What it does, in order.
+        mutations: What it does, in order. Empty where it is one of a list, and once it is closed.
         created_at: Aware, UTC.
         updated_at: When its mutations were written last; aware, UTC.
         base_revision: The revision that its author saw.
@@ -87,6 +87,7 @@ class Draft:
         publisher: The selector of the key that scheduled or committed it; empty in open mode, and before that.
         revision: That it became, or 0.
         failure: Why it could not be committed at its time, or empty.
+        content: Where the store keeps its mutations; empty once it is closed.
     """
 
     id: str
@@ -109,3 +110,4 @@ class Draft:
     publisher: str = ""
     revision: int = 0
     failure: str = ""
+    content: str = ""

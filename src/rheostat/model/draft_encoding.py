@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from rheostat.errors import StoreError
@@ -39,7 +39,14 @@ from rheostat.model.encoding import (
 from rheostat.model.setting import Lifecycle, Order, Segment, Version
 from rheostat.model.value import ABSENT, FrozenMapping, Value, canonical_text, freeze, thaw
 
-__all__ = ["decode_draft", "decode_mutation", "encode_draft", "encode_mutation"]
+__all__ = [
+    "decode_draft",
+    "decode_mutation",
+    "decode_mutations",
+    "encode_draft",
+    "encode_mutation",
+    "encode_mutations",
+]
 
 
 def encode_mutation(mutation: Mutation) -> dict[str, Any]:
@@ -122,18 +129,38 @@ def decode_mutation(raw: Mapping[str, Any]) -> Mutation:
     return decoded
 
 
+def encode_mutations(mutations: Sequence[Mutation]) -> str:
+    """Return the stored text of the mutations of a draft."""
+    return canonical_text([encode_mutation(mutation) for mutation in mutations])
+
+
+def decode_mutations(text: str) -> tuple[Mutation, ...]:
+    """Return the mutations that `encode_mutations` wrote.
+
+    Raises:
+        StoreError: The text is damaged, or a newer version wrote it.
+    """
+    try:
+        return tuple(decode_mutation(raw) for raw in json.loads(text))
+    except StoreError:
+        raise
+    except Exception as exc:
+        raise StoreError(f"the store holds mutations that this version cannot read: {exc!r}") from exc
+
+
 def encode_draft(draft: Draft) -> str:
-    """Return the stored text of *draft*, without its version, which the record of it has."""
+    """Return the stored text of *draft*, without its mutations, and its version, which the record of it has."""
     encoded: dict[str, Any] = {
         "id": draft.id,
         "project": draft.project,
         "environment": draft.environment,
-        "mutations": [encode_mutation(mutation) for mutation in draft.mutations],
         "created_at": _encode_instant(draft.created_at),
         "updated_at": _encode_instant(draft.updated_at),
         "base_revision": draft.base_revision,
         "state": draft.state.value,
-    } | _true_or_filled(draft, ("message", "author", "actor", "force", "publisher", "revision", "failure"))
+    } | _true_or_filled(
+        draft, ("message", "author", "actor", "force", "publisher", "revision", "failure", "content")
+    )
     for name in ("environments", "named"):
         if getattr(draft, name):
             encoded[name] = list(getattr(draft, name))
@@ -154,7 +181,7 @@ def encode_draft(draft: Draft) -> str:
 
 
 def decode_draft(text: str, version: int) -> Draft:
-    """Return the draft that `encode_draft` wrote.
+    """Return the draft that `encode_draft` wrote, without its mutations.
 
     Args:
         text: The body of its record.
@@ -170,7 +197,7 @@ def decode_draft(text: str, version: int) -> Draft:
             id=fields.take("id"),
             project=fields.take("project"),
             environment=fields.take("environment"),
-            mutations=tuple(decode_mutation(raw) for raw in fields.take("mutations")),
+            mutations=(),
             created_at=_decode_instant(fields.take("created_at")),
             updated_at=_decode_instant(fields.take("updated_at")),
             base_revision=fields.take("base_revision"),
@@ -187,6 +214,7 @@ def decode_draft(text: str, version: int) -> Draft:
             publisher=fields.take("publisher", ""),
             revision=fields.take("revision", 0),
             failure=fields.take("failure", ""),
+            content=fields.take("content", ""),
         )
         fields.end()
     except StoreError:

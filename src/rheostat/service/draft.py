@@ -6,8 +6,9 @@ import datetime
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from rheostat.errors import (
@@ -23,11 +24,21 @@ from rheostat.errors import (
     StoreError,
     UnavailableError,
 )
-from rheostat.model.change import Change, ChangeSet, Mutation, PlanWarning, PutEnvironment
+from rheostat.model.change import (
+    Change,
+    ChangeSet,
+    DeleteSegment,
+    Mutation,
+    PlanWarning,
+    PutEnvironment,
+    PutProject,
+    PutSegment,
+    SetFeatures,
+)
 from rheostat.model.draft import Approval, Draft, DraftState, MissingApproval
 from rheostat.model.draft_encoding import decode_draft, encode_draft
 from rheostat.model.state import State
-from rheostat.service.access import Permission, Principal
+from rheostat.service.access import OPEN, Permission, Principal
 from rheostat.service.approval import (
     approval_required,
     check_governance,
@@ -39,6 +50,7 @@ from rheostat.service.approval import (
     standing_key,
     touched,
 )
+from rheostat.service.draft_content import DraftContents
 from rheostat.service.plan import Plan
 from rheostat.service.writing import Outcome, Writer
 from rheostat.store.base import Record, Transaction
@@ -55,6 +67,11 @@ log = logging.getLogger("rheostat.service")
 
 DRAFT_KIND: Final = "draft"
 """The kind of the records that hold drafts; their keys are the project and the id, with a slash between."""
+
+_CLOSED_KIND: Final = "draft-closed"
+"""The kind of the records that say from when on a draft is not kept any more, with its key."""
+
+_CLOSED_KEPT: Final = datetime.timedelta(days=90)
 
 _REQUEST_KIND: Final = "draft-request"
 
@@ -80,7 +97,12 @@ _PAGE_READS: Final = 10
 """How often the store is read for a page of drafts of which the caller does not want, or see, all."""
 
 _PAGE_CHARACTERS: Final = 8 * 1024 * 1024
-"""A page ends with the draft that makes it this long: one draft may hold a change-set of 32 MiB."""
+"""A page ends with the draft that makes it this long: approvals have comments."""
+
+_TRIES: Final = 10
+"""How often a draft is tried at its time, once a second, when the store cannot give what it needs."""
+
+_HIDDEN: Final = "a key that sees all of its environments is told why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,8 @@ class Drafts:
     def __init__(self, service: Service) -> None:
         """Begin with nothing; nothing is read before the first use."""
         self._service = service
+        self._contents = DraftContents(service)
+        self._tries: dict[str, int] = {}
         self._read_again_at: float | None = None
         self._clean_at: float | None = None
         self._soonest: datetime.datetime | None = None
@@ -165,6 +189,7 @@ class Drafts:
         Raises:
             AlreadyExistsError: The request id was used with another payload.
             FailedPreconditionError: They would change nothing.
+            LimitExceededError: The project has too many open drafts, or they are too large together.
             RheostatError: As `Service.commit`, but for approvals.
         """
         self._check_draining()
@@ -172,7 +197,7 @@ class Drafts:
         if request is not None:
             repeated = self._find(project, request)
             if repeated is not None:
-                return self._view(repeated, writer.principal)
+                return self._view(self._filled(repeated), writer.principal)
         head = self._service.catch_up()
         if base_revision is not None and base_revision > head.revision:
             text = f"the newest revision is {head.revision}"
@@ -200,11 +225,13 @@ class Drafts:
             if writer.request_id and request is None:
                 request = self._take_request(writer, project, draft.id)
                 draft = replace(draft, id=request)
+            draft = replace(draft, content=self._contents.write(project, draft.id, draft.mutations))
             stored = self._service.store.put_record(_record(draft), expected_version=0)
             if stored is not None:
                 return self._of_plan(replace(draft, version=stored.version), made, writer.principal)
+            self._contents.drop(project, draft.id, draft.content)
             if request is not None and (first := self._find(project, request)) is not None:
-                return self._view(first, writer.principal)
+                return self._view(self._filled(first), writer.principal)
         raise UnavailableError("the ids of drafts keep being taken", retry_after=1.0)
 
     def update(
@@ -255,7 +282,7 @@ class Drafts:
     def approve(
         self, writer: Writer, project: str, draft_id: str, *, version: int, comment: str = ""
     ) -> DraftView:
-        """Approve the mutations of a draft for all environments that it touches, which the caller sees.
+        """Approve the mutations of a draft for those environments that it touches which the caller sees.
 
         Raises:
             NotFoundError: There is no such draft that the caller sees.
@@ -274,9 +301,11 @@ class Drafts:
                     f"this key, or one that it succeeds, has approved the draft {draft.id!r} before",
                     reason="ALREADY_APPROVED",
                 )
-            made, _ = self._tried(head, draft, principal)
+            made, _ = self._tried(head, draft, principal if _sees(principal, draft) else OPEN)
             if made is not None:
                 draft = self._with_reach(draft, made)
+                if not self._reviews(principal, draft):
+                    _not_found(project, draft_id)
             self._check_own(head.state, draft, principal)
             approval = Approval(
                 tuple(slug for slug in draft.environments if principal.sees(project, slug)),
@@ -289,11 +318,11 @@ class Drafts:
             state = DraftState.OPEN if draft.state is DraftState.FAILED else draft.state
             return replace(draft, approvals=(*draft.approvals, approval), state=state, failure=""), None
 
-        draft, _ = self._change(project, draft_id, principal, version, change)
+        draft, _ = self._change(project, draft_id, principal, version, change, allowed=self._reviews)
         return self._view(draft, principal)
 
     def cancel(self, writer: Writer, project: str, draft_id: str, *, version: int = 0) -> DraftView:
-        """Give a draft up. Cancelling twice changes nothing.
+        """Give a draft up, with what it would do. Cancelling twice changes nothing.
 
         Raises:
             NotFoundError: There is no such draft that the caller sees.
@@ -302,15 +331,16 @@ class Drafts:
         """
         draft = self._visible(project, draft_id, writer.principal)
         if draft.state is not DraftState.CANCELLED:
+            cancelled = partial(
+                replace, state=DraftState.CANCELLED, mutations=(), content="", scheduled_at=None, failure=""
+            )
             draft, _ = self._change(
                 project,
                 draft_id,
                 writer.principal,
                 version,
-                lambda draft: (
-                    replace(draft, state=DraftState.CANCELLED, scheduled_at=None, failure=""),
-                    None,
-                ),
+                lambda draft: (cancelled(draft), None),
+                filled=False,
             )
         return self._view(draft, writer.principal)
 
@@ -365,10 +395,14 @@ class Drafts:
     def get(self, principal: Principal, project: str, draft_id: str) -> DraftView:
         """Return a draft, with what it would change if it was committed now.
 
+        Whoever may approve for a protected environment among those that it touches sees it too, as far as it is
+        about environments that they see.
+
         Raises:
             NotFoundError: There is no such draft that the caller sees.
         """
-        return self._view(self._visible(project, draft_id, principal), principal)
+        draft = self._visible(project, draft_id, principal, allowed=self._reviews, filled=True)
+        return self._view(draft, principal)
 
     def list(
         self,
@@ -380,7 +414,7 @@ class Drafts:
         after: str = "",
         limit: int = 100,
     ) -> tuple[list[DraftView], str]:
-        """Return a page of the drafts that the caller sees, newest first.
+        """Return a page of the drafts that the caller sees, newest first, without their mutations.
 
         Args:
             principal: The caller.
@@ -403,11 +437,12 @@ class Drafts:
             for record in records:
                 after = record.key.removeprefix(f"{project}/")
                 draft = _readable(record)
-                if draft is None or draft.state not in wanted or not _sees(principal, draft):
+                if draft is None or draft.state not in wanted or not self._reviews(principal, draft):
                     continue
-                if environment and environment not in (*draft.environments, *draft.named):
+                view = _part(DraftView(draft, self._missing(draft, principal)), principal)
+                if environment and environment not in (*view.draft.environments, *view.draft.named):
                     continue
-                page.append(DraftView(draft, self._missing(draft, principal)))
+                page.append(view)
                 length += len(record.body)
                 if len(page) == limit or length >= _PAGE_CHARACTERS:
                     is_last = record is records[-1] and len(records) < _BATCH
@@ -442,31 +477,71 @@ class Drafts:
         self._read_again_at = monotonic + _READ_SECONDS
         self._soonest = None
         ahead = now + datetime.timedelta(seconds=_READ_SECONDS)
-        for record in self._service.store.due_records(DRAFT_KIND, ahead, _BATCH):
-            if record.due is not None and record.due > now:
-                self._soonest = record.due
+        due = self._due(ahead)
+        self._tries = {draft.id: self._tries[draft.id] for _, draft in due if draft.id in self._tries}
+        for at, draft in due:
+            if at > now:
+                self._soonest = at
                 break
-            if not self._commit_scheduled(record):
+            if not self._commit_scheduled(draft):
                 # Those that come later wait as well: their order is kept.
                 return
         if self._clean_at is None or monotonic >= self._clean_at:
-            self._clean_at = monotonic + _CLEAN_SECONDS
-            self._service.store.delete_due_records(_REQUEST_KIND, now)
+            more = self._clean(now)
+            self._clean_at = monotonic + (_READ_SECONDS if more else _CLEAN_SECONDS)
 
-    def _commit_scheduled(self, record: Record) -> bool:
-        """Commit a draft whose time has come, or let it fail; return False when that has to be tried again."""
-        draft = _readable(record)
-        if draft is None:
-            # A node of the version that wrote it will do it.
-            return True
+    def _due(self, ahead: datetime.datetime) -> Sequence[tuple[datetime.datetime, Draft]]:
+        """Return drafts that are due by *ahead*, soonest first, and of those due at once the oldest first."""
+        limit = _BATCH
+        while True:
+            records = self._service.store.due_records(DRAFT_KIND, ahead, limit)
+            if len(records) < limit:
+                break
+            # There may be more that are due with the last one, and are older.
+            complete = [record for record in records if record.due != records[-1].due]
+            if complete:
+                records = complete
+                break
+            limit *= 2
+        # One that is passed over is of a newer version, and a node of that version will commit it.
+        due = [(record.due, _readable(record)) for record in records]
+        found = [(at, draft) for at, draft in due if at is not None and draft is not None]
+        return sorted(found, key=lambda entry: (entry[0], entry[1].created_at))
+
+    def _clean(self, now: datetime.datetime) -> bool:
+        """Remove what is not kept any more; return whether there may be more of it."""
+        store = self._service.store
+        store.delete_due_records(_REQUEST_KIND, now)
+        closed = store.due_records(_CLOSED_KIND, now, _BATCH)
+        for record in closed:
+            try:
+                draft = self._find(*record.key.split("/"))
+            except StoreError:
+                # Nodes of the version that wrote it remove it.
+                store.put_record(replace(record, due=now + _CLOSED_KEPT), expected_version=record.version)
+                continue
+            if draft is not None and draft.state.is_closed:
+                store.delete_record(DRAFT_KIND, record.key, expected_version=draft.version)
+            store.delete_record(_CLOSED_KIND, record.key, expected_version=record.version)
+        return self._contents.clean(now, _BATCH, self._find) or len(closed) == _BATCH
+
+    def _commit_scheduled(self, draft: Draft) -> bool:
+        """Commit a draft whose time has come, or let it fail; return False when later ones have to wait for it."""
         try:
             principal = self._publisher(self._service.head.state, draft)
             self._commit(Writer(principal), draft, scheduled=True)
         except _NotDueError:
             return True
-        except (UnavailableError, StoreError) as exc:
+        except UnavailableError as exc:
             log.warning("cannot commit the draft %s at its time: %s; trying again", draft.id, exc)
             return False
+        except StoreError as exc:
+            tries = self._tries[draft.id] = self._tries.get(draft.id, 0) + 1
+            if tries < _TRIES:
+                log.warning("cannot commit the draft %s at its time: %s; trying again", draft.id, exc)
+            else:
+                log.warning("the draft %s could not be committed at its time: %s", draft.id, exc)
+                self._fail(draft, exc.message)
         except RheostatError as exc:
             log.warning("the draft %s could not be committed at its time: %s", draft.id, exc)
             self._fail(draft, exc.message)
@@ -504,7 +579,8 @@ class Drafts:
         self, writer: Writer, draft: Draft, *, version: int = 0, scheduled: bool = False
     ) -> Published:
         """Commit a draft in one transaction with its record, so that it becomes one revision at most."""
-        settling = _Settling(self._service, draft, writer, version, scheduled=scheduled)
+        closing = self._closing(draft)
+        settling = _Settling(self._service, draft, writer, version, closing, scheduled=scheduled)
 
         def make(state: State, revision: int) -> Plan:
             current = settling.draft
@@ -530,9 +606,11 @@ class Drafts:
         # Nothing is left to change. There is no transaction then that its record could be part of.
         current = settling.draft
         idle = settling.settled(outcome.revision)
+        self._service.store.put_record(self._closing(idle))
         stored = self._service.store.put_record(_record(idle), expected_version=current.version)
         if stored is None:
             raise _changed(self._get(draft.project, draft.id), current.version)
+        self._contents.drop(current.project, current.id, current.content)
         return Published(replace(idle, version=stored.version), outcome)
 
     def _committed(self, draft: Draft) -> Published:
@@ -630,7 +708,7 @@ class Drafts:
         protected = [
             entries[slug].environment
             for slug in draft.environments
-            if slug in entries and entries[slug].environment.protected
+            if slug in entries and entries[slug].environment.protected and principal.sees(draft.project, slug)
         ]
         own = principal.key is not None and principal.lineage == lineage_of(state, draft.actor)
         if not own or not protected:
@@ -647,13 +725,18 @@ class Drafts:
 
     def _view(self, draft: Draft, principal: Principal) -> DraftView:
         if draft.state is DraftState.COMMITTED:
-            return DraftView(draft, problem=f"it was committed as revision {draft.revision}")
+            return _part(
+                DraftView(draft, problem=f"it was committed as revision {draft.revision}"), principal
+            )
         if draft.state is DraftState.CANCELLED:
-            return DraftView(draft, problem="it was cancelled")
-        made, problem = self._tried(self._service.catch_up(), draft, principal)
+            return _part(DraftView(draft, problem="it was cancelled"), principal)
+        planner = principal if _sees(principal, draft) else OPEN
+        made, problem = self._tried(self._service.catch_up(), draft, planner)
         if made is None:
-            return DraftView(draft, self._missing(draft, principal), problem=problem)
-        return self._of_plan(self._with_reach(draft, made), made, principal)
+            view = DraftView(draft, self._missing(draft, principal), problem=problem)
+        else:
+            view = self._of_plan(self._with_reach(draft, made), made, principal)
+        return view if planner is principal else _part(view, principal)
 
     def _of_plan(self, draft: Draft, made: Plan, principal: Principal) -> DraftView:
         return DraftView(draft, self._missing(draft, principal), made.changes, made.warnings)
@@ -668,11 +751,50 @@ class Drafts:
             _not_found(project, draft_id)
         return found
 
-    def _visible(self, project: str, draft_id: str, principal: Principal) -> Draft:
+    def _filled(self, draft: Draft) -> Draft:
+        """Return a draft with its mutations, as it is by now."""
+        for _ in range(_ATTEMPTS):
+            if draft.state.is_closed:
+                return draft
+            mutations = self._contents.read(self._service.store, draft)
+            if mutations is not None:
+                return replace(draft, mutations=mutations)
+            draft = self._get(draft.project, draft.id)
+        raise _lost(draft)
+
+    def _visible(
+        self,
+        project: str,
+        draft_id: str,
+        principal: Principal,
+        *,
+        allowed: Callable[[Principal, Draft], bool] | None = None,
+        filled: bool = False,
+    ) -> Draft:
+        """Return a draft that the caller sees, or may deal with as *allowed* has it, with mutations if *filled*."""
         draft = self._get(project, draft_id)
-        if not _sees(principal, draft):
+        if filled:
+            draft = self._filled(draft)
+        if not (allowed or _sees)(principal, draft):
             _not_found(project, draft_id)
         return draft
+
+    def _reviews(self, principal: Principal, draft: Draft) -> bool:
+        """Tell whether the caller sees the draft, or may approve for a protected environment that it touches."""
+        if _sees(principal, draft):
+            return True
+        if Permission.APPROVE not in principal.permissions or not principal.sees(draft.project):
+            return False
+        entries = self._service.head.state.projects[draft.project].environments
+        return any(
+            slug in entries and entries[slug].environment.protected and principal.sees(draft.project, slug)
+            for slug in draft.environments
+        )
+
+    def _closing(self, draft: Draft) -> Record:
+        """Return the record that has a draft removed when it was closed long ago."""
+        due = self._service.clock() + _CLOSED_KEPT
+        return Record(_CLOSED_KIND, _key(draft.project, draft.id), "{}", due)
 
     def _change(
         self,
@@ -681,6 +803,9 @@ class Drafts:
         principal: Principal,
         version: int,
         change: Callable[[Draft], tuple[Draft, T]],
+        *,
+        allowed: Callable[[Principal, Draft], bool] | None = None,
+        filled: bool = True,
     ) -> tuple[Draft, T]:
         """Write a draft as *change* makes it of what it is, unless somebody else has written it meanwhile.
 
@@ -688,11 +813,19 @@ class Drafts:
         """
         self._check_draining()
         for _ in range(_ATTEMPTS):
-            draft = self._visible(project, draft_id, principal)
+            draft = self._visible(project, draft_id, principal, allowed=allowed, filled=filled)
             _check_version(draft, version)
             _check_open(draft)
             changed, more = change(draft)
+            if changed.state.is_closed:
+                self._service.store.put_record(self._closing(changed))
+            elif changed.mutations is not draft.mutations:
+                written = self._contents.write(project, draft_id, changed.mutations)
+                changed = replace(changed, content=written)
             stored = self._service.store.put_record(_record(changed), expected_version=draft.version)
+            if draft.content != changed.content:
+                unused = changed.content if stored is None else draft.content
+                self._contents.drop(project, draft_id, unused)
             if stored is not None:
                 return replace(changed, version=stored.version), more
         raise _changed(self._get(project, draft_id), draft.version)
@@ -747,13 +880,21 @@ class _Settling:
     """Reads the draft in the transaction that commits it, and writes there what has become of it."""
 
     def __init__(
-        self, service: Service, draft: Draft, writer: Writer, version: int, *, scheduled: bool
+        self,
+        service: Service,
+        draft: Draft,
+        writer: Writer,
+        version: int,
+        closing: Record,
+        *,
+        scheduled: bool,
     ) -> None:
         self.draft = draft
         self.approved_by: tuple[str, ...] = ()
         self._service = service
         self._writer = writer
         self._version = version
+        self._closing = closing
         self._scheduled = scheduled
 
     def begin(self, transaction: Transaction) -> None:
@@ -765,16 +906,22 @@ class _Settling:
             due = draft.scheduled_at
             if draft.state is not DraftState.SCHEDULED or due is None or due > self._service.clock():
                 raise _NotDueError
-            return
-        if draft.state is DraftState.COMMITTED:
-            raise _CommittedError(draft)
-        if not _sees(self._writer.principal, draft):
-            _not_found(draft.project, draft.id)
-        _check_version(draft, self._version)
-        _check_open(draft)
+        else:
+            if draft.state is DraftState.COMMITTED:
+                raise _CommittedError(draft)
+            if not _sees(self._writer.principal, draft):
+                _not_found(draft.project, draft.id)
+            _check_version(draft, self._version)
+            _check_open(draft)
+        mutations = DraftContents.read(transaction, draft)
+        if mutations is None:
+            raise _lost(draft)
+        self.draft = replace(draft, mutations=mutations)
 
     def complete(self, transaction: Transaction, change_set: ChangeSet) -> ChangeSet:
         transaction.put_record(_record(self.settled(transaction.revision + 1)))
+        transaction.put_record(self._closing)
+        DraftContents.drop_in(transaction, self.draft)
         return replace(
             change_set,
             author=self.draft.author,
@@ -787,6 +934,8 @@ class _Settling:
         return replace(
             self.draft,
             state=DraftState.COMMITTED,
+            mutations=(),
+            content="",
             revision=revision,
             publisher=self._writer.principal.actor,
             scheduled_at=None,
@@ -819,6 +968,73 @@ def _sees(principal: Principal, draft: Draft) -> bool:
     return principal.sees(draft.project) and all(
         principal.sees(draft.project, slug) for slug in (*draft.environments, *draft.named)
     )
+
+
+def _part(view: DraftView, principal: Principal) -> DraftView:
+    """Leave out of a view what is about environments that the caller does not see.
+
+    What may name such environments, or what is in them, is left out or told in general terms; the message of the
+    draft is not.
+    """
+    draft = view.draft
+    if _sees(principal, draft):
+        return view
+
+    def seen(slugs: Iterable[str]) -> tuple[str, ...]:
+        return tuple(slug for slug in slugs if principal.sees(draft.project, slug))
+
+    places = [_place(mutation, draft.environment) for mutation in draft.mutations]
+    kept = [index for index, place in enumerate(places) if principal.sees(draft.project, place)]
+    closed = draft.state.is_closed
+    warnings = [
+        replace(warning, mutation=kept.index(warning.mutation))
+        for warning in view.warnings
+        # One about something project-wide may tell of any environment.
+        if warning.mutation in kept and places[warning.mutation]
+    ]
+    if not closed:
+        text = (
+            "the draft also changes environments that this key does not see; what it does there is not shown"
+        )
+        warnings.append(PlanWarning("PARTLY_SHOWN", text))
+    return DraftView(
+        replace(
+            draft,
+            environment="".join(seen([draft.environment])),
+            mutations=tuple(draft.mutations[index] for index in kept),
+            environments=seen(draft.environments),
+            named=seen(draft.named),
+            approvals=tuple(
+                replace(approval, environments=seen(approval.environments))
+                for approval in draft.approvals
+                if seen(approval.environments)
+            ),
+            failure=draft.failure and f"it could not be committed at its time; {_HIDDEN}",
+        ),
+        tuple(entry for entry in view.missing if seen([entry.environment])),
+        tuple(
+            change
+            for change in view.changes
+            if seen([change.key if change.kind == "environment" else change.environment])
+        ),
+        tuple(warnings),
+        view.problem if closed else view.problem and f"it could not be committed now; {_HIDDEN}",
+    )
+
+
+def _place(mutation: Mutation, environment: str) -> str:
+    """Return the environment that a mutation is in, or about; empty for what is project-wide."""
+    match mutation:
+        case PutEnvironment(slug):
+            return slug
+        case PutProject() | PutSegment() | DeleteSegment() | SetFeatures():
+            return ""
+        case _:
+            return mutation.environment or environment
+
+
+def _lost(draft: Draft) -> StoreError:
+    return StoreError(f"the store has lost the mutations of the draft {draft.id!r}")
 
 
 def _not_found(project: str, draft_id: str) -> NoReturn:

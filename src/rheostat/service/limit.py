@@ -25,10 +25,18 @@ class Limits:
         max_settings: Settings of an environment.
         max_segments: Segments of a project.
         max_mutations: Mutations of a change-set.
+        max_open_drafts: Drafts of a project that are neither committed nor cancelled.
+        max_drafts_bytes: The mutations of all these, in their stored form.
         max_streams: Open watches of this process, over all keys.
         max_streams_per_key: Open watches of one key (in open mode: of everybody).
         max_streams_per_address: Open watches of one IP address.
         max_writes_per_second: Writes of one key in a second, dry runs included (in open mode: of everybody).
+        max_reports_per_second: Reports of clients that one key sends in a second (in open mode: everybody).
+        max_clients_per_key: Clients of an environment that are known under one key (in open mode: under none);
+            further ones are served, and appear in no list or rollout.
+        max_asks_per_second: Calls of GetRollout with `ask` of one key in a second.
+        max_type_sets: Different sets of types that the clients of one key have declared in an environment.
+        max_type_bytes: Their characters, together.
         max_filters: Distinct filters of open watches that are served; further ones are ignored, and `Hello` says
             so.
         max_webhooks: Webhooks of a project.
@@ -49,10 +57,17 @@ class Limits:
     max_settings: int = 10_000
     max_segments: int = 2_000
     max_mutations: int = 50_000
+    max_open_drafts: int = 1_000
+    max_drafts_bytes: int = 256 * MIB
     max_streams: int = 12_000
     max_streams_per_key: int = 10_000
     max_streams_per_address: int = 10_000
     max_writes_per_second: int = 2_000
+    max_reports_per_second: int = 5_000
+    max_clients_per_key: int = 50_000
+    max_asks_per_second: int = 20
+    max_type_sets: int = 1_000
+    max_type_bytes: int = 32 * MIB
     max_filters: int = 64
     max_webhooks: int = 100
     max_concurrent_snapshots: int = 16
