@@ -583,6 +583,24 @@ def test_a_declaration_takes_effect_where_the_key_may_declare(
             assert environment in outcome.results[0].message
 
 
+def test_a_declaration_that_holds_a_credential_is_refused_without_repeating_it(node: Node) -> None:
+    key_ = "-----BEGIN RSA PRIVATE KEY-----"
+    answers = declare(
+        node,
+        declared("a", "int", 0, description=f"log in with {key_}"),
+        declared("b", "int", 0, owner=key_),
+        declared("c", "int", 0, tags=("x", key_)),
+        declared("d", f'Enum["{key_}", "y"]', "y"),
+        declared("e", "int", key_),
+        declared("f", "int", 0, metadata=freeze({"token": key_})),
+        declared("g", "int", 0),
+    ).results
+    assert [answer.outcome for answer in answers] == [Outcome.INVALID] * 6 + [Outcome.CREATED]
+    for answer in answers[:-1]:
+        assert "looks like a private key" in answer.message
+        assert key_ not in answer.message
+
+
 def test_a_key_that_may_not_declare_learns_what_would_differ(node: Node) -> None:
     declare(node, declared("a", "int", 1))
     (result,) = declare(node, declared("a", "int", 2, "1.1"), principal=SILENT).results

@@ -1185,9 +1185,29 @@ def is_in(path: str, *values: object) -> Comparison:
 )
 def test_a_value_that_looks_like_a_credential_is_refused_without_repeating_it(secret: str) -> None:
     book = Book()
-    book.do(put("s", "str", ""), put("j", "Json", None))
+    book.do(put("s", "str", ""), put("j", "Json", None), put("i"), put("e", 'Enum["a"]', "a"))
+    described = rule("r", "")
     for mutation in (
         put("n", "str", secret),
+        # It is not repeated by what says that it is of another type either.
+        put("n", "int", secret),
+        PutSetting("s", {"off": secret, "type": "int"}),
+        SetValue("i", secret),
+        SetValue("e", secret),
+        put_rule("i", rule("r", freeze([1, secret]))),
+        # Texts are no vault either.
+        put("n", f'Enum["a", "{secret}"]', "a"),
+        put("n", f"Enum[{secret}", "a"),
+        put("n", "str", "", description=f"log in with {secret}"),
+        put("n", "str", "", owner=secret),
+        put("n", "str", "", tags=("a", secret)),
+        put_rule("s", replace(described, description=f"for {secret}")),
+        put_rule("s", replace(described, metadata=freeze({"ticket": [secret]}))),
+        PutSegment(Segment("g", equals("a", 1), f"those with {secret}")),
+        PutProject("shop", title=secret),
+        PutProject("shop", description=secret),
+        PutEnvironment("production", title=secret),
+        PutEnvironment("production", description=secret),
         SetValue("s", f"see {secret} here"),
         SetValue("j", freeze({"a": [1, {"b": secret}]})),
         put_rule("s", rule("r", secret)),

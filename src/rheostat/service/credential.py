@@ -1,4 +1,4 @@
-"""Recognising values that are secrets by their form: configuration is not a vault."""
+"""Recognising values and texts that are secrets by their form: configuration is not a vault."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from rheostat.errors import FieldViolation, InvalidSettingError
-from rheostat.model.value import FrozenMapping, Value
+from rheostat.model.value import FrozenMapping
 
 __all__ = ["check_credentials", "looks_like_credential"]
 
@@ -24,7 +24,7 @@ _FORMS: Final = (
 )
 
 
-def looks_like_credential(value: Value) -> str | None:
+def looks_like_credential(value: object) -> str | None:
     """Return what *value*, or a string anywhere in it, looks like, such as ``a private key``; else None."""
     match value:
         case str():
@@ -38,11 +38,13 @@ def looks_like_credential(value: Value) -> str | None:
             return None
 
 
-def check_credentials(value: Value, place: str) -> None:
-    """Refuse a value that looks like a credential, without repeating it.
+def check_credentials(value: object, place: str) -> None:
+    """Refuse a value, or text, that looks like a credential, without repeating it.
+
+    Whatever else may be wrong with it is to be looked at after this, because other errors do repeat it.
 
     Args:
-        value: What is to be stored.
+        value: What is to be stored. What is neither a value nor a text passes.
         place: The field that the error names.
 
     Raises:
@@ -51,8 +53,7 @@ def check_credentials(value: Value, place: str) -> None:
     kind = looks_like_credential(value)
     if kind is not None:
         raise InvalidSettingError(
-            f"the value looks like {kind}; configuration is not a vault, keep a reference to the secret "
-            "instead",
+            f"this looks like {kind}; configuration is not a vault, keep a reference to the secret instead",
             violations=[FieldViolation(place, f"looks like {kind}")],
             reason="LOOKS_LIKE_CREDENTIAL",
         )

@@ -340,6 +340,9 @@ class _Batch:
 
     def _checked(self, declaration: Declaration) -> Declaration:
         """Return *declaration* with its default in the form of its type."""
+        check_credentials(str(declaration.type), "type")
+        for place in ("metadata", "description", "owner", "tags"):
+            check_credentials(getattr(declaration, place), place)
         for name in (declaration.name, *declaration.aliases):
             if not SETTING_NAME.fullmatch(name):
                 word = "name" if name == declaration.name else "alias"
@@ -365,7 +368,6 @@ class _Batch:
                 raise InvalidSettingError(
                     f"the key {_short(repr(key))} of the metadata is not of the form {METADATA_KEY.pattern}"
                 )
-        check_credentials(declaration.metadata, "metadata")
         return replace(declaration, default=default, tags=tuple(dict.fromkeys(declaration.tags)))
 
     def _owner(self, declaration: Declaration) -> str | None:

@@ -343,6 +343,8 @@ def checked_value(type_: SettingType, value: Value, place: str, limits: Limits) 
         LimitExceededError: It is too large.
         InvalidSettingError: It looks like a credential.
     """
+    # First, because the other errors quote the value.
+    check_credentials(value, place)
     try:
         value = normalise(type_, value)
         validate_schema(type_, value)
@@ -355,8 +357,12 @@ def checked_value(type_: SettingType, value: Value, place: str, limits: Limits) 
             f"{place}: a value of {size} bytes is larger than {limits.max_value_bytes}",
             limit="max_value_bytes",
         )
-    check_credentials(value, place)
     return value
+
+
+def _check_texts(place: str, *, title: str | None, description: str | None) -> None:
+    check_credentials(title, f"{place}.title")
+    check_credentials(description, f"{place}.description")
 
 
 @dataclass
@@ -608,6 +614,7 @@ class _Draft:
                 violations=[FieldViolation("put_project.project.name", f"is not {self.project!r}")],
             )
         _check_slug(mutation.slug, "put_project.project.name")
+        _check_texts("put_project.project", title=mutation.title, description=mutation.description)
         address = ("", "project", self.project)
         old = cast("Project | None", self.item(address)) or Project(self.project)
         self.put(
@@ -622,6 +629,7 @@ class _Draft:
     def _put_environment(self, mutation: PutEnvironment) -> None:
         self.its_project()
         _check_slug(mutation.slug, "put_environment.environment.name")
+        _check_texts("put_environment.environment", title=mutation.title, description=mutation.description)
         address = ("", "environment", mutation.slug)
         old = cast("Environment | None", self.item(address)) or Environment(mutation.slug)
         self.put(
@@ -656,6 +664,8 @@ class _Draft:
         unknown = set(mutation.fields) - set(SETTING_FIELDS)
         if unknown:
             raise _invalid("put_setting.update_mask", f"the field {min(unknown)!r} is unknown")
+        for name, content in mutation.fields.items():
+            check_credentials(content, f"put_setting.setting.{name}")
         old = self.find(environment, mutation.name)
         fields = dict(mutation.fields)
         if old is None:
@@ -734,7 +744,6 @@ class _Draft:
                     "put_setting.setting.metadata",
                     f"the key {key!r} is not of the form {METADATA_KEY.pattern}",
                 )
-        check_credentials(setting.metadata, "put_setting.setting.metadata")
         if repeated := _repeated(setting.tags):
             raise _invalid("put_setting.setting.tags", f"the tag {repeated!r} stands twice")
         return setting
@@ -845,6 +854,8 @@ class _Draft:
         environment = self.its_environment(mutation.environment)
         setting = self.its_setting(environment, mutation.setting)
         rule = mutation.rule
+        check_credentials(rule.description, "put_rule.rule.description")
+        check_credentials(rule.metadata, "put_rule.rule.metadata")
         if rule.id and not RULE_ID.fullmatch(rule.id):
             raise _invalid(
                 "put_rule.rule.id", f"the rule id {rule.id!r} is not of the form {RULE_ID.pattern}"
@@ -879,6 +890,10 @@ class _Draft:
         self._put(environment, replace(setting, rules=tuple(rules)))
 
     def _check_condition(self, condition: Condition, place: str) -> None:
+        for part in walk(condition):
+            if isinstance(part, Comparison):
+                right = part.right.value if isinstance(part.right, Literal) else None
+                check_credentials((right, *(part.literals or ())), place)
         try:
             check_condition(condition, max_depth=self.limits.max_condition_depth)
         except InvalidConditionError as exc:
@@ -887,10 +902,6 @@ class _Draft:
                 for v in exc.violations or (FieldViolation("", exc.message),)
             )
             raise
-        for part in walk(condition):
-            if isinstance(part, Comparison):
-                right = part.right.value if isinstance(part.right, Literal) else None
-                check_credentials((right, *(part.literals or ())), place)
 
     def _placed(
         self, setting: Setting, rest: list[Rule], rule: Rule, before_id: str, after_id: str, place: str
@@ -953,6 +964,7 @@ class _Draft:
                 "put_segment.segment.name",
                 f"the name {segment.name!r} is not of the form {SEGMENT_NAME.pattern}",
             )
+        check_credentials(segment.description, "put_segment.segment.description")
         address = ("", "segment", segment.name)
         old = cast("Segment | None", self.item(address))
         if mutation.keep_condition:

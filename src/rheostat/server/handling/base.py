@@ -24,6 +24,7 @@ from rheostat.model.state import ProjectState
 from rheostat.server.call import Call
 from rheostat.service import Service, Writer
 from rheostat.service.access import Principal, resolve, resolve_project
+from rheostat.service.credential import check_credentials
 from rheostat.service.plan import Plan
 from rheostat.service.publish import Head
 from rheostat.service.service import Outcome, behind
@@ -40,6 +41,7 @@ __all__ = [
     "bad_page_token",
     "check_environments",
     "instant_from_request",
+    "message_of",
     "no_setting",
     "not_served",
     "page_of",
@@ -109,9 +111,8 @@ class Handling:
         payload.CopyFrom(request)
         payload.ClearField("request_id")
         author = request.author or author_of(call)
-        return Writer(
-            call.principal, author, request.message, request.request_id, payload_digest(payload, call)
-        )
+        message = message_of(request)
+        return Writer(call.principal, author, message, request.request_id, payload_digest(payload, call))
 
     @staticmethod
     def _outcome(outcome: Outcome) -> dict[str, Any]:
@@ -129,6 +130,16 @@ def payload_digest(payload: Message, call: Call) -> bytes:
     return hashlib.sha256(
         call.method.encode() + b"\0" + payload.SerializeToString(deterministic=True)
     ).digest()
+
+
+def message_of(request: Any) -> str:
+    """Return why something is written, which is kept for good and so may hold no credential.
+
+    Raises:
+        InvalidSettingError: It does.
+    """
+    check_credentials(request.message, "message")
+    return str(request.message)
 
 
 def author_of(call: Call) -> str:

@@ -13,6 +13,7 @@ from rheostat.server.handling.base import (
     author_of,
     bad_page_token,
     instant_from_request,
+    message_of,
     page_token,
     read_page_token,
 )
@@ -48,7 +49,7 @@ class DraftHandlers(Handling):
         """Write other mutations into a draft."""
         project = self._project_of(request, call)
         view = self.service.drafts.update(
-            Writer(call.principal, author_of(call), request.message),
+            Writer(call.principal, author_of(call), message_of(request)),
             project,
             request.id,
             mutations_from_request(request.mutations, project=project),
