@@ -43,14 +43,14 @@ from rheo.v1.declaration_pb2 import (
 )
 from rheo.v1.value_pb2 import Value
 from rheo.v1.watch_pb2 import WatchRequest
-from rheostat.errors import InvalidArgumentError
+from rheostat.errors import InvalidArgumentError, LimitExceededError
 from rheostat.model.change import PutSetting, SetValue
 from rheostat.model.key import Key, KeyKind, Role
 from rheostat.model.watch import Bookmark
 from rheostat.server import asgi_app, wsgi_app
 from rheostat.server.call import Call
 from rheostat.server.handler import Handlers
-from rheostat.service import Service, Writer
+from rheostat.service import Limits, Service, Writer
 from rheostat.service.access import OPEN, Principal
 from rheostat.store import open_store
 from tests.server.exchange import Answered, Asgi, Asked, Wsgi, asked
@@ -313,3 +313,40 @@ def test_the_clients_of_another_process_are_asked_at_once(tmp_path: Path):
             assert time.monotonic() < deadline
             pause.wait(0.01)
         other.commit(writer, "default", "production", [SetValue("a", 1)])
+
+
+def test_reports_and_questions_of_a_key_are_counted_in_each_second_and_not_those_of_others() -> None:
+    limits = Limits(max_reports_per_second=10, max_asks_per_second=2)
+    with Service(open_store("memory:"), limits=limits) as service:
+        handlers = Handlers(service)
+        # Its clock is the wall's: a second may end in between, and not in each of a few attempts.
+        relay, other = (
+            Principal(Key(digit * 16, KeyKind.RELAY, bytes(32), project="default")) for digit in "01"
+        )
+        method = f"{CONFIG}ReportStatus"
+        reports = [ClientReport(client=ClientIdentity(id=f"c{number}")) for number in range(6)]
+
+        def tell(who: Principal, *each: ClientReport) -> None:
+            handlers.handle("report_status", ReportStatusRequest(reports=each), Call(who, "r", method))
+
+        def wait_for(who: Principal, *, ask: bool = True) -> None:
+            call = Call(who, "r", f"{ADMIN}GetRollout")
+            handlers.handle("get_rollout", GetRolloutRequest(ask=ask), call)
+
+        with pytest.raises(LimitExceededError) as caught:
+            for _ in range(50):
+                tell(relay, *reports)
+        assert caught.value.limit == "max_reports_per_second"
+        assert caught.value.retry_after is not None
+        assert 0 <= caught.value.retry_after <= 1
+        tell(other, *reports)
+        with pytest.raises(LimitExceededError) as caught:
+            for _ in range(50):
+                wait_for(relay)
+        assert caught.value.limit == "max_asks_per_second"
+        wait_for(other)
+        for _ in range(5):
+            wait_for(relay, ask=False)
+        # More at once than in a second would never be taken otherwise.
+        third = Principal(Key("2" * 16, KeyKind.RELAY, bytes(32), project="default"))
+        tell(third, *reports, *reports)

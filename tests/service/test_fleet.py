@@ -21,6 +21,7 @@ from rheostat.model.setting import Version
 from rheostat.model.type import parse_type
 from rheostat.model.value import freeze
 from rheostat.model.watch import Bookmark
+from rheostat.service import Limits
 from rheostat.service.fleet import Rollout
 from rheostat.service.roster import GRACE, LIFE
 from tests.service.book import put, put_rule, rule, split
@@ -45,19 +46,21 @@ def declaration(
 def declare(node: Node, id_: str, *types: tuple[str, str], continued: bytes = b"", **fields: Any) -> bytes:
     """A client connects and declares settings of these names and types."""
     declarations = [declaration(name, type_) for name, type_ in types]
+    actor = fields.pop("actor", "")
     return node.service.fleet.declare(
         PROJECT,
         fields.pop("environment", PRODUCTION),
         declarations,
         continued=continued,
         client=ClientReport(id_, **fields),
-        actor="",
+        actor=actor,
     )
 
 
 def report(node: Node, id_: str, revision: int | None = None, **fields: Any) -> list[str]:
+    actor = fields.pop("actor", "")
     made = ClientReport(id_, generation=1, revision=node.revision if revision is None else revision, **fields)
-    return node.service.fleet.report(PROJECT, PRODUCTION, [made], "")
+    return node.service.fleet.report(PROJECT, PRODUCTION, [made], actor)
 
 
 def rollout(node: Node, revision: int = 0, *, ask: bool = False, max_laggards: int = 100) -> Rollout:
@@ -288,6 +291,86 @@ def test_the_declarations_of_one_client_are_bounded(node: Node) -> None:
         for batch in range(3):
             held = declare(node, "a", *((f"s{batch}.{i}", "int") for i in range(9_000)), continued=held)
     assert caught.value.limit == "max_declared"
+
+
+def test_what_a_client_continues_is_kept_for_a_short_time_and_what_it_reports_for_longer(
+    world: World, node: Node
+) -> None:
+    first = declare(node, "a", ("limit", "int"))
+    whole = declare(node, "a", ("mode", "str"), continued=first)
+    pass_time(world, 60)
+    for _ in range(5):
+        assert report(node, "a", types=whole) == []
+        pass_time(world, 360)
+        node.service.fleet.keep_house(world.clock.now())
+    assert [bytes.fromhex(each.key.rpartition("/")[2]) for each in world.store.records("types")] == [whole]
+    # Who would go on from there begins anew.
+    assert declare(world.node(), "b", ("mode", "str"), continued=first) == b""
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        (Limits(max_type_sets=3), "max_type_sets"),
+        (Limits(max_type_bytes=3 * len('[["int","s0"]]') + 5), "max_type_bytes"),
+    ],
+)
+def test_what_clients_of_a_key_declare_is_bounded_and_takes_nothing_from_others(
+    world: World, limits: Limits, limit: str
+) -> None:
+    node = world.node(limits=limits)
+    kept = declare(node, "first", ("s0", "int"), actor="flood")
+    for number in (1, 2):
+        declare(node, "a", (f"s{number}", "int"), actor="flood")
+    for _ in range(10):
+        with pytest.raises(LimitExceededError) as caught:
+            declare(node, "a", ("s3", "int"), actor="flood")
+        assert (caught.value.limit, caught.value.retry_after) == (limit, 60.0)
+    assert len(world.store.records("types")) == 3
+    # What it has declared already it may declare again, and others, and it elsewhere, what they like.
+    assert declare(node, "b", ("s0", "int"), actor="flood") == kept
+    declare(node, "c", ("s3", "int"), actor="other")
+    node.add_environment("staging")
+    declare(node, "c", ("s3", "int"), actor="flood", environment="staging")
+    # What is not reported makes room.
+    for _ in range(6):
+        pass_time(world, 240)
+        assert report(node, "first", types=kept, actor="flood") == []
+    declare(node, "a", ("s3", "int"), actor="flood")
+    declare(node, "a", ("s4", "int"), actor="flood")
+    with pytest.raises(LimitExceededError):
+        declare(node, "a", ("s5", "int"), actor="flood")
+
+
+def test_a_node_holds_few_sets_of_types_in_memory_and_judges_by_all(
+    world: World, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rheostat.service.declared._CACHED_CHARACTERS", 100)
+    node.commit(put("any", "Json", 1))
+    held = [declare(node, f"c{number}", ("any", "int"), (f"s{number}", "int")) for number in range(20)]
+    types = node.service.fleet._types
+    assert sum(each.size for each in types._held.values()) == types._characters <= 100
+    assert 0 < len(types._held) < 20
+    error = refusal(node, SetValue("any", "x"))
+    assert len(json.loads(error.metadata["clients"])) == 20
+    assert report(node, "c0", types=held[0]) == []
+
+
+def test_a_key_has_so_many_clients_and_further_ones_are_not_written_down(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = world.node(limits=Limits(max_clients_per_key=3))
+    node.commit(put("any", "Json", 1))
+    for number in range(10):
+        assert report(node, f"c{number}", actor="flood", types=bytes(32)) == ["c0"][number:]
+        with node.service.fleet.connected(PROJECT, PRODUCTION, ClientReport(f"d{number}"), "flood"):
+            pass
+        declare(node, f"e{number}", ("any", "int"), actor="flood")
+    # Those that are known already, and those of others, are still heard.
+    report(node, "c0", actor="flood", error="broken")
+    report(node, "f", actor="other")
+    seen = {client.id: client.error for client in clients(node)}
+    assert seen == {"c0": "broken", "d0": "", "e0": "", "f": ""}
 
 
 # The gate.

@@ -1,4 +1,4 @@
-"""How often one key may write."""
+"""How often one key may write, report and ask."""
 
 from __future__ import annotations
 
@@ -41,24 +41,44 @@ WRITES: Final = frozenset(
 
 
 class Throttle:
-    """Counts the writes of each key in each second, in this process. Safe from any thread."""
+    """Counts what each key does in each second, in this process. Safe from any thread."""
 
-    def __init__(self, writes_per_second: int) -> None:
-        """Allow so many writes in a second to each key; in open mode, to everybody together."""
-        self._limit = RateLimitItemPerSecond(writes_per_second)
+    def __init__(
+        self, per_second: int, *, limit: str = "max_writes_per_second", what: str = "writes"
+    ) -> None:
+        """Allow so much in a second to each key; in open mode, to everybody together.
+
+        Args:
+            per_second: How many.
+            limit: The name of this limit.
+            what: What is counted, in words.
+        """
+        self._limit = RateLimitItemPerSecond(per_second)
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._name = limit
+        self._what = what
 
     def check(self, method: str, actor: str) -> None:
-        """Count a call of *method*.
+        """Count a call of *method*, if it is one of those that are counted as writes.
 
         Raises:
             LimitExceededError: The key has written too often in this second; it says when to try again.
         """
-        if method not in WRITES or self._limiter.hit(self._limit, actor):
+        if method in WRITES:
+            self.count(actor)
+
+    def count(self, actor: str, times: int = 1) -> None:
+        """Count something that a key does *times*; more than are allowed in a second count as those.
+
+        Raises:
+            LimitExceededError: It is too much in this second; it says when to try again.
+        """
+        # What comes in one request could never pass otherwise.
+        if self._limiter.hit(self._limit, actor, cost=min(times, self._limit.amount)):
             return
         reset, _ = self._limiter.get_window_stats(self._limit, actor)
         raise LimitExceededError(
-            f"more than {self._limit.amount} writes in a second",
-            limit="max_writes_per_second",
+            f"more than {self._limit.amount} {self._what} in a second",
+            limit=self._name,
             retry_after=max(reset - time.time(), 0.0),
         )

@@ -20,7 +20,7 @@ from rheostat.service.compatibility import Gate
 from rheostat.service.declare import Blocking, BlockingClients
 from rheostat.service.declared import DeclaredTypes
 from rheostat.service.plan import Plan
-from rheostat.service.roster import LIFE, Roster
+from rheostat.service.roster import LIFE, Register, Roster
 from rheostat.service.typeset import NewValues, TypeSet, new_values
 from rheostat.store.base import ClientCount, ClientRow, Record
 
@@ -121,7 +121,8 @@ class Fleet:
         self._service = service
         self._store = service.store
         clock, monotonic = service.clock, service.monotonic
-        self._types = DeclaredTypes(service.store, clock=clock, monotonic=monotonic)
+        self._types = DeclaredTypes(service.store, service.limits, clock=clock, monotonic=monotonic)
+        self._register = Register(service.limits.max_clients_per_key, monotonic=monotonic)
         self._gate = Gate(service.store, self._types, clock=clock, monotonic=monotonic)
         self.roster = Roster(
             service.store, service.node, clock=clock, monotonic=monotonic, housekeeping=self.keep_house
@@ -141,13 +142,16 @@ class Fleet:
         self._store.expire_clients(now)
         self._store.delete_due_records(_ASKED, now)
         self._types.expire(now)
+        self._register.expire()
 
     # Who is there.
 
     def connected(
         self, project: str, environment: str, client: ClientReport, actor: str
     ) -> contextlib.AbstractContextManager[None]:
-        """Keep a client in mind while the context, its stream, lasts."""
+        """Keep a client in mind while the context, its stream, lasts; unless its key has too many."""
+        if not self._register.admits(project, environment, actor, client.id):
+            return contextlib.nullcontext()
         return self.roster.connected(self._row(project, environment, client, actor))
 
     def declare(
@@ -174,7 +178,7 @@ class Fleet:
             The hash of the types; empty when what is continued is unknown.
 
         Raises:
-            LimitExceededError: They are too many together.
+            LimitExceededError: They are too many together, or the key's clients have declared too much.
         """
         types = TypeSet.of(declarations)
         if continued:
@@ -188,8 +192,8 @@ class Fleet:
                     f"{_MAX_DECLARED_BYTES} bytes (max_declared)",
                     limit="max_declared",
                 )
-        self._types.keep(project, environment, types)
-        if client.id:
+        self._types.keep(project, environment, types, actor)
+        if client.id and self._register.admits(project, environment, actor, client.id):
             self.roster.put(replace(self._row(project, environment, client, actor), types=types.hash))
             self._gate.forget(project)
         return types.hash
@@ -218,7 +222,7 @@ class Fleet:
         Args:
             project: Slug.
             environment: Slug.
-            reports: Those without an id are passed over.
+            reports: Those without an id are passed over, and those of a key that has too many clients.
             actor: The selector of the key that they come under.
             relayed: They tell when they were made.
         """
@@ -231,11 +235,11 @@ class Fleet:
         known: dict[bytes, bool] = {b"": True}
         declare_again = []
         for report in reports:
-            if not report.id:
+            if not report.id or not self._register.admits(project, environment, actor, report.id):
                 continue
             types = report.types if len(report.types) in (0, 32) else b""
             if report.types not in known:
-                known[report.types] = bool(types) and self._types.renew(project, environment, types)
+                known[report.types] = bool(types) and self._types.renew(project, environment, types, actor)
             if not known[report.types] or self._was_rejected(project, environment, report.id):
                 declare_again.append(report.id)
             if report.settings_read:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from rheostat.errors import RheostatError
 from rheostat.store.base import ClientRow, Store
 
-__all__ = ["GRACE", "LIFE", "Roster"]
+__all__ = ["GRACE", "LIFE", "Register", "Roster"]
 
 LIFE: Final = datetime.timedelta(minutes=3)
 """For how long a client is remembered that is not heard of again."""
@@ -52,6 +52,65 @@ class _Open:
     row: ClientRow
     streams: int
     renew_at: float
+
+
+class Register:
+    """Tells which clients are known under a key, which may have so many of them. Safe from any thread.
+
+    Of each node, and by what this process has heard: a client that is not heard of for `LIFE` makes room.
+    """
+
+    def __init__(self, limit: int, *, monotonic: Callable[[], float]) -> None:
+        """Let each key have *limit* clients in each environment."""
+        self._limit = limit
+        self._monotonic = monotonic
+        # By place and key: the clients, in the order in which they were heard of, with the instant of that.
+        self._known: dict[tuple[str, str, str], OrderedDict[str, float]] = {}
+        self._full: set[tuple[str, str, str]] = set()
+        self._lock = threading.Lock()
+
+    def admits(self, project: str, environment: str, actor: str, id_: str) -> bool:
+        """Note that a client is heard of; False when its key has too many others."""
+        place, now = (project, environment, actor), self._monotonic()
+        with self._lock:
+            known = self._known.setdefault(place, OrderedDict())
+            if id_ not in known and len(known) >= self._limit:
+                _drop_old(known, now)
+                if len(known) >= self._limit:
+                    news = place not in self._full
+                    self._full.add(place)
+                    if news:
+                        log.warning(
+                            "the key %r has more than %d clients in %s/%s (max_clients_per_key); further ones are "
+                            "served, and appear in no list or rollout",
+                            actor,
+                            self._limit,
+                            project,
+                            environment,
+                        )
+                    return False
+            known[id_] = now
+            known.move_to_end(id_)
+            return True
+
+    def expire(self) -> None:
+        """Forget clients that are not heard of any more."""
+        now = self._monotonic()
+        with self._lock:
+            for place, known in list(self._known.items()):
+                _drop_old(known, now)
+                if len(known) < self._limit:
+                    self._full.discard(place)
+                if not known:
+                    del self._known[place]
+
+
+def _drop_old(known: OrderedDict[str, float], now: float) -> None:
+    while known:
+        id_, at = next(iter(known.items()))
+        if at + LIFE.total_seconds() > now:
+            return
+        del known[id_]
 
 
 class Roster:

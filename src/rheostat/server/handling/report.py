@@ -14,6 +14,8 @@ from rheostat.server.handling.base import (
     page_token,
     read_page_token,
 )
+from rheostat.server.throttle import Throttle
+from rheostat.service import Service
 from rheostat.service.access import Principal
 from rheostat.wire.client import client_report_from_proto, client_report_to_proto
 from rheostat.wire.instant import duration_to_proto, instant_to_proto
@@ -23,6 +25,17 @@ __all__ = ["ReportHandlers"]
 
 class ReportHandlers(Handling):
     """Where the clients are. Safe from any thread."""
+
+    def __init__(self, service: Service) -> None:
+        """Make handlers; the service is not closed by them."""
+        super().__init__(service)
+        limits = service.limits
+        self._reports = Throttle(
+            limits.max_reports_per_second, limit="max_reports_per_second", what="reports"
+        )
+        self._asks = Throttle(
+            limits.max_asks_per_second, limit="max_asks_per_second", what="questions about a rollout"
+        )
 
     def report_status(self, request: config.ReportStatusRequest, call: Call) -> config.ReportStatusResponse:
         """Take reports of where clients stand."""
@@ -36,6 +49,7 @@ class ReportHandlers(Handling):
                 )
             if not request.reports[0].client.id:
                 raise _wrong("reports[0].client.id", "is empty: a client reports under its own id")
+        self._reports.count(call.principal.actor, len(request.reports))
         reports = [client_report_from_proto(report) for report in request.reports]
         declare_again = service.fleet.report(
             project, environment, reports, call.principal.actor, relayed=relayed
@@ -64,6 +78,9 @@ class ReportHandlers(Handling):
         """Answer how far the clients have got."""
         service = self.service
         project, environment = self._resolve(service.head, call, request.project, request.environment)
+        if request.ask:
+            # It makes all clients of the environment report.
+            self._asks.count(call.principal.actor)
         rollout = service.fleet.rollout(
             project,
             environment,
