@@ -232,6 +232,27 @@ def test_a_key_of_another_environment_finds_nothing(desk: Desk):
     assert answered.code == "permission_denied"
 
 
+def test_an_approver_of_one_environment_is_answered_nothing_of_the_others(desk: Desk):
+    mutations = [set_value(1, "production"), set_value(77, "staging")]
+    draft_id = desk.create(environment="", mutations=mutations).draft.id
+    bound = desk.key(Role.APPROVER, "", "production")
+    for method in ("GetDraft", "ListDrafts", "ApproveDraft"):
+        answered = desk.send(bound, method, **with_id(method, draft_id))
+        assert answered.code == "ok" and draft_id.encode() in answered.body
+        assert b"staging" not in answered.body, method
+    (change,) = desk.ask(bound, "GetDraft", id=draft_id).changes
+    assert change.environment == "production"
+    assert desk.ask(desk.editor, "PublishDraft", id=draft_id).draft.state == draft_pb2.DRAFT_STATE_COMMITTED
+
+
+def test_a_list_leaves_out_what_drafts_do(desk: Desk):
+    made = desk.create().draft
+    (listed,) = desk.ask(desk.editor, "ListDrafts").drafts
+    assert not listed.mutations
+    made.ClearField("mutations")
+    assert listed == made
+
+
 def test_a_draft_comes_back_from_its_message(desk: Desk):
     made = desk.create(message="why", force=True)
     desk.ask(desk.approver, "ApproveDraft", id=made.draft.id, version=1, comment="fine")

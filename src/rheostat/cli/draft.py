@@ -68,7 +68,10 @@ def drafts() -> None:
 )
 @target_options()
 def list_(states: tuple[str, ...], limit: int, target: Target, output: Output) -> None:
-    """List the drafts of a project, newest first; with --environment, only those that touch it."""
+    """List the drafts of a project, newest first; with --environment, only those that touch it.
+
+    What each of them would change, `rheostat drafts show` tells.
+    """
     found: list[tuple[Draft, tuple[MissingApproval, ...]]] = []
     with Connection(target) as connection:
         project = connection.project
@@ -138,7 +141,8 @@ def approve(
     """Approve a draft. It is shown first, and what was shown is what is approved: a draft that has changed is refused.
 
     Takes a key with the role approver or admin, other than the one that wrote the draft unless the environment
-    allows that.
+    allows that. The approval is for the environments that the key sees, and the draft is shown as far as it is about
+    these.
     """
     if not yes and (output.json or not _can_ask()):
         raise click.UsageError("this is no terminal to ask on: say --yes")
@@ -207,7 +211,7 @@ def update(draft_id: str, message: str, target: Target, output: Output) -> None:
 @click.argument("draft_id", metavar="DRAFT")
 @target_options(environment=False)
 def cancel(draft_id: str, target: Target, output: Output) -> None:
-    """Give a draft up, for good."""
+    """Give a draft up, for good. What it would have done is not kept."""
     with Connection(target) as connection:
         request = messages.CancelDraftRequest(project=connection.project, id=draft_id)
         draft, missing = draft_from_proto(connection.call(connection.drafts.cancel_draft, request).draft)

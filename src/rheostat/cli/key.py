@@ -233,7 +233,11 @@ def show(selector: str, target: Target, output: Output) -> None:
     show_default=True,
     help="For how long the old key stays in force: 30m, 12h, 7d; at most 90d. 0 ends it at once.",
 )
-@click.option("--expires", metavar="DURATION", help="When the new key ends: 90d, 12h. [default: never]")
+@click.option(
+    "--expires",
+    metavar="DURATION",
+    help="When the new key ends: 90d, 12h. [default: after as long a life as the old key was made for]",
+)
 @write_options(dry_run=False)
 @target_options(environment=False)
 def rotate(
@@ -242,7 +246,7 @@ def rotate(
     """Make a successor of a key, with the same access, and print it: it is never shown again.
 
     Both are in force until the old one ends; its open streams then end within seconds. A key that ends sooner by
-    itself does so all the same.
+    itself does so all the same. Where changes need approvals, both are one person.
     """
     with Connection(target) as connection:
         request = admin.RotateKeyRequest(
