@@ -36,6 +36,7 @@ from rheostat.service.access import OPEN
 from rheostat.store import open_store
 from rheostat.wire.contract import SERVICES
 from tests.server.exchange import Answered, Asgi, Wsgi, asked
+from tests.service.node import Clock
 
 METHODS: dict[str, MethodDescriptor] = {
     f"{service.name}/{method.name}": method for service in SERVICES for method in service.methods
@@ -103,6 +104,7 @@ TABLE: dict[str, str] = {
 }
 """Who may call each method, by the letters of `WHO`; nobody else may, and nobody a method without a row."""
 
+HOUR = datetime.timedelta(hours=1)
 WITHOUT_PLACE = {"ConfigService/Ping", "AdminService/ListProjects"}
 """Methods whose requests name no project and no environment."""
 
@@ -198,6 +200,7 @@ class World:
     """A store with three environments of two projects, and a key of each kind."""
 
     service: Service
+    clock: Clock
     keys: dict[str, tuple[Key, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -223,6 +226,7 @@ class World:
             if holder.options:
                 self.keys[name] = self.key(name, **holder.options)
         self.service.revoke_key(self.writer(), self.keys["revoked"][0].selector)
+        self.clock.seconds += 2 * HOUR.total_seconds()
 
     def writer(self) -> Writer:
         return Writer(OPEN, "mark-author", "mark-message", f"mark-request-{self.service.head.revision}")
@@ -232,7 +236,7 @@ class World:
 
     def key(self, name: str, **options: Any) -> tuple[Key, str]:
         if name == "expired":
-            options["expires_at"] = datetime.datetime.now(datetime.UTC)
+            options["expires_at"] = self.service.clock() + HOUR
         given = {"project": "shop", "description": f"mark-description {name}", **options}
         if name == "of another store":
             with Service(open_store("memory:")) as other:
@@ -244,8 +248,9 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with Service(open_store("memory:")) as service:
-        yield World(service)
+    clock = Clock()
+    with Service(open_store("memory:"), clock=clock.now) as service:
+        yield World(service, clock)
 
 
 Call = Callable[[str, str, tuple[str, str]], Answered]
