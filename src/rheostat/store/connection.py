@@ -103,8 +103,9 @@ class Connections:
         """
         self._enter()
         with self.translated():
+            pool = self._engine.pool
             connection = self._engine.connect()
-            self._borrowed.add(connection)
+            self._borrowed[connection] = pool
             try:
                 self._checked(connection)
                 raw = driver_connection(connection)
@@ -117,11 +118,11 @@ class Connections:
 
     def give_back(self, connection: sqlalchemy.Connection) -> None:
         """Take a connection back; what is not committed is rolled back."""
-        if connection not in self._borrowed:
+        pool = self._borrowed.pop(connection, None)
+        if pool is None:
             # Forked meanwhile: the session is the parent's.
             _lost_connections.append(connection)
             return
-        self._borrowed.discard(connection)
         if not connection.invalidated:
             try:
                 # Below SQLAlchemy, to which a session that broke meanwhile would be an error worth a log.
@@ -129,7 +130,8 @@ class Connections:
             except psycopg.Error:
                 connection.invalidate()
             else:
-                if self._closed:
+                if self._closed or pool is not self._engine.pool:
+                    # Its pool is disposed of, and would keep it open.
                     connection.detach()
         connection.close()
 
@@ -177,7 +179,7 @@ class Connections:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._borrowed: set[sqlalchemy.Connection] = set()
+        self._borrowed: dict[sqlalchemy.Connection, sqlalchemy.Pool] = {}
         self._engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
