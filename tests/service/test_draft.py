@@ -426,8 +426,11 @@ def test_a_draft_is_hidden_from_keys_that_do_not_see_all_it_touches(office: Offi
     both = office.create(SetValue("n", 1, "production"), SetValue("n", 1, "staging"), by=office.admin)
     one = office.create(SetValue("n", 2, "staging"))
     made = office.create(PutEnvironment("secret"), by=office.admin)
+    # What is written as it is already changes nothing, and is to be seen in the mutations all the same.
+    office.service.commit(NOBODY, PROJECT, "", [SetValue("n", 7, "production")])
+    idle = office.create(SetValue("n", 7, "production"), SetValue("n", 3, "staging"), by=office.admin)
     bound = office.key(Role.APPROVER, "staging")
-    for view in (both, made):
+    for view in (both, made, idle):
         draft_id = view.draft.id
         for call, of, more in (
             (office.drafts.get, bound.principal, {}),

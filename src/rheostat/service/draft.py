@@ -675,8 +675,12 @@ class Drafts:
     @staticmethod
     def _with_reach(draft: Draft, made: Plan) -> Draft:
         environments = touched(made)
-        about = {mutation.slug for mutation in draft.mutations if isinstance(mutation, PutEnvironment)}
-        others = named(made).union(about).difference(environments)
+        # Also those in which nothing changes: the mutations are shown too.
+        about = {
+            mutation.slug if isinstance(mutation, PutEnvironment) else getattr(mutation, "environment", "")
+            for mutation in draft.mutations
+        }
+        others = named(made).union(about).difference(environments, [""])
         return replace(draft, environments=environments, named=tuple(sorted(others)))
 
     # Approvals.

@@ -628,7 +628,8 @@ export type RotateKeyRequest = Message<"rheo.v1.RotateKeyRequest"> & {
   overlap?: Duration | undefined;
 
   /**
-   * When the new key ends. Not set means never.
+   * When the new key ends, in the future. Not set means after as long a life as the old key was made for; never, if
+   * that had no end.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 5;
    */

@@ -59,7 +59,8 @@ export type Draft = Message<"rheo.v1.Draft"> & {
   state: DraftState;
 
   /**
-   * What it does, in order.
+   * What it does, in order. Empty in lists, and once it is committed or cancelled. A key that sees only some of its
+   * environments is shown what is about these and about the whole project.
    *
    * @generated from field: repeated rheo.v1.Mutation mutations = 6;
    */
@@ -109,7 +110,7 @@ export type Draft = Message<"rheo.v1.Draft"> & {
   baseRevision: bigint;
 
   /**
-   * The environments whose snapshot it changes, through segments and features too.
+   * The environments whose snapshot it changes, through segments and features too; those of them that the key sees.
    *
    * @generated from field: repeated string environments = 13;
    */

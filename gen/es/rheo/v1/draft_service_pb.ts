@@ -633,6 +633,8 @@ export const DraftService: GenService<{
   /**
    * Makes a draft, once it is shown that it could be committed now, but for approvals.
    *
+   * Errors: as AdminService.Commit; RESOURCE_EXHAUSTED (max_open_drafts, max_drafts_bytes).
+   *
    * @generated from rpc rheo.v1.DraftService.CreateDraft
    */
   createDraft: {
@@ -651,7 +653,8 @@ export const DraftService: GenService<{
     output: typeof UpdateDraftResponseSchema;
   },
   /**
-   * Answers a draft, with what it would change if it was committed now.
+   * Answers a draft, with what it would change if it was committed now. A key that may approve for one of its
+   * protected environments, and does not see the others, is answered that part of it.
    *
    * @generated from rpc rheo.v1.DraftService.GetDraft
    */

@@ -48,6 +48,8 @@ class DraftService(Protocol):
     async def create_draft(self, request: CreateDraftRequest, ctx: RequestContext[CreateDraftRequest, CreateDraftResponse], /) -> CreateDraftResponse:
         """
         Makes a draft, once it is shown that it could be committed now, but for approvals.
+
+        Errors: as AdminService.Commit; RESOURCE_EXHAUSTED (max_open_drafts, max_drafts_bytes).
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -59,7 +61,8 @@ class DraftService(Protocol):
 
     async def get_draft(self, request: GetDraftRequest, ctx: RequestContext[GetDraftRequest, GetDraftResponse], /) -> GetDraftResponse:
         """
-        Answers a draft, with what it would change if it was committed now.
+        Answers a draft, with what it would change if it was committed now. A key that may approve for one of its
+        protected environments, and does not see the others, is answered that part of it.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -235,6 +238,8 @@ class DraftServiceClient(ConnectClient):
     ) -> CreateDraftResponse:
         """
         Makes a draft, once it is shown that it could be committed now, but for approvals.
+
+        Errors: as AdminService.Commit; RESOURCE_EXHAUSTED (max_open_drafts, max_drafts_bytes).
         """
         return await self.execute_unary(
             request=request,
@@ -281,7 +286,8 @@ class DraftServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetDraftResponse:
         """
-        Answers a draft, with what it would change if it was committed now.
+        Answers a draft, with what it would change if it was committed now. A key that may approve for one of its
+        protected environments, and does not see the others, is answered that part of it.
         """
         return await self.execute_unary(
             request=request,
@@ -406,6 +412,8 @@ class DraftServiceSync(Protocol):
     def create_draft(self, request: CreateDraftRequest, ctx: RequestContext[CreateDraftRequest, CreateDraftResponse], /) -> CreateDraftResponse:
         """
         Makes a draft, once it is shown that it could be committed now, but for approvals.
+
+        Errors: as AdminService.Commit; RESOURCE_EXHAUSTED (max_open_drafts, max_drafts_bytes).
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -417,7 +425,8 @@ class DraftServiceSync(Protocol):
 
     def get_draft(self, request: GetDraftRequest, ctx: RequestContext[GetDraftRequest, GetDraftResponse], /) -> GetDraftResponse:
         """
-        Answers a draft, with what it would change if it was committed now.
+        Answers a draft, with what it would change if it was committed now. A key that may approve for one of its
+        protected environments, and does not see the others, is answered that part of it.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -591,6 +600,8 @@ class DraftServiceClientSync(ConnectClientSync):
     ) -> CreateDraftResponse:
         """
         Makes a draft, once it is shown that it could be committed now, but for approvals.
+
+        Errors: as AdminService.Commit; RESOURCE_EXHAUSTED (max_open_drafts, max_drafts_bytes).
         """
         return self.execute_unary(
             request=request,
@@ -637,7 +648,8 @@ class DraftServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetDraftResponse:
         """
-        Answers a draft, with what it would change if it was committed now.
+        Answers a draft, with what it would change if it was committed now. A key that may approve for one of its
+        protected environments, and does not see the others, is answered that part of it.
         """
         return self.execute_unary(
             request=request,
