@@ -677,7 +677,10 @@ class Drafts:
         environments = touched(made)
         # Also those in which nothing changes: the mutations are shown too.
         about = {
-            mutation.slug if isinstance(mutation, PutEnvironment) else getattr(mutation, "environment", "")
+            mutation.slug
+            if isinstance(mutation, PutEnvironment)
+            # Those of project-wide things have no environment.
+            else getattr(mutation, "environment", "") or draft.environment
             for mutation in draft.mutations
         }
         others = named(made).union(about).difference(environments, [""])
