@@ -30,11 +30,15 @@ test *arguments:
     {{ run }} pytest -n 2 --dist loadfile {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
-bench: bench-store bench-evaluation bench-analysis bench-delivery
+bench: bench-store bench-postgres bench-evaluation bench-analysis bench-delivery
 
 # Commits a second and the time to another process, beside plain sqlite3
 bench-store:
     {{ run }} python benchmarks/store.py
+
+# Commits a second on PostgreSQL, beside bare inserts
+bench-postgres:
+    {{ run }} python benchmarks/postgres.py
 
 # Commit to watcher for 1, 100 and 1 000 watchers, beside a raw asyncio server
 bench-delivery:
