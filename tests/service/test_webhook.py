@@ -1022,6 +1022,32 @@ def test_no_thread_runs_without_an_enabled_webhook(live: Callable[[], Service]) 
     assert made.secret
 
 
+def test_a_node_without_background_tells_nobody_and_commits_nothing_by_itself(world: World) -> None:
+    line = Line()
+    node = world.node(webhook_sender=line, background=False)
+    node.commit(PutSetting("rate", {"type": "int", "default": 0}))
+    node.service.webhooks.create(NOBODY, "default", "https://hooks.example/")
+    node.service.webhooks.begin()
+    node.commit(SetValue("rate", 1))
+    assert not any(thread.name == "rheostat-webhooks" for thread in threading.enumerate())
+    due: list[int] = []
+    node.service.drafts.commit_due = lambda: due.append(1)  # type: ignore[method-assign]
+    # A turn of the tail.
+    caught_up = threading.Event()
+    catch_up = node.service.catch_up
+
+    def count() -> Any:
+        caught_up.set()
+        return catch_up()
+
+    node.service.catch_up = count  # type: ignore[method-assign]
+    world.store.wake()
+    assert caught_up.wait(PATIENCE)
+    world.close()
+    assert due == []
+    assert line.sent == []
+
+
 def test_a_slow_receiver_does_not_delay_another(live: Callable[[], Service]) -> None:
     service = live()
     make_rate(service)

@@ -81,6 +81,11 @@ _LEVELS = ("debug", "info", "warning", "error")
     help="Let webhooks be sent over http, and to this machine and private networks.",
 )
 @click.option(
+    "--no-background",
+    is_flag=True,
+    help="Neither tell webhooks of changes nor commit scheduled drafts: for a copy of a store.",
+)
+@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -111,6 +116,7 @@ def serve(
     ssl_keyfile: str | None,
     ssl_client_ca: str | None,
     webhook_allow_private: bool,
+    no_background: bool,
     limits: tuple[str, ...],
     log_level: str,
     ready_file: Path | None,
@@ -147,7 +153,12 @@ def serve(
         ssl_client_ca=ssl_client_ca,
         log_level=log_level,
     )
-    service = open_service(store, limits=_limits(limits), webhook_allow_private=webhook_allow_private)
+    service = open_service(
+        store,
+        limits=_limits(limits),
+        webhook_allow_private=webhook_allow_private,
+        background=not no_background,
+    )
     if ready_file is not None:
         # One that a killed server has left would be believed.
         ready_file.unlink(missing_ok=True)

@@ -70,19 +70,24 @@ class ServeConfig:
         return self.ssl_certfile is not None
 
 
-def open_service(store: str, *, limits: Limits | None = None, webhook_allow_private: bool = False) -> Service:
+def open_service(
+    store: str, *, limits: Limits | None = None, webhook_allow_private: bool = False, background: bool = True
+) -> Service:
     """Return a service over the store at a URL such as ``sqlite:rheostat.db`` or ``memory:``.
 
     Args:
         store: The URL.
         limits: Of the node.
         webhook_allow_private: Let webhooks be sent over http and to addresses of private networks.
+        background: Tell webhooks of changes, and commit drafts when their time comes.
 
     Raises:
         InvalidArgumentError: The URL names no store that this version has.
         StoreError: The store cannot be opened.
     """
-    return Service(open_store(store), limits=limits, webhook_allow_private=webhook_allow_private)
+    return Service(
+        open_store(store), limits=limits, webhook_allow_private=webhook_allow_private, background=background
+    )
 
 
 def serve(

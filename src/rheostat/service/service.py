@@ -122,6 +122,7 @@ class Service:
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         webhook_allow_private: bool = False,
         webhook_sender: Sender | None = None,
+        background: bool = True,
     ) -> None:
         """Make a node; nothing is read before `start` or the first use.
 
@@ -139,6 +140,7 @@ class Service:
             randomness: Makes random bytes.
             webhook_allow_private: Let webhooks be sent over http and to addresses of private networks.
             webhook_sender: Sends the messages of webhooks; by default over HTTP.
+            background: Tell webhooks of changes, and commit drafts when their time comes.
         """
         self.store = store
         self.limits = limits or Limits()
@@ -150,6 +152,7 @@ class Service:
         self.clock = clock or _utc_now
         self.monotonic = monotonic
         self.randomness = randomness
+        self.background = background
         self._max_stream_age = max_stream_age
         self._lock = threading.RLock()
         self._hub: Hub | None = None
@@ -292,11 +295,14 @@ class Service:
         compacted_at = flushed_at = self.monotonic()
         while not self._closed:
             try:
-                self.store.wait_hint(self.drafts.seconds_to_due(_HINT_SECONDS))
+                self.store.wait_hint(
+                    self.drafts.seconds_to_due(_HINT_SECONDS) if self.background else _HINT_SECONDS
+                )
                 if not self._closed:
                     self.catch_up()
                     self.fleet.follow()
-                    self.drafts.commit_due()
+                    if self.background:
+                        self.drafts.commit_due()
                 if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
                     compacted_at = self.monotonic()
                     self.compact_old()

@@ -81,7 +81,12 @@ class Webhooks:
     # Delivery.
 
     def begin(self) -> None:
-        """Deliver from now on, in threads that the first enabled webhook starts. Idempotent."""
+        """Deliver from now on, in threads that the first enabled webhook starts; not on a node without background.
+
+        Idempotent.
+        """
+        if not self._service.background:
+            return
         self._delivering = True
         if self._service.started:
             self._dispatcher.notice()
