@@ -28,11 +28,12 @@ from rheostat.errors import AlreadyExistsError, StoreError, UnavailableError
 from rheostat.model.change import ChangeSet
 from rheostat.store import client, history
 from rheostat.store import record as beside
-from rheostat.store.base import ClientCount, ClientRow, Contents, Identity, Record, Write
+from rheostat.store.base import ClientRow, Identity, Record, Write
 from rheostat.store.batch import Batches, Flush
 from rheostat.store.connection import AWAY, Connections, driver_connection
 from rheostat.store.listener import CHANNEL, Listener
 from rheostat.store.migration import check_schema, migrate, stored_schema
+from rheostat.store.reading import SqlReads
 from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
 from rheostat.store.tables import SCHEMA
 
@@ -80,7 +81,7 @@ _inherited: list[object] = []
 # What a child has of its parent's, as in `rheostat.store.connection`.
 
 
-class PostgresStore:
+class PostgresStore(SqlReads):
     """A store in a PostgreSQL database; see `rheostat.store.base.Store` for its methods.
 
     Safe from any thread and in forked children. Concurrent commits of one process may share a transaction, in
@@ -121,18 +122,6 @@ class PostgresStore:
             self.close()
             raise
 
-    def load(self) -> Contents:
-        """See `Store.load`."""
-        return self._read(history.load)()
-
-    def identity(self) -> Identity:
-        """See `Store.identity`."""
-        return self._read(history.read_head).identity
-
-    def revision(self) -> int:
-        """See `Store.revision`."""
-        return self._read(history.read_head).revision
-
     def commit(self, write: Write) -> ChangeSet | None:
         """See `Store.commit`."""
 
@@ -145,45 +134,6 @@ class PostgresStore:
             return None if change_set is None else lambda: session.append(change_set, self._clock())
 
         return self._write(work)
-
-    def read_since(self, revision: int, limit: int = 1000) -> Sequence[ChangeSet]:
-        """See `Store.read_since`."""
-        return self._read(lambda connection: history.since(connection, revision, limit))
-
-    def change_set(self, revision: int) -> ChangeSet | None:
-        """See `Store.change_set`."""
-        return self._read(lambda connection: history.one(connection, revision))
-
-    def history(
-        self,
-        *,
-        project: str,
-        environment: str | None = None,
-        kind: str | None = None,
-        key: str | None = None,
-        actor: str | None = None,
-        author: str | None = None,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
-        before: int | None = None,
-        limit: int = 100,
-    ) -> Sequence[ChangeSet]:
-        """See `Store.history`."""
-        return self._read(
-            lambda connection: history.history(
-                connection,
-                project=project,
-                environment=environment,
-                kind=kind,
-                key=key,
-                actor=actor,
-                author=author,
-                since=since,
-                until=until,
-                before=before,
-                limit=limit,
-            )
-        )
 
     def raise_generation(self, above: int) -> Identity:
         """See `Store.raise_generation`."""
@@ -205,20 +155,6 @@ class PostgresStore:
             return lambda: raised
 
         return _some(self._write(work))
-
-    def record(self, kind: str, key: str) -> Record | None:
-        """See `Store.record`."""
-        return self._read(lambda connection: beside.find(connection, kind, key))
-
-    def records(self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1000) -> Sequence[Record]:
-        """See `Store.records`."""
-        return self._read(
-            lambda connection: beside.select_prefix(connection, kind, prefix=prefix, after=after, limit=limit)
-        )
-
-    def due_records(self, kind: str, now: datetime.datetime, limit: int = 100) -> Sequence[Record]:
-        """See `Store.due_records`."""
-        return self._read(lambda connection: beside.due(connection, kind, now, limit))
 
     def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
         """See `Store.put_record`."""
@@ -265,45 +201,6 @@ class PostgresStore:
         """See `Store.end_clients`."""
         with self._writing_clients() as connection:
             client.end(connection, clients, node, expires_at)
-
-    def clients(
-        self,
-        project: str,
-        environment: str,
-        *,
-        now: datetime.datetime,
-        behind: tuple[int, int] | None = None,
-        types: bytes | None = None,
-        after: str = "",
-        limit: int = 1000,
-    ) -> Sequence[ClientRow]:
-        """See `Store.clients`."""
-        return self._read(
-            lambda connection: client.select_clients(
-                connection,
-                project,
-                environment,
-                now=now,
-                behind=behind,
-                types=types,
-                after=after,
-                limit=limit,
-            )
-        )
-
-    def count_clients(
-        self, project: str, environment: str, *, now: datetime.datetime, generation: int, revision: int
-    ) -> ClientCount:
-        """See `Store.count_clients`."""
-        return self._read(
-            lambda connection: client.count(
-                connection, project, environment, now=now, generation=generation, revision=revision
-            )
-        )
-
-    def client_types(self, project: str, *, now: datetime.datetime) -> Sequence[tuple[str, bytes]]:
-        """See `Store.client_types`."""
-        return self._read(lambda connection: client.declared_types(connection, project, now))
 
     def expire_clients(self, now: datetime.datetime) -> int:
         """See `Store.expire_clients`."""
