@@ -20,11 +20,12 @@ from rheo.v1.draft_service_connect import DraftServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceASGIApplication
 from rheostat.model.watch import SnapshotEvent, WatchEvent
-from rheostat.server.call import LARGE, PERMISSIONS, Call, Entrance, refusal
+from rheostat.server.call import PERMISSIONS, Call, Entrance, refusal
 from rheostat.server.codec import Gzip, codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
 from rheostat.server.method import python_name
+from rheostat.server.mount import by_prefix
 from rheostat.server.stall import GUARD, Guards, Stalled
 from rheostat.server.waiting import Waiters, Waiting
 from rheostat.service import Service
@@ -80,28 +81,22 @@ class _Application:
         # Its methods are made from the table of permissions, which type checkers cannot follow.
         (gzip,) = compressions()
         adapter: Any = _Adapter(Handlers(service), entrance, self._pool, gzip)
-        limits = service.limits
         shared: dict[str, Any] = {
             "interceptors": [entrance],
             "compressions": (gzip,),
             "codecs": codecs(),
         }
-        self._applications = {}
-        for make in (
-            ConfigServiceASGIApplication,
-            AdminServiceASGIApplication,
-            DraftServiceASGIApplication,
-            WebhookServiceASGIApplication,
-            EventServiceASGIApplication,
-        ):
-            application = make(adapter, read_max_bytes=limits.max_request_bytes, **shared)
-            large = make(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
-            prefix = f"{application.path}/"
-            # The first that fits: only whole change-sets may be large.
-            for method in LARGE:
-                if f"/{method}".startswith(prefix):
-                    self._applications[f"/{method}"] = large
-            self._applications[prefix] = application
+        self._applications = by_prefix(
+            (
+                ConfigServiceASGIApplication,
+                AdminServiceASGIApplication,
+                DraftServiceASGIApplication,
+                WebhookServiceASGIApplication,
+                EventServiceASGIApplication,
+            ),
+            lambda make, read_max_bytes: make(adapter, read_max_bytes=read_max_bytes, **shared),
+            service.limits,
+        )
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         match scope["type"]:

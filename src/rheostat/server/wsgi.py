@@ -16,11 +16,12 @@ from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
 from rheo.v1.draft_service_connect import DraftServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceWSGIApplication
-from rheostat.server.call import LARGE, PERMISSIONS, Entrance, refusal
+from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
 from rheostat.server.method import python_name
+from rheostat.server.mount import by_prefix
 from rheostat.service import Service
 from rheostat.service.admission import Admission
 
@@ -66,28 +67,22 @@ class _Application:
         # Its methods are made from the table of permissions, which type checkers cannot follow.
         streams = Admission(replace(service.limits, max_streams=max_streams))
         adapter: Any = _Adapter(Handlers(service), entrance, streams)
-        limits = service.limits
         shared: dict[str, Any] = {
             "interceptors": [entrance],
             "compressions": compressions(),
             "codecs": codecs(),
         }
-        self._applications = {}
-        for make in (
-            ConfigServiceWSGIApplication,
-            AdminServiceWSGIApplication,
-            DraftServiceWSGIApplication,
-            WebhookServiceWSGIApplication,
-            EventServiceWSGIApplication,
-        ):
-            application = make(adapter, read_max_bytes=limits.max_request_bytes, **shared)
-            large = make(adapter, read_max_bytes=limits.max_commit_bytes, **shared)
-            prefix = f"{application.path}/"
-            # The first that fits: only whole change-sets may be large.
-            for method in LARGE:
-                if f"/{method}".startswith(prefix):
-                    self._applications[f"/{method}"] = large
-            self._applications[prefix] = application
+        self._applications = by_prefix(
+            (
+                ConfigServiceWSGIApplication,
+                AdminServiceWSGIApplication,
+                DraftServiceWSGIApplication,
+                WebhookServiceWSGIApplication,
+                EventServiceWSGIApplication,
+            ),
+            lambda make, read_max_bytes: make(adapter, read_max_bytes=read_max_bytes, **shared),
+            service.limits,
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         incoming = Incoming(
