@@ -24,7 +24,7 @@ from rheostat.model.declaration import (
     DifferenceLevel,
 )
 from rheostat.model.encoding import encode_item
-from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome, outcome_values
+from rheostat.model.rule import Distribution, Outcome, Rule, ValueOutcome
 from rheostat.model.setting import METADATA_KEY, SETTING_NAME, Lifecycle, Setting
 from rheostat.model.snapshot import Snapshot
 from rheostat.model.state import ProjectState
@@ -34,6 +34,7 @@ from rheostat.service.credential import check_credentials
 from rheostat.service.limit import Limits
 from rheostat.service.plan import checked_value
 from rheostat.service.schema import check_schema, validate_schema
+from rheostat.service.value import shortened, stored_values
 
 __all__ = [
     "Answers",
@@ -73,9 +74,6 @@ _TAKING_NAMES: Final = frozenset(
 
 _LISTED: Final = 3
 """Refused values, and keys of metadata, that a message lists."""
-
-_SHOWN: Final = 120
-"""Characters of a type, value or list that a message quotes: the answer to many declarations shall stay short."""
 
 _WIDEST: Final[Mapping[str, Any]] = {"id": "0" * 32, "revision": 2**63 - 1, "declared": True}
 """What a setting gets later, at its longest, so that its size is known now."""
@@ -158,7 +156,7 @@ def _type_difference(stored: Setting, declaration: Declaration, *, outdated: boo
         return None
     before, after = (declaration.type, stored.type) if outdated else (stored.type, declaration.type)
     level = DifferenceLevel.MINOR if is_subtype(after, before) else DifferenceLevel.MAJOR
-    message = f"the type is {_short(str(stored.type))}, and declared as {_short(str(declaration.type))}"
+    message = f"the type is {shortened(str(stored.type))}, and declared as {shortened(str(declaration.type))}"
     # One more than is listed: a setting may have thousands of rules.
     refused = [] if outdated else list(islice(_refused_values(stored, declaration.type), _LISTED + 1))
     if refused:
@@ -172,8 +170,8 @@ def _default_difference(stored: Setting, declaration: Declaration) -> Difference
     if _alike(stored.default, declaration.default):
         return None
     message = (
-        f"the default is {_short(canonical_json(stored.default))}, and declared as "
-        f"{_short(canonical_json(declaration.default))}"
+        f"the default is {shortened(canonical_json(stored.default))}, and declared as "
+        f"{shortened(canonical_json(declaration.default))}"
     )
     return Difference(DifferenceLevel.MINOR, "default", declaration.default, stored.default, message)
 
@@ -196,7 +194,7 @@ def _features_difference(
         if missing:
             level = DifferenceLevel.MISMATCH
             attribute = missing[0]
-            message = f"{message}, but rule {read[attribute]!r} reads {_short(repr(attribute))}"
+            message = f"{message}, but rule {read[attribute]!r} reads {shortened(repr(attribute))}"
     return Difference(
         level,
         "features",
@@ -214,7 +212,7 @@ def _metadata_difference(stored: Setting, declaration: Declaration) -> Differenc
         for key in stored.metadata.keys() | declaration.metadata.keys()
         if not _alike(stored.metadata.get(key, ABSENT), declaration.metadata.get(key, ABSENT))
     )
-    message = f"the metadata differs in {_short(', '.join(map(repr, keys[:_LISTED])))}"
+    message = f"the metadata differs in {shortened(', '.join(map(repr, keys[:_LISTED])))}"
     if len(keys) > _LISTED:
         message = f"{message} and {len(keys) - _LISTED} more"
     return Difference(DifferenceLevel.MINOR, "metadata", declaration.metadata, stored.metadata, message)
@@ -244,30 +242,15 @@ def _feature_set(features: tuple[str, ...] | None) -> frozenset[str] | None:
 def _listed(features: tuple[str, ...] | None) -> str:
     if features is None:
         return "any"
-    return _short(", ".join(map(repr, features))) or "none"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
-def _stored_values(setting: Setting) -> Iterator[tuple[str, Value]]:
-    """Every value but the default, which a declaration replaces: also those of disabled rules."""
-    if setting.value is not ABSENT:
-        yield "the environment's value", setting.value
-    if setting.off is not ABSENT:
-        yield "the value when off", setting.off
-    for rule in setting.rules:
-        for value in outcome_values(rule.outcome):
-            yield f"rule {rule.id!r}", value
+    return shortened(", ".join(map(repr, features))) or "none"
 
 
 def _refused_values(setting: Setting, type_: SettingType) -> Iterator[str]:
-    for place, value in _stored_values(setting):
+    for place, value in stored_values(setting):
         try:
             validate_schema(type_, normalise(type_, value))
         except TypeMismatchError as exc:
-            yield f"{place}: {_short(exc.message)}"
+            yield f"{place}: {shortened(exc.message)}"
 
 
 class _Batch:
@@ -347,7 +330,7 @@ class _Batch:
             if not SETTING_NAME.fullmatch(name):
                 word = "name" if name == declaration.name else "alias"
                 raise InvalidSettingError(
-                    f"the {word} {_short(repr(name))} is not of the form {SETTING_NAME.pattern}"
+                    f"the {word} {shortened(repr(name))} is not of the form {SETTING_NAME.pattern}"
                 )
         repeated = _repeated((declaration.name, *declaration.aliases))
         if repeated is not None:
@@ -356,17 +339,17 @@ class _Batch:
         default = checked_value(declaration.type, declaration.default, "default", self._limits)
         repeated = _repeated(declaration.features or ())
         if repeated is not None:
-            raise InvalidSettingError(f"the feature {_short(repr(repeated))} stands twice")
+            raise InvalidSettingError(f"the feature {shortened(repr(repeated))} stands twice")
         for feature in declaration.features or ():
             if feature not in self._known:
-                known = _short(", ".join(self._known)) or "none"
+                known = shortened(", ".join(self._known)) or "none"
                 raise InvalidSettingError(
-                    f"the feature {_short(repr(feature))} is not registered in the project; known are {known}"
+                    f"the feature {shortened(repr(feature))} is not registered in the project; known are {known}"
                 )
         for key in declaration.metadata:
             if not METADATA_KEY.fullmatch(key):
                 raise InvalidSettingError(
-                    f"the key {_short(repr(key))} of the metadata is not of the form {METADATA_KEY.pattern}"
+                    f"the key {shortened(repr(key))} of the metadata is not of the form {METADATA_KEY.pattern}"
                 )
         return replace(declaration, default=default, tags=tuple(dict.fromkeys(declaration.tags)))
 

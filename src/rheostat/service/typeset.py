@@ -6,16 +6,16 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from rheostat.errors import InvalidTypeError, TypeMismatchError
 from rheostat.model.change import Change
 from rheostat.model.declaration import Declaration
-from rheostat.model.rule import outcome_values
 from rheostat.model.setting import Setting
 from rheostat.model.type import SettingType, normalise, parse_type
-from rheostat.model.value import ABSENT, Value, canonical_json, freeze, parse_json
+from rheostat.model.value import Value, canonical_json, freeze, parse_json
 from rheostat.service.schema import validate_schema
+from rheostat.service.value import shortened, stored_values
 
 __all__ = ["Misfit", "NewValues", "TypeSet", "new_values"]
 
@@ -154,8 +154,8 @@ class Misfit:
 
     def __str__(self) -> str:
         return (
-            f"{_short(canonical_json(self.value))} ({self.place}) of the setting {self.new.setting!r} in "
-            f"{self.new.environment!r} does not fit the type {_short(str(self.type))}"
+            f"{shortened(canonical_json(self.value))} ({self.place}) of the setting {self.new.setting!r} in "
+            f"{self.new.environment!r} does not fit the type {shortened(str(self.type))}"
         )
 
 
@@ -178,24 +178,9 @@ def new_values(changes: Sequence[Change]) -> Iterator[NewValues]:
             yield found
 
 
-_SHOWN: Final = 120
-"""Characters of a value or type that a message quotes."""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
 def _values(setting: Setting) -> Iterator[tuple[str, Value]]:
-    """Every value: also those of disabled rules, which a later change may enable without looking at values."""
     yield "the default", setting.default
-    if setting.value is not ABSENT:
-        yield "the environment's value", setting.value
-    if setting.off is not ABSENT:
-        yield "the value when off", setting.off
-    for rule in setting.rules:
-        for value in outcome_values(rule.outcome):
-            yield f"rule {rule.id!r}", value
+    yield from stored_values(setting)
 
 
 def _fits(type_: SettingType, value: Value) -> bool:
