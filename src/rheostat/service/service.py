@@ -496,14 +496,27 @@ class Service:
                 mutations,
                 expected_revision=expected_revision,
             )
-            if check is not None:
-                check(made)
-            check_governance(made, writer.principal)
-            if not dry_run:
-                check_direct(state, made, writer.principal, self.clock())
-            return self.fleet.gated(made, force=force)
+            return self._admitted(state, made, writer.principal, check, dry_run=dry_run, force=force)
 
         return self._write(writer, make, dry_run=dry_run)
+
+    def _admitted(
+        self,
+        state: State,
+        made: Plan,
+        principal: Principal,
+        check: Callable[[Plan], None] | None,
+        *,
+        dry_run: bool,
+        force: bool,
+    ) -> Plan:
+        """Return a plan that *principal* may commit without approvals, and that no client is broken by."""
+        if check is not None:
+            check(made)
+        check_governance(made, principal)
+        if not dry_run:
+            check_direct(state, made, principal, self.clock())
+        return self.fleet.gated(made, force=force)
 
     def planned(
         self,
@@ -682,12 +695,7 @@ class Service:
                 strict=to_revision is None,
             )
             self._check_snapshots(made)
-            if check is not None:
-                check(made)
-            check_governance(made, writer.principal)
-            if not dry_run:
-                check_direct(state, made, writer.principal, self.clock())
-            return self.fleet.gated(made, force=force)
+            return self._admitted(state, made, writer.principal, check, dry_run=dry_run, force=force)
 
         reverts = revision if revision is not None else to_revision or 0
         return self._write(writer, make, dry_run=dry_run, reverts=reverts)

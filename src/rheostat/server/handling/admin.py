@@ -23,7 +23,6 @@ from rheostat.server.handling.base import (
     PAGE_SIZE,
     Handling,
     bad_page_token,
-    check_environments,
     instant_from_request,
     no_setting,
     page_of,
@@ -31,6 +30,7 @@ from rheostat.server.handling.base import (
     read_page_token,
 )
 from rheostat.service.access import DEFAULT_PROJECT, Permission, Principal, resolve, resolve_project
+from rheostat.service.approval import check_reach
 from rheostat.service.service import MAX_REVISION, no_revision
 from rheostat.wire.change import (
     change_set_to_proto,
@@ -77,7 +77,7 @@ class AdminHandlers(Handling):
             expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
             dry_run=request.dry_run,
             force=request.force,
-            check=lambda made: check_environments(made, call.principal),
+            check=lambda made: check_reach(made, call.principal),
         )
         return admin.CommitResponse(**self._outcome(outcome))
 
@@ -103,7 +103,7 @@ class AdminHandlers(Handling):
             expected_revision=request.expected_revision if request.HasField("expected_revision") else None,
             dry_run=request.dry_run,
             force=request.force,
-            check=lambda made: check_environments(made, call.principal),
+            check=lambda made: check_reach(made, call.principal),
         )
         return admin.RevertResponse(**self._outcome(outcome))
 
@@ -140,9 +140,7 @@ class AdminHandlers(Handling):
             declare=request.declare if request.HasField("declare") else None,
             subjects=request.subjects,
             description=request.description,
-            expires_at=instant_from_request(request.expires_at, "expires_at")
-            if request.HasField("expires_at")
-            else None,
+            expires_at=instant_from_request(request, "expires_at"),
         )
         return admin.CreateKeyResponse(
             key=key_to_proto(key),
@@ -175,9 +173,7 @@ class AdminHandlers(Handling):
             self._writer(request, call),
             request.selector,
             overlap=overlap,
-            expires_at=instant_from_request(request.expires_at, "expires_at")
-            if request.HasField("expires_at")
-            else None,
+            expires_at=instant_from_request(request, "expires_at"),
         )
         return admin.RotateKeyResponse(
             key=key_to_proto(key),
@@ -335,8 +331,8 @@ class AdminHandlers(Handling):
             key=request.setting or None,
             actor=request.actor or None,
             author=request.author or None,
-            since=instant_from_request(request.since, "since") if request.HasField("since") else None,
-            until=instant_from_request(request.until, "until") if request.HasField("until") else None,
+            since=instant_from_request(request, "since"),
+            until=instant_from_request(request, "until"),
         )
 
         def fits(changes: Sequence[Change]) -> bool:

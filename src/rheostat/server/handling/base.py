@@ -25,7 +25,6 @@ from rheostat.server.call import Call
 from rheostat.service import Service, Writer
 from rheostat.service.access import Principal, resolve, resolve_project
 from rheostat.service.credential import check_credentials
-from rheostat.service.plan import Plan
 from rheostat.service.publish import Head
 from rheostat.service.service import Outcome, behind
 from rheostat.wire.change import (
@@ -39,12 +38,12 @@ __all__ = [
     "Handling",
     "author_of",
     "bad_page_token",
-    "check_environments",
     "instant_from_request",
     "message_of",
     "no_setting",
     "not_served",
     "page_of",
+    "page_start",
     "page_token",
     "payload_digest",
     "read_page_token",
@@ -157,15 +156,6 @@ def _checked_environment(call: Call, project: str, environment: str) -> str:
     return environment
 
 
-def check_environments(made: Plan, principal: Principal) -> None:
-    """Refuse a change-set that touches, through segments and features too, what the key does not see."""
-    for environment in made.environments:
-        if not principal.sees(made.project, environment):
-            raise PermissionDeniedError(
-                "the change-set changes an environment that this key may not write", reason="OUT_OF_SCOPE"
-            )
-
-
 def no_setting(name: str, environment: str) -> SettingNotFoundError:
     """Return what says that an environment has no such setting."""
     return SettingNotFoundError(
@@ -181,12 +171,15 @@ def not_served(call: Call) -> FailedPreconditionError:
     )
 
 
-def instant_from_request(message: Timestamp, field: str) -> datetime.datetime:
-    """Return the instant that a field of a request holds.
+def instant_from_request(request: Message, field: str) -> datetime.datetime | None:
+    """Return the instant that a field of a request holds; None when it is not set.
 
     Raises:
         InvalidArgumentError: It is out of range.
     """
+    if not request.HasField(field):
+        return None
+    message: Timestamp = getattr(request, field)
     try:
         return message.ToDatetime(tzinfo=datetime.UTC)
     except (OverflowError, ValueError):
@@ -197,16 +190,25 @@ def instant_from_request(message: Timestamp, field: str) -> datetime.datetime:
 def page_of(items: Mapping[str, T], request: Any) -> tuple[list[T], str]:
     """Return one page of *items* by key, and the token of the next one."""
     size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
-    after = ""
-    if request.page_token:
-        try:
-            after = read_page_token(request.page_token).decode()
-        except UnicodeDecodeError:
-            raise bad_page_token() from None
+    after = page_start(request)
     names = sorted(name for name in items if name > after)
     page = names[:size]
     token = page_token(page[-1].encode()) if len(names) > size else ""
     return [items[name] for name in page], token
+
+
+def page_start(request: Any, encoding: str = "utf-8") -> str:
+    """Return what a page comes after, as the token of the page before says; empty for the first page.
+
+    Raises:
+        InvalidArgumentError: This method made no such token.
+    """
+    if not request.page_token:
+        return ""
+    try:
+        return read_page_token(request.page_token).decode(encoding)
+    except UnicodeDecodeError:
+        raise bad_page_token() from None
 
 
 def page_token(raw: bytes) -> str:

@@ -11,11 +11,10 @@ from rheostat.server.handling.base import (
     PAGE_SIZE,
     Handling,
     author_of,
-    bad_page_token,
     instant_from_request,
     message_of,
+    page_start,
     page_token,
-    read_page_token,
 )
 from rheostat.service import Writer
 from rheostat.service.access import resolve_project
@@ -67,18 +66,12 @@ class DraftHandlers(Handling):
     def list_drafts(self, request: messages.ListDraftsRequest, call: Call) -> messages.ListDraftsResponse:
         """Answer drafts, newest first."""
         project = self._project_of(request, call)
-        after = ""
-        if request.page_token:
-            try:
-                after = read_page_token(request.page_token).decode()
-            except UnicodeDecodeError:
-                raise bad_page_token() from None
         page, following = self.service.drafts.list(
             call.principal,
             project,
             environment=request.environment,
             states=draft_states_from_request(request.states),
-            after=after,
+            after=page_start(request),
             limit=request.page_size or PAGE_SIZE,
         )
         return messages.ListDraftsResponse(
@@ -108,7 +101,7 @@ class DraftHandlers(Handling):
             self._project_of(request, call),
             request.id,
             version=request.version,
-            at=instant_from_request(request.at, "at") if request.HasField("at") else None,
+            at=instant_from_request(request, "at"),
         )
         answer = messages.PublishDraftResponse(draft=draft_to_proto(published.draft))
         outcome = published.outcome

@@ -10,9 +10,8 @@ from rheostat.server.call import Call
 from rheostat.server.handling.base import (
     PAGE_SIZE,
     Handling,
-    bad_page_token,
+    page_start,
     page_token,
-    read_page_token,
 )
 from rheostat.server.throttle import Throttle
 from rheostat.service import Service
@@ -60,14 +59,8 @@ class ReportHandlers(Handling):
         """Answer the connected clients, by id; those that have not reported, too."""
         service = self.service
         project, environment = self._resolve(service.head, call, request.project, request.environment)
-        after = ""
-        if request.page_token:
-            try:
-                after = read_page_token(request.page_token).decode()
-            except UnicodeDecodeError:
-                raise bad_page_token() from None
         size = request.page_size or PAGE_SIZE
-        found = service.fleet.clients(project, environment, after=after, limit=size + 1)
+        found = service.fleet.clients(project, environment, after=page_start(request), limit=size + 1)
         page = found[:size]
         return admin.ListClientsResponse(
             clients=[client_report_to_proto(client) for client in page],

@@ -13,9 +13,8 @@ from rheostat.server.call import Call
 from rheostat.server.handling.base import (
     PAGE_SIZE,
     Handling,
-    bad_page_token,
+    page_start,
     page_token,
-    read_page_token,
 )
 from rheostat.service.stale import Stale, StaleReason, find_stale
 from rheostat.wire.instant import instant_to_proto
@@ -41,18 +40,12 @@ class StaleHandlers(Handling):
         """Answer settings that look unused, by name."""
         service = self.service
         project, environment = self._resolve(service.head, call, request.project, request.environment)
-        after = ""
-        if request.page_token:
-            try:
-                after = read_page_token(request.page_token).decode()
-            except UnicodeDecodeError:
-                raise bad_page_token() from None
         page = find_stale(
             service,
             project,
             environment,
             unread_for=request.unread_for.ToTimedelta() if request.HasField("unread_for") else _UNREAD_FOR,
-            after=after,
+            after=page_start(request),
             limit=request.page_size or PAGE_SIZE,
         )
         return admin.ListStaleSettingsResponse(

@@ -13,10 +13,9 @@ from rheostat.server.handling.base import (
     MAX_PAGE_SIZE,
     PAGE_SIZE,
     Handling,
-    bad_page_token,
     page_of,
+    page_start,
     page_token,
-    read_page_token,
 )
 from rheostat.service import Service
 from rheostat.service.publish import Head
@@ -126,12 +125,7 @@ class WebhookHandlers(Handling):
         self, request: webhook.ListDeliveriesRequest, call: Call
     ) -> webhook.ListDeliveriesResponse:
         """Answer what was sent to a webhook, newest first."""
-        after = ""
-        if request.page_token:
-            try:
-                after = read_page_token(request.page_token).decode("ascii")
-            except UnicodeDecodeError:
-                raise bad_page_token() from None
+        after = page_start(request, "ascii")
         found, following = self.service.webhooks.deliveries(
             self._found(request, call),
             after=after,
