@@ -500,7 +500,7 @@ class Fleet:
 
 
 def _text(text: str) -> str:
-    # No SQL store but SQLite takes it in a text.
+    # What people are shown: a terminal or a log may end the text there.
     return text.replace("\0", "\ufffd")
 
 
