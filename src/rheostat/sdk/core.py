@@ -24,6 +24,7 @@ from rheo.v1 import watch_pb2
 from rheo.v1.admin_service_pb2 import GetFeaturesRequest
 from rheo.v1.client_pb2 import ClientIdentity
 from rheo.v1.config_service_pb2 import DeclareSettingsRequest, ReportStatusRequest
+from rheo.v1.declaration_pb2 import Declaration
 from rheo.v1.value_pb2 import StringList
 from rheostat.errors import (
     ClientClosedError,
@@ -615,17 +616,19 @@ class Core:
             if self._declares_anew:
                 self._declares_anew = False
                 self._reporter.types_hash = b""
-        for batch in _batches(pending):
-            yield from self._declaring_batch(batch)
+        for batch, messages in _batches(pending):
+            yield from self._declaring_batch(batch, messages)
             if self._declares_anew:
                 # With all that follows here.
                 return
 
-    def _declaring_batch(self, batch: Mapping[str, Setting[Any]]) -> Generator[Effect, Any, None]:
+    def _declaring_batch(
+        self, batch: Mapping[str, Setting[Any]], messages: Sequence[Declaration]
+    ) -> Generator[Effect, Any, None]:
         request = DeclareSettingsRequest(
             project=self.options.project,
             environment=self.options.environment,
-            declarations=[declaration_to_proto(setting.declaration()) for setting in batch.values()],
+            declarations=messages,
             client=self.identity,
             request_id=f"declare-{uuid.uuid4().hex}",
             declared_types_hash=self._reporter.types_hash,
@@ -883,19 +886,24 @@ def _differing(before: Held, after: Held) -> set[ItemKey]:
     return {key for key in keys if before.items.get(key) is not after.items.get(key)}
 
 
-def _batches(settings: Mapping[str, Setting[Any]]) -> Iterator[dict[str, Setting[Any]]]:
-    """Yield *settings* in parts that a server takes in one request."""
+def _batches(
+    settings: Mapping[str, Setting[Any]],
+) -> Iterator[tuple[dict[str, Setting[Any]], list[Declaration]]]:
+    """Yield *settings* with their messages, in parts that a server takes in one request."""
     batch: dict[str, Setting[Any]] = {}
+    messages: list[Declaration] = []
     size = 0
     for name, setting in settings.items():
-        added = declaration_to_proto(setting.declaration()).ByteSize()
+        message = declaration_to_proto(setting.declaration())
+        added = message.ByteSize()
         if batch and size + added > _BATCH_BYTES:
-            yield batch
-            batch, size = {}, 0
+            yield batch, messages
+            batch, messages, size = {}, [], 0
         batch[name] = setting
+        messages.append(message)
         size += added
     if batch:
-        yield batch
+        yield batch, messages
 
 
 def _held_of(values: Mapping[str, object]) -> Held:

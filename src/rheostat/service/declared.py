@@ -102,9 +102,8 @@ class DeclaredTypes:
         key = _key(project, environment, hash_)
         with self._lock:
             held = self._held.get(key)
-            size = 0 if held is None else held.size
-            fresh = held is not None and self._monotonic() < held.fresh_until
-        if not fresh:
+        size = 0 if held is None else held.size
+        if held is None or self._monotonic() >= held.fresh_until:
             record = self._store.record(KIND, key)
             if record is None:
                 with self._lock:
