@@ -73,7 +73,6 @@ class WebhookStatus:
     Attributes:
         delivered_revision: The newest revision that it has been told of.
         failures: How many attempts have failed since the last success.
-        failing_since: When the first of these was made, aware, UTC; None when there is none.
         next_attempt_at: When the next attempt is made; None when it is not waited for.
         disabled_reason: Why the server has disabled it; empty when it has not.
         old_secret_until: Until when its last secret signs beside the new one; None when there is none.
@@ -81,7 +80,6 @@ class WebhookStatus:
 
     delivered_revision: int = 0
     failures: int = 0
-    failing_since: datetime.datetime | None = None
     next_attempt_at: datetime.datetime | None = None
     disabled_reason: str = ""
     old_secret_until: datetime.datetime | None = None

@@ -232,7 +232,6 @@ class Courier:
             return replace(
                 stored.released(),
                 failures=stored.failures + 1,
-                failing_since=stored.failing_since or now,
                 next_attempt_at=now + wait,
                 # Until the next attempt.
                 waited=stored.waited + wait,

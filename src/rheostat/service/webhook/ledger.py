@@ -33,7 +33,6 @@ class Cursor:
     Attributes:
         delivered: The newest revision that it has been told of, or passed over.
         failures: How many attempts have failed since the last success.
-        failing_since: When the first of them was made.
         next_attempt_at: When the next one is.
         disabled_reason: Why the server has disabled the webhook; empty when it has not.
         owner: Names the lease; empty without one.
@@ -44,7 +43,6 @@ class Cursor:
 
     delivered: int
     failures: int = 0
-    failing_since: datetime.datetime | None = None
     next_attempt_at: datetime.datetime | None = None
     disabled_reason: str = ""
     owner: str = ""
@@ -57,9 +55,7 @@ class Cursor:
 
     def resumed(self) -> Cursor:
         """Return it as if nothing had failed."""
-        return replace(
-            self, failures=0, failing_since=None, next_attempt_at=None, waited=datetime.timedelta()
-        )
+        return replace(self, failures=0, next_attempt_at=None, waited=datetime.timedelta())
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +155,6 @@ class Ledger:
         return WebhookStatus(
             delivered_revision=cursor.delivered,
             failures=cursor.failures,
-            failing_since=cursor.failing_since,
             next_attempt_at=cursor.next_attempt_at,
             disabled_reason=cursor.disabled_reason,
             old_secret_until=secrets.old_until if secrets is not None and secrets.old else None,
@@ -240,7 +235,6 @@ def _encode_cursor(webhook: Webhook, cursor: Cursor) -> Record:
     body = {
         "delivered": cursor.delivered,
         "failures": cursor.failures,
-        "failing_since": _text(cursor.failing_since),
         "next_attempt_at": _text(cursor.next_attempt_at),
         "disabled_reason": cursor.disabled_reason,
         "owner": cursor.owner,
@@ -255,12 +249,11 @@ def _decode_cursor(record: Record) -> Cursor:
     return Cursor(
         raw["delivered"],
         raw["failures"],
-        _instant(raw["failing_since"]),
         _instant(raw["next_attempt_at"]),
         raw["disabled_reason"],
         raw["owner"],
         _instant(raw["leased_until"]),
-        datetime.timedelta(seconds=raw.get("waited", 0.0)),
+        datetime.timedelta(seconds=raw["waited"]),
     )
 
 
