@@ -556,22 +556,29 @@ class Drafts:
         self._service.store.put_record(_record(failed), expected_version=draft.version)
 
     def _publisher(self, state: State, draft: Draft) -> Principal:
-        """Return who scheduled the draft, as the key is now, or one that succeeds it.
+        """Return who scheduled the draft.
 
         Raises:
             PermissionDeniedError: The key is not in force any more, or may not write any more.
         """
-        if not draft.publisher:
-            return Principal()
-        key = standing_key(state, draft.publisher, self._service.clock())
-        if key is None:
-            raise PermissionDeniedError(
-                f"the key {draft.publisher}, which scheduled it, is not in force any more",
-                reason="KEY_ENDED",
-            )
-        principal = Principal(key)
+        principal = self._standing(state, draft.publisher, "scheduled")
         principal.require(Permission.EDIT)
         return principal
+
+    def _standing(self, state: State, selector: str, what_it_did: str) -> Principal:
+        """Return the caller behind a selector, as the key is now, or one that succeeds it.
+
+        Raises:
+            PermissionDeniedError: The key is not in force any more.
+        """
+        if not selector:
+            return OPEN
+        key = standing_key(state, selector, self._service.clock())
+        if key is None:
+            raise PermissionDeniedError(
+                f"the key {selector}, which {what_it_did} it, is not in force any more", reason="KEY_ENDED"
+            )
+        return Principal(key)
 
     # Committing.
 
@@ -598,7 +605,7 @@ class Drafts:
             return self._service.fleet.gated(made, force=current.force)
 
         try:
-            outcome = self._service._write(writer, make, companion=settling)
+            outcome = self._service.write(writer, make, companion=settling)
         except _CommittedError as exc:
             return self._committed(exc.draft)
         if outcome.change_set.revision:
@@ -645,23 +652,8 @@ class Drafts:
         if draft.actor == principal.actor:
             check_governance(made, principal)
         elif any(change.kind == "environment" for change in made.changes):
-            check_governance(made, self._author(state, draft))
+            check_governance(made, self._standing(state, draft.actor, "wrote"))
         return made
-
-    def _author(self, state: State, draft: Draft) -> Principal:
-        """Return who wrote the mutations, as the key is now, or one that succeeds it.
-
-        Raises:
-            PermissionDeniedError: The key is not in force any more.
-        """
-        if not draft.actor:
-            return Principal()
-        key = standing_key(state, draft.actor, self._service.clock())
-        if key is None:
-            raise PermissionDeniedError(
-                f"the key {draft.actor}, which wrote it, is not in force any more", reason="KEY_ENDED"
-            )
-        return Principal(key)
 
     def _tried(self, head: Head, draft: Draft, principal: Principal) -> tuple[Plan | None, str]:
         """Return the plan of a draft, or why there is none."""

@@ -498,7 +498,7 @@ class Service:
             )
             return self._admitted(state, made, writer.principal, check, dry_run=dry_run, force=force)
 
-        return self._write(writer, make, dry_run=dry_run)
+        return self.write(writer, make, dry_run=dry_run)
 
     def _admitted(
         self,
@@ -593,7 +593,7 @@ class Service:
             self._check_snapshots(made)
             return made
 
-        outcome = self._write(writer, make)
+        outcome = self.write(writer, make)
         revision = outcome.revision
         if outcome.replayed:
             state = self._state_before(revision)
@@ -698,7 +698,7 @@ class Service:
             return self._admitted(state, made, writer.principal, check, dry_run=dry_run, force=force)
 
         reverts = revision if revision is not None else to_revision or 0
-        return self._write(writer, make, dry_run=dry_run, reverts=reverts)
+        return self.write(writer, make, dry_run=dry_run, reverts=reverts)
 
     def _undone(
         self, project: str, revision: int | None, to_revision: int | None, next_revision: int
@@ -768,7 +768,7 @@ class Service:
             created_at=self.clock(),
             expires_at=expires_at,
         )
-        outcome = self._write(writer, lambda state, revision: plan_key(state, key, revision=revision))
+        outcome = self.write(writer, lambda state, revision: plan_key(state, key, revision=revision))
         stored = next(
             (change.after for change in outcome.change_set.changes if isinstance(change.after, Key)), key
         )
@@ -790,7 +790,7 @@ class Service:
                 return Plan(key.project, (), rule_number=state.rule_number)
             return plan_key(state, replace(key, revoked_at=revoked_at), revision=revision)
 
-        outcome = self._write(writer, make)
+        outcome = self.write(writer, make)
         return self.head.state.keys[selector], outcome
 
     def rotate_key(
@@ -849,14 +849,14 @@ class Service:
             )
             return Plan(old.project, changes, rule_number=state.rule_number)
 
-        outcome = self._write(writer, make)
+        outcome = self.write(writer, make)
         written = [change.after for change in outcome.change_set.changes if isinstance(change.after, Key)]
         key = next(key for key in written if key.selector != selector)
         # It is not among the changes when it ends no sooner than before.
         old = next((key for key in written if key.selector == selector), None)
         return key, old or self.head.state.keys[selector], "" if outcome.replayed else text, outcome
 
-    def _write(
+    def write(
         self,
         writer: Writer,
         make: Callable[[State, int], Plan],
@@ -865,6 +865,20 @@ class Service:
         reverts: int = 0,
         companion: Companion | None = None,
     ) -> Outcome:
+        """Commit what *make* plans, as one change-set. The one way to all writes; checks no permission itself.
+
+        Args:
+            writer: Who, and why.
+            make: Plans on a state, for a revision; called again when another process was faster.
+            dry_run: Plan only.
+            reverts: The revision that this undoes, or 0.
+            companion: Reads and writes records in the transaction of the change-set.
+
+        Raises:
+            AlreadyExistsError: The request id was used with another payload.
+            UnavailableError: The node is draining, or the store is away.
+            RheostatError: As *make*.
+        """
         if self._draining:
             raise UnavailableError("the node is draining", reason="DRAINING", retry_after=1.0)
         if dry_run:

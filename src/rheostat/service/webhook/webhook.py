@@ -155,7 +155,7 @@ class Webhooks:
             self._ledger.put_secrets_in(transaction, webhook, Secrets(secret))
             self._ledger.put_cursor_in(transaction, webhook, Cursor(transaction.revision + 1))
 
-        outcome = self._service._write(writer, make, companion=_Beside(beside))
+        outcome = self._service.write(writer, make, companion=_Beside(beside))
         return self._outcome(webhook, outcome, secret)
 
     def update(
@@ -208,7 +208,7 @@ class Webhooks:
             if passed is not None or afresh:
                 self._ledger.put_cursor_in(transaction, webhook, resumed(cursor) if afresh else cursor)
 
-        outcome = self._service._write(writer, make, companion=_Beside(beside))
+        outcome = self._service.write(writer, make, companion=_Beside(beside))
         if afresh and not outcome.change_set.changes:
             # It was enabled already, and waits for its next attempt.
             webhook = self._found(self._service.head.state, writer.principal, project, webhook_id)
@@ -239,7 +239,7 @@ class Webhooks:
             return plan_webhook(state, webhook, revision=revision, delete=True)
 
         gone = Webhook(webhook_id, project, "")
-        outcome = self._service._write(
+        outcome = self._service.write(
             writer, make, companion=_Beside(lambda transaction: self._ledger.forget_in(transaction, gone))
         )
         if not outcome.replayed:
@@ -269,7 +269,7 @@ class Webhooks:
                 secrets = Secrets(secret, before.current, until)
             self._ledger.put_secrets_in(transaction, webhook, secrets)
 
-        outcome = self._service._write(writer, make, companion=_Beside(beside))
+        outcome = self._service.write(writer, make, companion=_Beside(beside))
         return self._outcome(self._service.head.state.webhooks.get(webhook_id), outcome, secret)
 
     def disable(self, webhook: Webhook, reason: str) -> None:
@@ -292,9 +292,7 @@ class Webhooks:
                 self._ledger.put_cursor_in(transaction, webhook, stopped)
 
         message = f"The webhook was disabled: {reason}"
-        self._service._write(
-            Writer(OPEN, author="rheostat", message=message), make, companion=_Beside(beside)
-        )
+        self._service.write(Writer(OPEN, author="rheostat", message=message), make, companion=_Beside(beside))
 
     def _outcome(self, webhook: Webhook | None, outcome: Outcome, secret: str = "") -> WebhookOutcome:
         written = [change.after for change in outcome.change_set.changes if isinstance(change.after, Webhook)]
