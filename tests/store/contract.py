@@ -27,6 +27,7 @@ from rheostat.model.setting import Segment, Setting
 from rheostat.model.type import parse_type
 from rheostat.model.value import FrozenMapping, freeze
 from rheostat.store.base import Contents, Store, Transaction
+from rheostat.store.generation import GENERATION_KIND, LOST, Beginning, beginnings_in
 
 NOW = datetime.datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=datetime.UTC)
 
@@ -475,17 +476,23 @@ class StoreContract:
         with pytest.raises(ValueError, match="no time zone"):
             store.history(project="shop", since=datetime.datetime(2026, 1, 1))  # noqa: DTZ001 - refused
 
-    def test_a_raised_generation_is_above_both_and_has_a_new_nonce(self, store: Store) -> None:
+    def test_a_raised_generation_is_above_both_and_has_a_new_nonce(self, store: Store, clock: Clock) -> None:
         first = store.identity()
         second = store.raise_generation(0)
         assert second.generation == 2
         assert second.nonce != first.nonce
         assert (second.store_id, second.token_key) == (first.store_id, first.token_key)
-        third = store.raise_generation(9)
+        put(store, "a")
+        clock.now += datetime.timedelta(hours=1)
+        third = store.raise_generation(9, "because")
         assert third.generation == 10
         assert third.nonce != second.nonce
         assert store.identity() == third == store.load().identity
-        assert put(store, "a").generation == 10
+        assert put(store, "b").generation == 10
+        assert beginnings_in(store.records(GENERATION_KIND)) == (
+            Beginning(2, NOW, 0, LOST),
+            Beginning(10, clock.now, 1, "because"),
+        )
 
     def test_every_kind_of_item_is_read_back_equal(self, store: Store) -> None:
         items: list[tuple[str, str, str, Item]] = [

@@ -291,8 +291,13 @@ class Store(Protocol):
             limit: At most so many.
         """
 
-    def raise_generation(self, above: int) -> Identity:
-        """Begin a generation higher than both the stored one and *above*, with a new nonce."""
+    def raise_generation(self, above: int, cause: str = "") -> Identity:
+        """Begin a generation higher than both the stored one and *above*, with a new nonce.
+
+        Args:
+            above: A generation that somebody has seen.
+            cause: Why, for people: recorded with it (`rheostat.store.generation`).
+        """
 
     def compact(self, floor: int) -> int:
         """Raise the compaction floor to at most *floor*, drop tombstones at or below it, return the floor.

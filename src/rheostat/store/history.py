@@ -16,8 +16,10 @@ from rheostat.errors import AlreadyExistsError, RevisionCompactedError, StoreErr
 from rheostat.model.change import Change, ChangeSet, Item, PlanWarning
 from rheostat.model.encoding import decode_item, encode_item
 from rheostat.model.value import FrozenMapping, canonical_json, freeze, parse_json
+from rheostat.store import record as beside
 from rheostat.store import tables
 from rheostat.store.base import Contents, Identity, StoredItem, Tombstone
+from rheostat.store.generation import LOST, beginning_of
 from rheostat.store.stamp import instant_text, stamped
 
 __all__ = [
@@ -327,11 +329,16 @@ def history(
     return _with_changes(connection, rows)
 
 
-def raise_generation(connection: Connection, above: int, nonce: bytes) -> Identity:
-    """Begin a generation above both the stored one and *above*."""
-    identity = read_head(connection).identity
-    raised = dataclasses.replace(identity, generation=max(identity.generation, above) + 1, nonce=nonce)
+def raise_generation(
+    connection: Connection, above: int, nonce: bytes, cause: str, now: datetime.datetime
+) -> Identity:
+    """Begin a generation above both the stored one and *above*, and record why."""
+    head = read_head(connection)
+    raised = dataclasses.replace(
+        head.identity, generation=max(head.identity.generation, above) + 1, nonce=nonce
+    )
     connection.execute(update(tables.store).values(generation=raised.generation, nonce=nonce))
+    beside.put(connection, beginning_of(raised, head.revision, cause or LOST, now))
     return raised
 
 

@@ -23,6 +23,7 @@ from rheostat.store.base import (
     Tombstone,
     Write,
 )
+from rheostat.store.generation import LOST, beginning_of
 from rheostat.store.lag import percentiles
 from rheostat.store.stamp import NONCE_BYTES, new_identity, stamped, utc, utc_now
 
@@ -180,7 +181,7 @@ class MemoryStore:
             self._check_open()
             return tuple(change_set for change_set, _ in zip(found(), range(limit), strict=False))
 
-    def raise_generation(self, above: int) -> Identity:
+    def raise_generation(self, above: int, cause: str = "") -> Identity:
         """See `Store.raise_generation`."""
         with self._state:
             self._check_open()
@@ -189,6 +190,8 @@ class MemoryStore:
                 generation=max(self._identity.generation, above) + 1,
                 nonce=self._randomness(NONCE_BYTES),
             )
+            beginning = beginning_of(self._identity, len(self._change_sets), cause or LOST, self._clock())
+            self._records[beginning.kind, beginning.key] = _next_version(beginning, None)
             self._hint()
             return self._identity
 

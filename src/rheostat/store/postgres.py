@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import logging
 import os
 import threading
@@ -22,7 +21,7 @@ import psycopg
 import sqlalchemy
 from psycopg.rows import namedtuple_row
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from rheostat.errors import AlreadyExistsError, StoreError, UnavailableError
 from rheostat.model.change import ChangeSet
@@ -33,11 +32,12 @@ from rheostat.store.batch import Batches, Flush
 from rheostat.store.connection import AWAY, Connections, driver_connection
 from rheostat.store.listener import CHANNEL, Listener
 from rheostat.store.migration import check_schema, migrate, stored_schema
+from rheostat.store.origin import MOVED, ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.reading import SqlReads
 from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
 from rheostat.store.tables import SCHEMA
 
-__all__ = ["PostgresStore"]
+__all__ = ["WRITER_LOCK", "PostgresStore"]
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ _TURN_TIMEOUT: Final = 5.0
 _SPACE: Final = 0x7268656F
 """Of the advisory locks: "rheo". Such locks belong to one database."""
 
-_LOCK: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, 1)"
+WRITER_LOCK: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, 1)"
 """A statement of its own, before any other: one that also reads would read what was there before it waited."""
 
 _CLIENT_LOCK: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, 2)"
@@ -62,16 +62,6 @@ _CLIENT_LOCK: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, 2)"
 _HINT: Final = f"NOTIFY {CHANNEL}"
 
 _HEAD: Final = str(history.HEAD.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
-
-_ORIGIN_KIND: Final = "origin"
-"""The kind of the one record that says where the store was last written."""
-
-_ORIGIN: Final = """
-SELECT (SELECT system_identifier FROM pg_control_system())
-    || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
-    || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
-"""
-"""The cluster, the database in it, and its timeline, which is another after each failover and each recovery."""
 
 _logger = logging.getLogger(__name__)
 
@@ -135,12 +125,14 @@ class PostgresStore(SqlReads):
 
         return self._write(work)
 
-    def raise_generation(self, above: int) -> Identity:
+    def raise_generation(self, above: int, cause: str = "") -> Identity:
         """See `Store.raise_generation`."""
 
         def work(session: _Session) -> Flush[Identity]:
             with session.writing() as connection:
-                identity = history.raise_generation(connection, above, self._randomness(NONCE_BYTES))
+                identity = history.raise_generation(
+                    connection, above, self._randomness(NONCE_BYTES), cause, self._clock()
+                )
             session.head = dataclasses.replace(session.head, identity=identity)
             return lambda: identity
 
@@ -286,7 +278,7 @@ class PostgresStore(SqlReads):
             if schema is None or (upgrade and schema != SCHEMA):
                 # A large table takes its time.
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                connection.exec_driver_sql(_LOCK)
+                connection.exec_driver_sql(WRITER_LOCK)
                 if migrate(connection):
                     history.put_identity(connection, new_identity(self._randomness))
                 connection.commit()
@@ -313,25 +305,23 @@ class PostgresStore(SqlReads):
         """
         if not self._prepared:
             return
-        origin = _origin(connection)
+        origin = read_origin(connection)
         if origin is None:
             return
-        body = json.dumps(origin)
-        found = beside.find(connection, _ORIGIN_KIND, "")
-        if found is not None and found.body == body:
+        here = origin_of(origin)
+        found = beside.find(connection, ORIGIN_KIND, "")
+        if found is not None and found.body == here.body:
             return
         connection.rollback()
-        connection.exec_driver_sql(_LOCK)
-        found = beside.find(connection, _ORIGIN_KIND, "")
-        if found is not None and found.body != body:
-            identity = history.raise_generation(connection, 0, self._randomness(NONCE_BYTES))
-            _logger.warning(
-                "the database was restored, copied or has failed over since it was last written; the generation "
-                "is raised to %d",
-                identity.generation,
+        connection.exec_driver_sql(WRITER_LOCK)
+        found = beside.find(connection, ORIGIN_KIND, "")
+        if found is not None and found.body != here.body:
+            identity = history.raise_generation(
+                connection, 0, self._randomness(NONCE_BYTES), MOVED, self._clock()
             )
-        if found is None or found.body != body:
-            beside.put(connection, Record(_ORIGIN_KIND, "", body))
+            _logger.warning("%s; the generation is raised to %d", MOVED, identity.generation)
+        if found is None or found.body != here.body:
+            beside.put(connection, here)
             connection.exec_driver_sql(_HINT)
         connection.commit()
 
@@ -349,7 +339,7 @@ class _Session:
                 self._raw = driver_connection(self._connection)
                 # Sent in one go, so that nothing goes to and fro while others wait for the lock.
                 with self._raw.pipeline():
-                    self._raw.execute(_LOCK)
+                    self._raw.execute(WRITER_LOCK)
                     row = self._raw.cursor(row_factory=namedtuple_row).execute(_HEAD.encode()).fetchone()
             self.head = self._kept = history.head_of(row)
             check_schema(self.head.schema)
@@ -464,20 +454,6 @@ class _PostgresTransaction:
         if self._session is None:
             raise StoreError("the transaction has ended")
         return self._session
-
-
-def _origin(connection: sqlalchemy.Connection) -> str | None:
-    try:
-        return str(connection.exec_driver_sql(_ORIGIN).scalar_one())
-    except DBAPIError as exc:
-        if exc.connection_invalidated:
-            raise
-        # Some hosted servers do not let anybody ask.
-        connection.rollback()
-        _logger.warning(
-            "the server does not tell its timeline: after a failover or a restore, raise the generation by hand"
-        )
-        return None
 
 
 def _some(result: T | None) -> T:

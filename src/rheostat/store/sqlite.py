@@ -137,10 +137,12 @@ class SqliteStore(SqlReads):
         self._hints.send()
         return written
 
-    def raise_generation(self, above: int) -> Identity:
+    def raise_generation(self, above: int, cause: str = "") -> Identity:
         """See `Store.raise_generation`."""
         with self._writing() as connection, self._translated():
-            identity = history.raise_generation(connection, above, self._randomness(NONCE_BYTES))
+            identity = history.raise_generation(
+                connection, above, self._randomness(NONCE_BYTES), cause, self._clock()
+            )
             connection.commit()
         self._hints.send()
         return identity
