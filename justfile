@@ -27,7 +27,7 @@ types:
 
 # The whole test suite; arguments go to pytest, such as: just test tests/store -k gapless
 test *arguments:
-    {{ run }} pytest -n 2 --dist loadfile {{ arguments }}
+    {{ run }} pytest -n 2 --dist loadfile --max-worker-restart 0 {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
 bench: bench-store bench-postgres bench-evaluation bench-analysis bench-delivery

@@ -120,7 +120,6 @@ def check(receiver: Receiver, secret: str, revisions: list[int]) -> None:
         assert Verifier(secret).verify(each.body, each.headers)["data"]["revision"] == each.revision
 
 
-@pytest.mark.timeout(300)
 def test_every_change_is_delivered_although_servers_are_killed_between_commit_and_delivery(
     store: Path, killed_servers: list[Serving]
 ) -> None:

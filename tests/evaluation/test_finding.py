@@ -315,7 +315,7 @@ class Maker:
 BATCHES = 20
 
 
-@pytest.mark.timeout(3600 if NIGHTLY else 180)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_reachable_rule_is_called_unreachable(batch: int) -> None:
     for seed in range(batch, NIGHTLY or SETS, BATCHES):
@@ -425,7 +425,7 @@ class Finite:
         return f'"{literal}"' if isinstance(literal, str) else str(literal).lower()
 
 
-@pytest.mark.timeout(3600 if NIGHTLY else 180)
+@pytest.mark.timeout(3600)
 def test_z3_finds_the_same_rules_unreachable() -> None:
     z3 = pytest.importorskip("z3")
     unreachable = 0
