@@ -72,7 +72,7 @@ class Entry:
     """One item of a snapshot or delta.
 
     Attributes:
-        kind: ``setting`` or ``segment``.
+        kind: ``setting``, ``segment`` or, on a relay's stream, ``key``.
         key: Its key.
         revision: The newest revision of anything that its encoded form depends on.
         item: None for a tombstone.
@@ -114,10 +114,15 @@ class Content:
     Attributes:
         entries: The items, without tombstones.
         digest: Over them.
+        tombstones: Of a relay's stream: what was removed above the floor.
+        floor: Of a relay's stream: the compaction floor. None on other streams, which do not get to know the key
+            of the store's tokens either.
     """
 
     entries: Sequence[Entry]
     digest: int
+    tombstones: Sequence[Entry] = ()
+    floor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

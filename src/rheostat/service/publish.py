@@ -10,13 +10,14 @@ import bisect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from rheostat.evaluation.compile import CompiledSnapshot
 from rheostat.model.change import Change, ChangeSet, Item, ItemKey
 from rheostat.model.condition import segments_of, settings_of
 from rheostat.model.encoding import encode_item
+from rheostat.model.key import Key
 from rheostat.model.position import Filter, Position, digest_of, item_digest, scope_of
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
@@ -25,7 +26,17 @@ from rheostat.model.watch import Content, Delta, Entry, SnapshotEvent
 from rheostat.service.narrowing import NarrowedEntries, Narrowing, SegmentUse
 from rheostat.store.base import Contents, Identity
 
-__all__ = ["Head", "Hub", "ScopedView", "View", "compacted_head", "head_of", "next_head"]
+__all__ = [
+    "Head",
+    "Hub",
+    "KeyRing",
+    "RelayView",
+    "ScopedView",
+    "View",
+    "compacted_head",
+    "head_of",
+    "next_head",
+]
 
 T = TypeVar("T")
 
@@ -120,6 +131,7 @@ class View:
         # Passed on from view to view: most settings stay as they are.
         self._narrowed = NarrowedEntries() if narrowed is None else narrowed
         self._scopes: dict[Filter, ScopedView] = {}
+        self._relayed: RelayView | None = None
         self._superseded = False
         self._lock = threading.Lock()
 
@@ -131,6 +143,22 @@ class View:
         with self._lock:
             self._superseded = True
             self._scopes = {}
+            relayed, self._relayed = self._relayed, None
+        if relayed is not None:
+            relayed.supersede()
+
+    def relayed(self, ring: KeyRing) -> RelayView:
+        """Return this view with the keys of *ring*; the same object for as long as they are the same."""
+        with self._lock:
+            former = self._relayed
+            if former is not None and (former.ring is ring or former.ring == ring):
+                return former
+            made = RelayView(self, ring)
+            if not self._superseded:
+                self._relayed = made
+        if former is not None:
+            former.supersede()
+        return made
 
     @property
     def floor(self) -> int:
@@ -164,6 +192,16 @@ class View:
             return None
         remembered = self._narrowed.of(filter_.tracked)
         return Narrowing(self.snapshot, self.segment_use, filter_.tracked, remembered)
+
+    @property
+    def tombstones(self) -> Sequence[Entry]:
+        """What was removed above the floor."""
+        floor = self.floor
+        return [
+            Entry(kind, name, revision, None)
+            for (kind, name), revision in self._tombstones.items()
+            if revision > floor
+        ]
 
     def removed_at(self, key: ItemKey) -> int:
         """Return the revision that removed the item; 0 when it exists, never did, or that is compacted."""
@@ -214,6 +252,93 @@ class View:
         return before, log.revisions[start:length], log.touches[start:length]
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys that bear on one environment, by selector.
+
+    Attributes:
+        valid: Those that were not revoked; some may have expired.
+        revoked: The revisions that revoked the others.
+    """
+
+    valid: Mapping[str, Key] = field(default_factory=dict)
+    revoked: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, keys: Iterable[Key], project: str, environment: str) -> KeyRing:
+        """Take those of *keys* that open anything in an environment."""
+        valid: dict[str, Key] = {}
+        revoked: dict[str, int] = {}
+        for key in keys:
+            if key.project not in ("", project) or (key.environments and environment not in key.environments):
+                continue
+            if key.revoked_at is None:
+                valid[key.selector] = key
+            else:
+                revoked[key.selector] = key.revision
+        return cls(valid, revoked)
+
+
+class RelayView(View):
+    """A view with the keys of its environment, which the streams of relays carry, and no others.
+
+    Nothing of it is kept up from revision to revision: the keys say by their revisions when they changed.
+
+    Attributes:
+        ring: The keys.
+    """
+
+    def __init__(self, plain: View, ring: KeyRing) -> None:
+        """Add the keys of *ring* to the items of *plain*."""
+        digest = plain.digest
+        for selector, key in ring.valid.items():
+            digest ^= item_digest("key", selector, key.revision)
+        super().__init__(
+            plain.project,
+            plain.environment,
+            plain.snapshot,
+            {**plain._tombstones, **{("key", name): revision for name, revision in ring.revoked.items()}},
+            plain._log,
+            digest,
+            plain._size,
+            plain._segment_use,
+            plain._narrowed,
+            plain._compiled,
+        )
+        self._length = plain._length
+        self.ring = ring
+        changed = [(key.revision, selector) for selector, key in ring.valid.items()]
+        changed += [(revision, selector) for selector, revision in ring.revoked.items()]
+        self._changed = sorted(changed)
+
+    def entry(self, key: ItemKey) -> Entry | None:
+        """As `View.entry`, keys too."""
+        kind, name = key
+        found = self.ring.valid.get(name) if kind == "key" else None
+        return super().entry(key) if found is None else Entry(kind, name, found.revision, found)
+
+    def entries(self) -> Iterable[Entry]:
+        """As `View.entries`, with the keys first."""
+        for selector, key in self.ring.valid.items():
+            yield Entry("key", selector, key.revision, key)
+        yield from super().entries()
+
+    def touches_since(self, revision: int) -> tuple[int, Sequence[int], Sequence[_Touch]]:
+        """As `View.touches_since`; what a key was before its last change is not known."""
+        before, revisions, touches = super().touches_since(revision)
+        at = bisect.bisect_right(self._changed, revision, key=lambda each: each[0])
+        if at:
+            before = max(before, self._changed[at - 1][0])
+        if at == len(self._changed):
+            return before, revisions, touches
+        merged = dict(zip(revisions, touches, strict=True))
+        for when, selector in self._changed[at:]:
+            touch = merged.get(when) or _Touch((), frozenset())
+            merged[when] = replace(touch, keys=(*touch.keys, ("key", selector)))
+        ordered = sorted(merged)
+        return before, ordered, [merged[when] for when in ordered]
+
+
 class ScopedView:
     """A view through a filter: what one scope's watchers hold. Safe from any thread."""
 
@@ -239,7 +364,7 @@ class ScopedView:
         """Tell whether the scope contains the item, now or when it still existed."""
         kind, name = key
         return (
-            self.closure is None or kind == "segment" or name in self.closure or _selected(self.filter, name)
+            self.closure is None or kind != "setting" or name in self.closure or _selected(self.filter, name)
         )
 
     @property
@@ -273,7 +398,10 @@ class ScopedView:
                     digest = self.digest
                 else:
                     digest = digest_of((entry.kind, entry.key, entry.revision) for entry in entries)
-                self._content = Content(entries, digest)
+                if isinstance(self.view, RelayView):
+                    self._content = Content(entries, digest, self.view.tombstones, self.view.floor)
+                else:
+                    self._content = Content(entries, digest)
             return self._content
 
     def entries(self) -> Sequence[Entry]:
@@ -364,14 +492,14 @@ class ScopedView:
         before, _, _ = self.view.touches_since(revision - 1)
         if self.closure is None:
             return before
-        log = self.view._log
-        at = bisect.bisect_left(log.revisions, revision)
+        _, revisions, touches = self.view.touches_since(self.view.floor)
+        at = bisect.bisect_left(revisions, revision)
         for index in range(at - 1, -1, -1):
-            if any(self.holds(key) for key in log.touches[index].keys):
-                return log.revisions[index]
+            if any(self.holds(key) for key in touches[index].keys):
+                return revisions[index]
         # Nothing above the floor. The floor itself will not do: a watcher that keeps up may have been passed over
         # it without a word.
-        return max((entry.revision for entry in self._held() if entry.revision <= log.floor), default=0)
+        return max((entry.revision for entry in self._held() if entry.revision <= self.view.floor), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,17 +511,31 @@ class Head:
         state: The whole store.
         floor: The compaction floor.
         views: By project and environment.
+        rings: The keys of environments, by these; of a node they are read from `state` at the first use.
     """
 
     identity: Identity
     state: State
     floor: int
     views: Mapping[tuple[str, str], View] = field(default_factory=dict)
+    rings: dict[tuple[str, str], KeyRing] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def revision(self) -> int:
         """The newest revision that is in it."""
         return self.state.revision
+
+    def relayed(self, project: str, environment: str) -> RelayView | None:
+        """Return an environment as relays see it, with the keys that bear on it; None when there is no such one."""
+        view = self.views.get((project, environment))
+        if view is None:
+            return None
+        ring = self.rings.get((project, environment))
+        if ring is None:
+            ring = self.rings[project, environment] = KeyRing.of(
+                self.state.keys.values(), project, environment
+            )
+        return view.relayed(ring)
 
     def position(self, scope: bytes) -> Position:
         """Return the position of this head in *scope*."""

@@ -6,12 +6,13 @@ wait for the hub or for ``wake_at``. The order of the rows in `WatchSession._ope
 
 from __future__ import annotations
 
+import datetime
 import enum
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rheostat.errors import BehindError, PermissionDeniedError, UnavailableError
 from rheostat.model.position import Filter, Position, parse_token
@@ -27,18 +28,65 @@ from rheostat.model.watch import (
     SnapshotReason,
     WatchEvent,
 )
-from rheostat.service.publish import Head, Hub, ScopedView
+from rheostat.service.publish import Head, Hub, ScopedView, View
 
 if TYPE_CHECKING:
     from rheostat.service.fleet import Ask
-    from rheostat.service.service import Service
 
-__all__ = ["CATCH_UP_SECONDS", "Step", "WatchOptions", "WatchSession"]
+__all__ = ["CATCH_UP_SECONDS", "Asked", "Step", "WatchOptions", "WatchSession", "Watched"]
 
 CATCH_UP_SECONDS: Final = 3.0
 """How long a token or ``min_revision`` ahead of this node is waited for."""
 
+RELAY_BOOKMARK_SECONDS: Final = 0.1
+"""How long after a revision that does not touch its scope a relay is told of it, and how often at most."""
+
 log = logging.getLogger("rheostat.watch")
+
+
+class Asked(Protocol):
+    """Tells who waits for a rollout."""
+
+    def asked(self, place: tuple[str, str], now: float) -> Ask | None:
+        """Return the question that somebody waits with in a project and environment; None when nobody does."""
+
+
+class Watched(Protocol):
+    """What a watch needs of the node that it is open at: a `rheostat.service.Service`, or a relay."""
+
+    node: str
+    heartbeat: float
+    drain_grace: float
+    clock: Callable[[], datetime.datetime]
+
+    @property
+    def fleet(self) -> Asked:
+        """Who waits for a rollout."""
+
+    @property
+    def hub(self) -> Hub:
+        """Where the heads come from."""
+
+    @property
+    def draining(self) -> bool:
+        """The node has been asked to end."""
+
+    @property
+    def drain_spread(self) -> float:
+        """Seconds over which the clients are to spread when it ends."""
+
+    @property
+    def reconnect_spread(self) -> float:
+        """Seconds over which they are to spread if it ends without a word."""
+
+    def catch_up(self) -> Head:
+        """Look for news, and return the newest head."""
+
+    def raise_generation(self, above: int) -> None:
+        """Begin a new generation because history was lost."""
+
+    def stream_age(self) -> float:
+        """Draw the seconds after which a watch is asked to reconnect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +101,7 @@ class WatchOptions:
         min_revision: Do not answer before this revision has been reached.
         filter: What it wants to see.
         filter_refused: What was asked for is wider than `filter`, and Hello says so.
+        relay: The stream is a relay's: it carries keys, tombstones and what else that needs.
         may_go_on: Tells whether the key is still in force; asked at every step.
         ends_by: Tells the instant of the monotonic clock at which the key expires, which may change while the
             stream is open; None when it does not.
@@ -65,6 +114,7 @@ class WatchOptions:
     min_revision: int = 0
     filter: Filter = field(default_factory=Filter)
     filter_refused: bool = False
+    relay: bool = False
     may_go_on: Callable[[], bool] = lambda: True
     ends_by: Callable[[], float | None] = lambda: None
 
@@ -93,7 +143,7 @@ class _Phase(enum.Enum):
 class WatchSession:
     """One open watch. Not thread-safe: one driver steps it."""
 
-    def __init__(self, service: Service, options: WatchOptions) -> None:
+    def __init__(self, service: Watched, options: WatchOptions) -> None:
         """Prepare a session; nothing is read before the first step."""
         self._service = service
         self._options = options
@@ -104,6 +154,9 @@ class WatchSession:
         self._scope: ScopedView | None = None
         self._position: Position | None = None
         self._last_sent = 0.0
+        # A relay's clients see by its bookmarks how old their state is, so that deltas do not stand in for them.
+        self._last_bookmark = 0.0
+        self._told_revision = 0
         # The question about a rollout that the client was told of last, until when it reports because of that, and
         # when to tell it again.
         self._asked: Ask | None = None
@@ -180,6 +233,8 @@ class WatchSession:
         if token is not None and _is_ahead(token, head):
             # Perhaps this node has only not read it yet; what is sent must never be older than the token.
             head = service.catch_up()
+        if token is not None and (step := self._cannot_serve(head, token, now)) is not None:
+            return step
         head, scope = self._scoped(head)
         reason = self._why_snapshot(head, scope, token)
         if reason is SnapshotReason.GENERATION:
@@ -187,9 +242,13 @@ class WatchSession:
         position = scope.position(head)
         self._phase = _Phase.LIVE
         self._scope, self._position = scope, position
-        self._last_sent = now
+        self._last_sent = self._last_bookmark = now
+        self._told_revision = position.revision
         self._expires_at = now + service.stream_age()
         asking = self._asking(now, changed=False)
+        if options.relay:
+            # Only a bookmark tells how old the state is.
+            asking = asking or (self._bookmark(now),)
         if reason is not None:
             return self._sent(now, (self._hello(Mode.SNAPSHOT, reason), scope.snapshot(position), *asking))
         assert token is not None
@@ -199,14 +258,24 @@ class WatchSession:
             return self._sent(now, (self._hello(Mode.UP_TO_DATE, None), *bookmark))
         return self._sent(now, (self._hello(Mode.DELTA, None), delta, *asking))
 
+    def _cannot_serve(self, head: Head, token: Position, now: float) -> Step | None:
+        """Return what to do about a token that only another node can continue; None when this one can."""
+        return None
+
     def _scoped(self, head: Head) -> tuple[Head, ScopedView]:
-        view = head.views.get((self._options.project, self._options.environment))
+        view = self._view(head)
         if view is None:
             head = self._service.catch_up()
-            view = head.views.get((self._options.project, self._options.environment))
+            view = self._view(head)
         if view is None:
             raise self._unknown_environment()
         return head, view.scope(self._options.filter)
+
+    def _view(self, head: Head) -> View | None:
+        options = self._options
+        if options.relay:
+            return head.relayed(options.project, options.environment)
+        return head.views.get((options.project, options.environment))
 
     def _unknown_environment(self) -> PermissionDeniedError:
         return PermissionDeniedError(
@@ -251,13 +320,21 @@ class WatchSession:
             reason=reason,
             heartbeat=service.heartbeat,
             node=service.node,
-            hops=0,
+            hops=self._hops(),
             project=options.project,
             environment=options.environment,
             filter=options.filter,
             filter_ignored=options.filter_refused,
             reconnect_spread=service.reconnect_spread,
         )
+
+    def _hops(self) -> int:
+        """How many relays stand between the client and the store's own node."""
+        return 0
+
+    def _origin_time(self) -> datetime.datetime:
+        """When the store's own node has last said that this is the state."""
+        return self._service.clock()
 
     # Going on.
 
@@ -275,10 +352,21 @@ class WatchSession:
             return self._leave(now, GoAway(GoAwayReason.MAX_AGE, 0.0, service.drain_grace), events)
         events += self._asking(now, changed=self._scope is not before)
         if events:
+            if self._options.relay and now >= self._last_bookmark + service.heartbeat:
+                events += (self._bookmark(now),)
             return self._sent(now, events)
-        if now >= self._last_sent + service.heartbeat:
+        if now >= self._bookmark_at():
             return self._sent(now, (self._bookmark(now),))
         return Step((), self._wake_at())
+
+    def _bookmark_at(self) -> float:
+        """When a bookmark is due."""
+        if not self._options.relay:
+            return self._last_sent + self._service.heartbeat
+        assert self._position is not None
+        if self._position.revision > self._told_revision:
+            return self._last_bookmark + RELAY_BOOKMARK_SECONDS
+        return self._last_bookmark + self._service.heartbeat
 
     def _head(self) -> Head:
         assert self._hub is not None
@@ -289,7 +377,7 @@ class WatchSession:
         scope, position = self._scope, self._position
         assert scope is not None
         assert position is not None
-        view = head.views.get((self._options.project, self._options.environment))
+        view = self._view(head)
         if view is None:
             # The store was restored by hand to a time before the environment was made.
             raise self._unknown_environment()
@@ -334,10 +422,11 @@ class WatchSession:
         assert self._scope is not None
         assert self._position is not None
         service = self._service
+        self._last_bookmark = now
         ask = service.fleet.asked((self._options.project, self._options.environment), now)
         return Bookmark(
             self._position,
-            service.clock(),
+            self._origin_time(),
             self._scope.digest,
             service.reconnect_spread,
             None if ask is None else ask.within,
@@ -345,10 +434,12 @@ class WatchSession:
 
     def _sent(self, now: float, events: tuple[WatchEvent, ...]) -> Step:
         self._last_sent = now
+        assert self._position is not None
+        self._told_revision = self._position.revision
         return Step(events, self._wake_at())
 
     def _wake_at(self) -> float:
-        wake_at = min(self._last_sent + self._service.heartbeat, self._expires_at, self._ask_at)
+        wake_at = min(self._bookmark_at(), self._expires_at, self._ask_at)
         ends_by = self._options.ends_by()
         return wake_at if ends_by is None else min(wake_at, ends_by)
 

@@ -92,7 +92,13 @@ class EventEncoder(Generic[W]):
     def _snapshot(self, event: SnapshotEvent) -> Sequence[W]:
         count = len(event.entries)
         # No token at the beginning, so that nobody resumes from half a snapshot.
-        begin = watch_pb2.SnapshotBegin(position=position_to_proto(event.position), item_count=count)
+        begin = watch_pb2.SnapshotBegin(
+            position=position_to_proto(event.position),
+            item_count=sum(entry.kind != "key" for entry in event.entries),
+        )
+        if event.content.floor is not None:
+            begin.floor = event.content.floor
+            begin.token_key = self._token_key
         end = watch_pb2.SnapshotEnd(
             position=position_to_proto(event.position, self._token_key), item_count=count, digest=event.digest
         )
@@ -108,7 +114,7 @@ class EventEncoder(Generic[W]):
         if chunks is None:
             messages = (
                 watch_pb2.SnapshotChunk(index=index, items=items)
-                for index, items in enumerate(_chunks(content.entries))
+                for index, items in enumerate(_chunks((*content.entries, *content.tombstones)))
             )
             made = tuple(self._wrap(watch_pb2.WatchResponse(snapshot_chunk=chunk)) for chunk in messages)
             # Two threads may both have made them; all go on with the first.

@@ -23,7 +23,7 @@ from rheostat.model.client import ClientReport
 from rheostat.model.declaration import Declaration, DeclarationOutcome, DeclarationResult
 from rheostat.model.key import KeyKind
 from rheostat.model.position import Filter, parse_token
-from rheostat.model.watch import Entry, SnapshotEvent, WatchEvent
+from rheostat.model.watch import Entry, GoAway, GoAwayReason, SnapshotEvent, WatchEvent
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.server.handling.base import (
@@ -98,6 +98,7 @@ class ConfigHandlers(Handling):
                     min_revision=request.min_revision,
                     filter=filter_ if served else Filter(),
                     filter_refused=not served,
+                    relay=call.principal.key is not None and call.principal.key.kind is KeyKind.RELAY,
                     may_go_on=lambda: service.key_in_force(call.principal),
                     ends_by=lambda: service.key_ends_at(call.principal),
                 )
@@ -124,6 +125,11 @@ class ConfigHandlers(Handling):
     def encode(self, event_: WatchEvent, session: WatchSession) -> Sequence[Shared]:
         """Return the messages of an event of *session*, each encoded once for all streams that send it."""
         return self._encoder().encode(event_, session.whole)
+
+    def slow(self) -> Shared:
+        """Return the message to a client that has taken nothing for too long."""
+        (message,) = self._encoder().encode(GoAway(GoAwayReason.SLOW, spread=0.0, grace=0.0), _no_whole)
+        return message
 
     def _encoder(self) -> EventEncoder[Shared]:
         key = self.service.head.identity.token_key
@@ -329,6 +335,10 @@ def _declaration(message: declaration_pb2.Declaration) -> Declaration | Declarat
         return declaration_from_proto(message)
     except InvalidArgumentError as exc:
         return DeclarationResult(message.name, DeclarationOutcome.INVALID, message=exc.message)
+
+
+def _no_whole() -> SnapshotEvent:
+    raise AssertionError("only deltas are replaced by snapshots")
 
 
 def _page_of_items(entries: Sequence[Entry]) -> list[watch_pb2.Item]:
