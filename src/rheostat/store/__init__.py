@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
     from rheostat.store.postgres import PostgresStore
     from rheostat.store.sqlite import SqliteStore
 
-__all__ = ["migrate", "open_store", "redacted"]
+__all__ = ["extra_for", "migrate", "open_store", "parse_url", "redacted"]
 
 _CHOICES: Final = "'memory:', 'sqlite:PATH', 'postgresql://…' or a path"
+
+_EXTRAS: Final = {
+    "sqlite": "the sqlite store needs the extra 'server': pip install 'rheostat[server]'",
+    "postgresql": "the postgresql store needs the extras 'server' and 'postgres': "
+    "pip install 'rheostat[server,postgres]'",
+}
 
 # At least two letters, so that a drive letter is part of a path.
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -52,7 +59,7 @@ def open_store(
         UnavailableError: Another process is writing to it for too long, or the database cannot be reached.
         MissingDependencyError: The extra ``rheostat[server]`` or ``rheostat[postgres]`` is not installed.
     """
-    kind, path, options = _parse(url)
+    kind, path, options = parse_url(url)
     if kind == "postgresql":
         return _open_postgres(path, clock, randomness)
     if kind == "memory":
@@ -70,7 +77,7 @@ def migrate(url: str) -> str:
         UnavailableError: Another process is writing to it for too long, or the database cannot be reached.
         MissingDependencyError: The extra ``rheostat[server]`` or ``rheostat[postgres]`` is not installed.
     """
-    kind, path, options = _parse(url)
+    kind, path, options = parse_url(url)
     if kind == "memory":
         return ""
     # To open is to migrate.
@@ -93,7 +100,12 @@ def redacted(url: str) -> str:
     return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1…", shown)
 
 
-def _parse(url: str) -> tuple[str, str, dict[str, str]]:
+def parse_url(url: str) -> tuple[str, str, dict[str, str]]:
+    """Return the kind of a store (memory, sqlite, postgresql), what opens it, and its options.
+
+    Raises:
+        StoreError: No such kind of store, or it cannot be read.
+    """
     match = _URL.fullmatch(url)
     if match is None:
         return _checked(url, url, {})
@@ -117,6 +129,26 @@ def _parse(url: str) -> tuple[str, str, dict[str, str]]:
     raise StoreError(f"unknown kind of store {scheme!r}; write {_CHOICES}")
 
 
+@contextlib.contextmanager
+def extra_for(kind: str) -> Iterator[None]:
+    """Name the missing extra when an import inside fails for want of it.
+
+    Args:
+        kind: ``sqlite`` or ``postgresql``.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        yield
+    except ImportError as exc:
+        # Psycopg without a libpq is an ImportError without a name.
+        missing = exc.name or ("psycopg" if kind == "postgresql" else "")
+        if missing.partition(".")[0] not in ("sqlalchemy", "alembic", "psycopg"):
+            raise
+        raise MissingDependencyError(_EXTRAS[kind]) from exc
+
+
 def _checked(url: str, path: str, options: dict[str, str]) -> tuple[str, str, dict[str, str]]:
     if path in ("", ":memory:"):
         raise StoreError(f"the store url {url!r} names no file; write {_CHOICES}")
@@ -134,14 +166,8 @@ def _open_sqlite(
     clock: Callable[[], datetime.datetime],
     randomness: Callable[[int], bytes],
 ) -> SqliteStore:
-    try:
+    with extra_for("sqlite"):
         from rheostat.store.sqlite import SqliteStore
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").partition(".")[0] not in ("sqlalchemy", "alembic"):
-            raise
-        raise MissingDependencyError(
-            "the sqlite store needs the extra 'server': pip install 'rheostat[server]'"
-        ) from exc
     return SqliteStore(
         path,
         clock=clock,
@@ -157,13 +183,6 @@ def _open_postgres(
     *,
     upgrade: bool = False,
 ) -> PostgresStore:
-    try:
+    with extra_for("postgresql"):
         from rheostat.store.postgres import PostgresStore
-    except ImportError as exc:
-        # Psycopg without a libpq is an ImportError without a name.
-        if (exc.name or "psycopg").partition(".")[0] not in ("sqlalchemy", "alembic", "psycopg"):
-            raise
-        raise MissingDependencyError(
-            "the postgresql store needs the extras 'server' and 'postgres': pip install 'rheostat[server,postgres]'"
-        ) from exc
     return PostgresStore(url, clock=clock, randomness=randomness, upgrade=upgrade)

@@ -33,6 +33,7 @@ __all__ = [
     "is_repeated_request",
     "load",
     "one",
+    "put_head",
     "put_identity",
     "raise_generation",
     "read_head",
@@ -90,17 +91,22 @@ _REQUEST = select(tables.change_set).where(
 
 def put_identity(connection: Connection, identity: Identity) -> None:
     """Give the new, empty store its *identity*."""
+    put_head(connection, Head(identity, 0, 0, 0, tables.SCHEMA))
+
+
+def put_head(connection: Connection, head: Head) -> None:
+    """Write the row without which the tables are no store, and of which there may be one only."""
     connection.execute(
         insert(tables.store).values(
             id=1,
-            store_id=identity.store_id,
-            generation=identity.generation,
-            nonce=identity.nonce,
-            token_key=identity.token_key,
-            revision=0,
-            floor=0,
-            rule_number=0,
-            schema=tables.SCHEMA,
+            store_id=head.identity.store_id,
+            generation=head.identity.generation,
+            nonce=head.identity.nonce,
+            token_key=head.identity.token_key,
+            revision=head.revision,
+            floor=head.floor,
+            rule_number=head.rule_number,
+            schema=head.schema,
         )
     )
 

@@ -13,7 +13,7 @@ from rheostat.store.tables import SCHEMA, store
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["SCRIPTS", "check_schema", "migrate", "stored_schema"]
+__all__ = ["SCRIPTS", "check_schema", "migrate", "require_schema", "stored_schema"]
 
 SCRIPTS = Path(__file__).parent / "migrations"
 """Where the Alembic scripts are: inside the installed package."""
@@ -46,6 +46,23 @@ def check_schema(schema: str) -> None:
         raise StoreError(
             f"the store has the schema {schema}, and this version knows none after {SCHEMA}; "
             "a newer version of rheostat must open it"
+        )
+
+
+def require_schema(connection: Connection) -> None:
+    """Refuse all but a store of this version's schema.
+
+    Raises:
+        StoreError: There is no store, it belongs to another program, or its schema is older or newer.
+    """
+    schema = stored_schema(connection)
+    if schema is None:
+        raise StoreError("there is no store in the database: it is empty")
+    check_schema(schema)
+    if schema != SCHEMA:
+        raise StoreError(
+            f"the store has the schema {schema}, and this version needs {SCHEMA}; bring it there with "
+            "`rheostat migrate` once no older server runs"
         )
 
 

@@ -31,7 +31,7 @@ from rheostat.store.base import ClientRow, Identity, Record, Write
 from rheostat.store.batch import Batches, Flush
 from rheostat.store.connection import AWAY, Connections, driver_connection
 from rheostat.store.listener import CHANNEL, Listener
-from rheostat.store.migration import check_schema, migrate, stored_schema
+from rheostat.store.migration import check_schema, migrate, require_schema, stored_schema
 from rheostat.store.origin import MOVED, ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.reading import SqlReads
 from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
@@ -283,12 +283,7 @@ class PostgresStore(SqlReads):
                     history.put_identity(connection, new_identity(self._randomness))
                 connection.commit()
             else:
-                check_schema(schema)
-                if schema != SCHEMA:
-                    raise StoreError(
-                        f"the store has the schema {schema}, and this version needs {SCHEMA}; bring it there with "
-                        "`rheostat migrate` once no older server runs"
-                    )
+                require_schema(connection)
             if connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "off":
                 _logger.warning(
                     "synchronous_commit is off: a crash of the server may undo acknowledged change-sets"

@@ -1,0 +1,484 @@
+"""Copies of stores: everything comes along, all of it or nothing, and the source stays as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, update
+
+from rheostat.errors import FailedPreconditionError, StoreError, UnavailableError
+from rheostat.model.change import Change, ChangeSet, PlanWarning
+from rheostat.model.encoding import encode_item
+from rheostat.model.key import Key, KeyKind
+from rheostat.model.value import FrozenMapping
+from rheostat.store import migrate, migration, open_store, tables
+from rheostat.store.base import ClientRow, Record, Store, Transaction
+from rheostat.store.copy import Copied, copy_store
+from rheostat.store.generation import GENERATION_KIND, Beginning, beginnings_in
+from rheostat.store.look import looking_at
+from rheostat.store.origin import ORIGIN_KIND
+from rheostat.store.pool import Pool
+from rheostat.store.postgres import PostgresStore
+from rheostat.store.tables import SCHEMA
+from tests.postgres import Template, execute
+from tests.store.contract import NOW, Clock, put, remove, setting
+
+DIRECTIONS = [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")]
+
+KINDS = ("draft", "webhook_cursor", "something that a later version made up")
+
+
+class Places:
+    """Makes places for stores."""
+
+    def __init__(self, folder: Path, postgres: Template) -> None:
+        self._folder = folder
+        self._postgres = postgres
+
+    def __call__(self, kind: str, name: str) -> str:
+        return f"sqlite:{self._folder / name}.db" if kind == "sqlite" else self._postgres.empty()
+
+
+@pytest.fixture
+def place(tmp_path: Path, postgres: Template) -> Places:
+    return Places(tmp_path, postgres)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """A store of three revisions, in a file."""
+    url = f"sqlite:{tmp_path / 'source.db'}"
+    fill(url, 3)
+    return url
+
+
+def fill(url: str, count: int) -> None:
+    store = open_store(url)
+    for number in range(count):
+        put(store, f"s{number}", number)
+    store.close()
+
+
+def fill_with_everything(store: Store) -> None:
+    put(store, "a", 1, request_id="one", actor="k1", rule_numbers=3)
+    put(store, "größer\x00\x01", 2, environment="staging", project="other")
+    remove(store, "a")
+    put(store, "gone")
+    remove(store, "gone")
+    store.raise_generation(4, "a test")
+
+    def write(transaction: Transaction) -> ChangeSet:
+        at = transaction.revision + 1
+        key = Key("a" * 16, KeyKind.SERVER, bytes(range(32)), "shop", created_at=NOW, revision=at)
+        transaction.put_record(Record("webhook_secret", "shop/w1", '{"current": "s\x00"}'))
+        return ChangeSet(
+            "shop",
+            (
+                Change("shop", "", "key", "a" * 16, None, key),
+                Change("shop", "production", "setting", "a", None, setting("a", at, "ü\x00", "str")),
+            ),
+            author="ada",
+            message="why\x01",
+            actor="k1",
+            request_id="two",
+            payload_digest=bytes(32),
+            rule_numbers=2,
+            reverts=3,
+            warnings=(PlanWarning("code", "text", 1, FrozenMapping({"user": 1})),),
+            draft="d1",
+            approved_by=("k2", "k3"),
+            forced_clients=("c1",),
+        )
+
+    store.commit(write)
+    store.compact(4)
+    for kind in KINDS:
+        store.put_record(Record(kind, "shop/1", "{}"))
+        store.put_record(Record(kind, "shop/1", '{"n": 2}', NOW + datetime.timedelta(days=1)))
+        store.put_record(Record(kind, "shop/größer\x00", "{}"))
+    store.put_clients([ClientRow("shop", "production", "c1", NOW + datetime.timedelta(days=1))])
+
+
+def history(store: Store) -> Sequence[ChangeSet]:
+    found = [store.change_set(revision) for revision in range(1, store.revision() + 1)]
+    assert None not in found
+    return [change_set for change_set in found if change_set is not None]
+
+
+@pytest.mark.parametrize(("kind", "other"), DIRECTIONS)
+def test_a_copy_has_the_whole_history_and_what_is_beside_it(place: Places, kind: str, other: str) -> None:
+    first, second = place(kind, "first"), place(other, "second")
+    store = open_store(first, clock=Clock())
+    fill_with_everything(store)
+    clock = Clock()
+    clock.now += datetime.timedelta(days=1)
+    copied = copy_store(first, second, clock=clock)
+    assert copied == Copied(
+        revision=6, generation=6, change_sets=6, items=4, records=copied.records, missed=0
+    )
+    copy = open_store(second, clock=clock)
+    left, right = store.load(), copy.load()
+    assert dataclasses.replace(right, identity=left.identity) == left
+    assert left.floor == 4
+    assert left.rule_number == 5
+    assert len(left.tombstones) == 1
+    assert history(copy) == history(store)
+    assert copy.history(project="shop", actor="k1") == store.history(project="shop", actor="k1")
+    assert copy.read_since(4) == store.read_since(4)
+    for found in (*KINDS, "webhook_secret"):
+        assert copy.records(found) == store.records(found) != ()
+        assert copy.due_records(found, clock.now) == store.due_records(found, clock.now)
+    assert copy.clients("shop", "production", now=NOW) == ()
+    # Tokens of the source stay tokens, of a generation that is over.
+    assert right.identity.store_id == left.identity.store_id
+    assert right.identity.token_key == left.identity.token_key
+    assert right.identity.generation == left.identity.generation + 1
+    assert right.identity.nonce != left.identity.nonce
+    *before, last = beginnings_in(copy.records(GENERATION_KIND))
+    assert before == list(beginnings_in(store.records(GENERATION_KIND)))
+    assert last == Beginning(6, clock.now, 6, f"copied from {first}")
+
+    def repeated(transaction: Transaction) -> None:
+        assert transaction.find_request("k1", "one") == history(store)[0]
+
+    copy.commit(repeated)  # type: ignore[arg-type]  # writes nothing
+    written = put(copy, "next")
+    assert (written.revision, written.generation) == (7, 6)
+    assert store.revision() == 6
+    copy.close()
+    store.close()
+    # To open it again is no reason for another generation.
+    copy = open_store(second)
+    assert copy.identity() == right.identity
+    copy.close()
+
+
+def test_a_copy_from_one_database_to_another(place: Places) -> None:
+    first, second = place("postgresql", ""), place("postgresql", "")
+    fill(first, 3)
+    assert copy_store(first, second).generation == 2
+    store, copy = open_store(first), open_store(second)
+    assert history(copy) == history(store)
+    assert store.identity().generation == 1
+    assert copy.identity().generation == 2
+    assert copy.record(ORIGIN_KIND, "") != store.record(ORIGIN_KIND, "") is not None
+    copy.close()
+    store.close()
+
+
+def test_a_copied_file_is_its_owners_alone_and_sound(source: str, tmp_path: Path) -> None:
+    copy_store(source, str(tmp_path / "copy.db"))
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+    with sqlite3.connect(tmp_path / "copy.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute("DELETE FROM change")
+    connection.close()
+    assert not list(tmp_path.glob("*.copying*"))
+
+
+def test_a_database_in_which_a_store_was_made_ahead_of_time_is_empty_enough(
+    source: str, postgres: Template
+) -> None:
+    url = postgres.empty()
+    migrate(url)
+    copy_store(source, url)
+    copy = open_store(url)
+    assert copy.revision() == 3
+    assert copy.identity().generation == 2
+    copy.close()
+
+
+def make_history(path: Path, count: int, characters: int) -> None:
+    """A store of so many revisions, made without the time that committing takes."""
+    open_store(str(path)).close()
+    pool = Pool(path, "normal")
+    with pool.writer() as connection:
+        for first in range(1, count + 1, 1000):
+            revisions = range(first, first + 1000)
+            change_sets = [
+                {
+                    "revision": revision,
+                    "generation": 1,
+                    "project": "shop",
+                    "created_at": NOW.isoformat(timespec="microseconds"),
+                    "payload_digest": b"",
+                    "rule_numbers": 0,
+                    "reverts": 0,
+                    "warnings": "[]",
+                    **dict.fromkeys(("author", "message", "actor", "request_id"), ""),
+                }
+                for revision in revisions
+            ]
+            address = {"project": "shop", "environment": "production", "kind": "setting"}
+            changes = [
+                {
+                    **address,
+                    "revision": revision,
+                    "sequence": 0,
+                    "key": f"s{revision % 100}",
+                    "after": encode_item(setting(f"s{revision % 100}", revision, "x" * characters, "str")),
+                }
+                for revision in revisions
+            ]
+            connection.execute(insert(tables.change_set), change_sets)
+            connection.execute(insert(tables.change), changes)
+        connection.execute(update(tables.store).values(revision=count))
+        connection.commit()
+    pool.close(contextlib.nullcontext())
+
+
+def test_ten_thousand_revisions_are_copied_to_a_database_and_back(tmp_path: Path, postgres: Template) -> None:
+    made, url, back = str(tmp_path / "made.db"), postgres.empty(), str(tmp_path / "back.db")
+    make_history(tmp_path / "made.db", 10_000, 20)
+    told: list[tuple[int, int]] = []
+    copied = copy_store(made, url, on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 10_000) for done in range(0, 10_001, 500)]
+    assert (copied.change_sets, copied.generation) == (10_000, 2)
+    assert copy_store(url, back).generation == 3
+    with contextlib.closing(sqlite3.connect(back)) as connection:
+        connection.execute("ATTACH ? AS made", [made])
+        for table in ("change_set", "change", "item"):
+            (counted,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+            assert counted == (0 if table == "item" else 10_000)
+            for one, other in (("main", "made"), ("made", "main")):
+                query = f"SELECT * FROM {one}.{table} EXCEPT SELECT * FROM {other}.{table}"
+                assert connection.execute(query).fetchall() == []
+
+
+def test_memory_does_not_grow_with_the_history(tmp_path: Path) -> None:
+    source, copy = tmp_path / "source.db", tmp_path / "copy.db"
+    make_history(source, 2_000, 10_000)
+    # The first copy imports what it needs.
+    copy_store(str(source), str(tmp_path / "first.db"))
+    tracemalloc.start()
+    try:
+        copy_store(str(source), str(copy))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert copy.stat().st_size > 20_000_000
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_copy_shows_one_moment_of_a_store_that_is_written_to(place: Places, kind: str) -> None:
+    first, second = place(kind, "first"), place("sqlite", "second")
+    store = open_store(first)
+    put(store, "a", 1)
+
+    def write_meanwhile(done: int, total: int) -> None:
+        assert total == 1
+        put(store, "a", 2)
+        store.put_record(Record("draft", f"shop/{done}", "{}"))
+
+    copied = copy_store(first, second, on_progress=write_meanwhile)
+    assert (copied.revision, copied.missed) == (1, 2)
+    copy = open_store(second)
+    assert copy.revision() == 1
+    (item,) = copy.load().items
+    assert item.item == setting("a", 1, 1)
+    assert copy.records("draft") == ()
+    assert store.revision() == 3
+    copy.close()
+    store.close()
+
+
+def test_a_server_that_is_killed_leaves_a_store_that_can_be_copied(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from rheostat.store import open_store\n"
+        "from rheostat.store.base import Record\n"
+        "open_store(sys.argv[1]).put_record(Record('draft', 'd', '{}'))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "killed.db"
+    run(program, str(path))
+    # What it has committed is in the log only.
+    assert Path(f"{path}-wal").stat().st_size > 0
+    copy_store(str(path), str(tmp_path / "copy.db"))
+    copy = open_store(str(tmp_path / "copy.db"))
+    assert copy.record("draft", "d") is not None
+    copy.close()
+
+
+# What is refused, and changes nothing.
+
+
+def refusals(tmp_path: Path, source: str, postgres: Template) -> list[tuple[str, str, type[Exception], str]]:
+    used, foreign = postgres.store(), postgres.empty()
+    fill(used, 1)
+    execute(foreign, "CREATE TABLE orders (id int)")
+    made, text = tmp_path / "made.db", tmp_path / "text.db"
+    open_store(str(made)).close()
+    text.write_text("no store, but something that somebody needs")
+    (tmp_path / "half.db-wal").write_bytes(b"")
+    fresh = str(tmp_path / "fresh.db")
+    return [
+        (source, source, FailedPreconditionError, "'source.db'"),
+        (source, str(made), FailedPreconditionError, "has the file 'made.db'"),
+        (source, str(text), FailedPreconditionError, "has the file 'text.db'"),
+        (source, str(tmp_path / "half.db"), FailedPreconditionError, "has the file 'half.db-wal'"),
+        (source, str(tmp_path / "absent" / "x.db"), StoreError, "cannot be made"),
+        (source, "memory:", StoreError, "ends with this command"),
+        (source, used, FailedPreconditionError, "history, up to revision 1"),
+        (source, foreign, StoreError, "another program: it has the table 'orders'"),
+        ("memory:", fresh, StoreError, "no other can reach it"),
+        (str(tmp_path / "absent.db"), fresh, StoreError, "there is no store"),
+        (str(text), fresh, StoreError, "is not a store"),
+        (foreign, fresh, StoreError, "another program"),
+        (postgres.empty(), fresh, StoreError, "there is no store in the database"),
+        ("mysql://localhost/x", fresh, StoreError, "unknown kind of store 'mysql'"),
+    ]
+
+
+def test_refuses_places_that_are_taken_and_sources_that_are_none(
+    tmp_path: Path, source: str, postgres: Template
+) -> None:
+    cases = refusals(tmp_path, source, postgres)
+    before = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    for from_, to, kind, message in cases:
+        with pytest.raises(kind, match=message) as caught:
+            copy_store(from_, to)
+        if kind is FailedPreconditionError:
+            assert caught.value.reason == "STORE_NOT_EMPTY"  # type: ignore[attr-defined]
+    after = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    # To read a file leaves its empty log and its index of the log.
+    assert {name for name in after if not name.endswith(("-wal", "-shm"))} <= before.keys()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_refuses_a_source_of_another_schema(
+    place: Places, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = place(kind, "source")
+    open_store(url).close()
+    destination = f"sqlite:{tmp_path / 'copy.db'}"
+    with monkeypatch.context() as newer:
+        newer.setattr(migration, "SCHEMA", f"{int(SCHEMA) + 1:04}")
+        with pytest.raises(StoreError, match="`rheostat migrate`"):
+            copy_store(url, destination)
+    with monkeypatch.context() as older:
+        older.setattr(migration, "SCHEMA", "0001")
+        with pytest.raises(StoreError, match="newer version of rheostat"):
+            copy_store(url, destination)
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_refuses_a_source_whose_history_has_gaps(source: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "source.db") as connection:
+        connection.execute("UPDATE store SET revision = 4")
+    connection.close()
+    with pytest.raises(StoreError, match="3 change-sets up to revision 3, and its counter says 4"):
+        copy_store(source, str(tmp_path / "copy.db"))
+    assert not list(tmp_path.glob("copy*"))
+
+
+# A copy that does not come to its end.
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C is."""
+
+
+def interrupt_after(revision: int) -> Callable[[int, int], None]:
+    def interrupt(done: int, total: int) -> None:
+        if done >= revision:
+            raise Interrupted
+
+    return interrupt
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_nothing_is_left_of_a_copy_that_was_interrupted(
+    source: str, place: Places, kind: str, tmp_path: Path
+) -> None:
+    destination = place(kind, "copy")
+    with pytest.raises(Interrupted):
+        copy_store(source, destination, on_progress=interrupt_after(3))
+    assert not list(tmp_path.glob("copy*"))
+    if kind == "postgresql":
+        assert execute(destination, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+    assert copy_store(source, destination).revision == 3
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_copy_whose_process_was_killed_is_no_store_and_the_next_one_succeeds(
+    source: str, place: Places, kind: str, tmp_path: Path
+) -> None:
+    destination = place(kind, "copy")
+    program = (
+        "import os, signal, sys\n"
+        "from rheostat.store.copy import copy_store\n"
+        "def kill(done, total):\n"
+        "    if done: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "copy_store(sys.argv[1], sys.argv[2], on_progress=kill)\n"
+    )
+    run(program, source, destination)
+    if kind == "sqlite":
+        assert not (tmp_path / "copy.db").exists()
+        # Not even when somebody takes the half file for one.
+        left = tmp_path / "copy.db.copying"
+        assert left.exists()
+        left.rename(tmp_path / "half.db")
+        with pytest.raises(StoreError), looking_at(str(tmp_path / "half.db")):
+            pass
+        left.write_bytes(b"left by a copy that was killed")
+    assert copy_store(source, destination).revision == 3
+    assert not (tmp_path / "copy.db.copying").exists()
+
+
+def test_nobody_opens_a_database_while_a_copy_is_made_in_it(source: str, postgres: Template) -> None:
+    url = postgres.empty()
+    refused: list[UnavailableError] = []
+
+    def open_meanwhile(done: int, total: int) -> None:
+        if done == 3:
+            with pytest.raises(UnavailableError) as caught:
+                PostgresStore(url, timeout=0.05)
+            refused.append(caught.value)
+
+    copy_store(source, url, on_progress=open_meanwhile)
+    assert [error.reason for error in refused] == ["STORE_BUSY"]
+    store = PostgresStore(url)
+    assert store.revision() == 3
+    store.close()
+
+
+def test_two_copies_to_one_file_do_not_mix(source: str, tmp_path: Path) -> None:
+    destination = str(tmp_path / "copy.db")
+
+    def copy_meanwhile(done: int, total: int) -> None:
+        with pytest.raises(UnavailableError, match=r"making 'copy\.db\.copying'"):
+            copy_store(source, destination)
+
+    assert copy_store(source, destination, on_progress=copy_meanwhile).revision == 3
+
+
+def test_a_copy_never_takes_the_place_of_a_file_that_was_made_meanwhile(source: str, tmp_path: Path) -> None:
+    destination = tmp_path / "copy.db"
+    with pytest.raises(StoreError, match=r"'copy\.db' cannot be put in its place"):
+        copy_store(source, str(destination), on_progress=lambda _, __: destination.write_text("mine"))
+    assert destination.read_text() == "mine"
+    assert not (tmp_path / "copy.db.copying").exists()
+
+
+def run(program: str, *arguments: str) -> None:
+    """Run a program that kills itself."""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=root, capture_output=True, check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
