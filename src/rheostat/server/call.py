@@ -9,7 +9,7 @@ import logging
 import math
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from connectrpc.code import Code
@@ -121,6 +121,7 @@ class Call:
             enforces it on ASGI only.
         address: The caller's IP address; empty when the application server gives none.
         waited: ``min_revision`` has been waited for already; handlers do not wait again.
+        authorization: The header that the caller is known by, for what is passed on; empty in open mode.
     """
 
     principal: Principal
@@ -129,6 +130,7 @@ class Call:
     deadline: float | None = None
     address: str = ""
     waited: bool = False
+    authorization: str = field(default="", repr=False)
 
 
 class Entrance:
@@ -175,7 +177,8 @@ class Entrance:
         left = ctx.timeout_ms
         deadline = None if left is None else self._service.monotonic() + left / 1000
         address = (ctx.client_address or "").rpartition(":")[0]
-        self._calls[ctx] = Call(principal, request_id, method, deadline, address)
+        authorization = ctx.request_headers.get("authorization") or ""
+        self._calls[ctx] = Call(principal, request_id, method, deadline, address, authorization=authorization)
 
     def on_end_sync(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
         """Complete the answer to a call that failed.

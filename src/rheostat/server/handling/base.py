@@ -72,6 +72,15 @@ class Handling:
     def _resolve(self, head: Head, call: Call, project: str, environment: str) -> tuple[str, str]:
         return resolve(head.state, call.principal, project, environment)
 
+    def _located(self, request: Any, call: Call) -> tuple[Head, str, str]:
+        """Return a head that has reached the request's ``min_revision``, and the place that the request means."""
+        head = self._wait_for(request.min_revision, call)
+        return head, *self._resolve(head, call, request.project, request.environment)
+
+    def _newest(self, project: str, environment: str) -> Head:
+        """Return the newest head that an environment can be read from."""
+        return self.service.catch_up()
+
     def _project(self, request: Any, call: Call) -> tuple[Head, ProjectState]:
         head = self._wait_for(getattr(request, "min_revision", 0), call)
         state = resolve_project(head.state, call.principal, request.project)
@@ -81,8 +90,7 @@ class Handling:
         return head, state
 
     def _snapshot(self, request: Any, call: Call) -> tuple[Head, Snapshot, str]:
-        head = self._wait_for(request.min_revision, call)
-        project, environment = self._resolve(head, call, request.project, request.environment)
+        head, project, environment = self._located(request, call)
         return head, self.service.view(project, environment, head).snapshot, environment
 
     @staticmethod

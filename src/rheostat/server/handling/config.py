@@ -141,8 +141,7 @@ class ConfigHandlers(Handling):
     def get_snapshot(self, request: config.GetSnapshotRequest, call: Call) -> config.GetSnapshotResponse:
         """Answer a page of an environment's state, all pages at one position."""
         service = self.service
-        head = self._wait_for(request.min_revision, call)
-        project, environment = self._resolve(head, call, request.project, request.environment)
+        head, project, environment = self._located(request, call)
         scope = service.view(project, environment, head).scope(_filter(request))
         key = head.identity.token_key
         start = 0
@@ -194,10 +193,9 @@ class ConfigHandlers(Handling):
         if kept is None and position.same_history(head.position(scope.scope)):
             # Another process answered the page before.
             if position.revision > head.revision:
-                head = self.service.catch_up()
-                scope = self.service.view(scope.view.project, scope.view.environment, head).scope(
-                    scope.filter
-                )
+                view = scope.view
+                head = self._newest(view.project, view.environment)
+                scope = self.service.view(view.project, view.environment, head).scope(scope.filter)
             if position.revision <= head.revision and not (
                 scope.changed_since(position.revision) or scope.rewired_since(position.revision)
             ):
@@ -211,8 +209,7 @@ class ConfigHandlers(Handling):
 
     def evaluate(self, request: config.EvaluateRequest, call: Call) -> config.EvaluateResponse:
         """Evaluate one setting."""
-        head = self._wait_for(request.min_revision, call)
-        project, environment = self._resolve(head, call, request.project, request.environment)
+        head, project, environment = self._located(request, call)
         context = self._context(request, call)
         view = self.service.view(project, environment, head)
         if view.snapshot.setting(request.name) is None:
@@ -224,8 +221,7 @@ class ConfigHandlers(Handling):
 
     def evaluate_all(self, request: config.EvaluateAllRequest, call: Call) -> config.EvaluateAllResponse:
         """Evaluate several settings at one revision."""
-        head = self._wait_for(request.min_revision, call)
-        project, environment = self._resolve(head, call, request.project, request.environment)
+        head, project, environment = self._located(request, call)
         context = self._context(request, call)
         view = self.service.view(project, environment, head)
         names = list(request.names) or sorted(view.snapshot.settings)
