@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rheostat.model.change import ChangeSet, Item
@@ -13,6 +13,7 @@ __all__ = [
     "ClientCount",
     "ClientRow",
     "Contents",
+    "Group",
     "Identity",
     "Record",
     "Store",
@@ -174,12 +175,32 @@ class ClientCount:
     lags: tuple[float, float, float] | None = None
 
 
+@dataclass(eq=False, slots=True)
+class Group:
+    """Commits that become durable together, or are lost together. Changes until it has ended, and only then.
+
+    Attributes:
+        written: The change-sets as they are kept, by revision.
+        lost: It has ended, and nothing of it is known to be durable.
+    """
+
+    written: list[ChangeSet] = field(default_factory=list)
+    lost: bool = False
+
+
 class Transaction(Protocol):
     """The writing transaction, as `Write` sees it. Valid only inside the call.
 
     What it shows may have been written by calls of `Store.commit` in other threads that are committed together
     with this one, and may be lost together with it: nobody else is told of it before `Store.commit` has returned.
     """
+
+    @property
+    def group(self) -> Group:
+        """Those that are committed together with this one.
+
+        Before a `Write` sees another group of the same `Store` object, the one before has ended.
+        """
 
     @property
     def identity(self) -> Identity:

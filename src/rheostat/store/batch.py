@@ -1,7 +1,7 @@
 """Writers of one process that take turns in one transaction, so that one wait for the disk serves them all.
 
 Each works alone, in its own thread, and sees what those before it have written. None hears what became of its
-work before the transaction has ended. See docs/decisions/0009-postgresql.md.
+work before the transaction has ended. See docs/decisions/0004-sqlite.md and docs/decisions/0009-postgresql.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from rheostat.errors import UnavailableError
+from rheostat.store.base import Group
 
 __all__ = ["Batches", "Flush", "Session"]
 
@@ -32,6 +33,10 @@ Flush = Callable[[], T]
 class Session(Protocol):
     """A writing transaction. Used by one thread at a time."""
 
+    @property
+    def group(self) -> Group:
+        """What is committed with it."""
+
     def keep(self, flush: Flush[T]) -> T:
         """Write, so that what a later writer does can be undone without it. An error leaves `undo` to be called."""
 
@@ -42,7 +47,7 @@ class Session(Protocol):
         """Take back what came after the last `keep`; return whether what was kept is still there."""
 
     def close(self) -> None:
-        """End it; what was not committed is rolled back."""
+        """End it; what was not committed is rolled back. What was is answered already: it raises nothing."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -79,6 +84,9 @@ class Batches(Generic[S]):
         self._lock = threading.Lock()
         self._busy = False
         self._queue: collections.deque[_Turn[S]] = collections.deque()
+        # Of the newest batch. Only who begins one looks at it, and that is one thread at a time.
+        self._ended = threading.Event()
+        self._ended.set()
 
     def run(self, work: Callable[[S], Flush[T] | None]) -> T | None:
         """Do *work* in its turn, and return what its flush returned once that is committed.
@@ -96,6 +104,9 @@ class Batches(Generic[S]):
             except BaseException:
                 self._leave()
                 raise
+            # It has let go of the lock, and its own thread may not know yet what has become of it.
+            self._ended.wait()
+            self._ended = batch.ended
         try:
             flush = work(batch.session)
             if flush is not None:
@@ -153,10 +164,10 @@ class Batches(Generic[S]):
     @staticmethod
     def _end(batch: _Batch[S], error: BaseException | None) -> None:
         batch.error = error
-        try:
-            batch.session.close()
-        finally:
-            batch.ended.set()
+        batch.session.group.lost = error is not None
+        # Before the closing: nobody has to wait for that, and the next one still has to wait for the lock.
+        batch.ended.set()
+        batch.session.close()
 
     @staticmethod
     def _await(batch: _Batch[S]) -> None:

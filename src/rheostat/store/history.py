@@ -9,28 +9,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
-from rheostat.errors import AlreadyExistsError, RevisionCompactedError, StoreError
-from rheostat.model.change import Change, ChangeSet, Item, PlanWarning
-from rheostat.model.encoding import decode_item, encode_item
-from rheostat.model.value import FrozenMapping, canonical_json, freeze, parse_json
+from rheostat.errors import RevisionCompactedError, StoreError
+from rheostat.model.change import Change, ChangeSet, PlanWarning
+from rheostat.model.encoding import decode_item
+from rheostat.model.value import FrozenMapping, freeze, parse_json
 from rheostat.store import record as beside
 from rheostat.store import tables
 from rheostat.store.base import Contents, Identity, StoredItem, Tombstone
 from rheostat.store.generation import LOST, beginning_of
-from rheostat.store.stamp import instant_text, stamped
+from rheostat.store.stamp import instant_text
 
 __all__ = [
     "HEAD",
     "Head",
-    "append",
     "compact",
     "find_request",
     "head_of",
     "history",
-    "is_repeated_request",
     "load",
     "one",
     "put_head",
@@ -39,8 +35,6 @@ __all__ = [
     "read_head",
     "since",
 ]
-
-_REQUEST_INDEX: Final = "change_set_request"
 
 _CHUNK: Final = 500
 """How many revisions one statement names; SQLite builds may allow as few as 999 parameters."""
@@ -60,26 +54,6 @@ class Head:
 HEAD: Final = select(tables.store)
 """What `head_of` reads."""
 
-_ADVANCE = update(tables.store).values(revision=bindparam("at"), rule_number=bindparam("numbers"))
-_ADD_CHANGE_SET = insert(tables.change_set)
-_ADD_CHANGE = insert(tables.change)
-
-
-def _put_item(new: sqlite.Insert | postgresql.Insert) -> sqlite.Insert | postgresql.Insert:
-    return new.on_conflict_do_update(
-        index_elements=["project", "environment", "kind", "key"],
-        set_={
-            "revision": new.excluded.revision,
-            "deleted": new.excluded.deleted,
-            "body": new.excluded.body,
-        },
-    )
-
-
-_PUT_ITEM = {
-    "sqlite": _put_item(sqlite.insert(tables.item)),
-    "postgresql": _put_item(postgresql.insert(tables.item)),
-}
 _CHANGES = select(tables.change).order_by(tables.change.c.revision, tables.change.c.sequence)
 _REQUEST = select(tables.change_set).where(
     tables.change_set.c.actor == bindparam("actor"),
@@ -135,78 +109,6 @@ def head_of(row: Any | None) -> Head:
         row.rule_number,
         row.schema,
     )
-
-
-def append(
-    connection: Connection, head: Head, change_set: ChangeSet, now: datetime.datetime
-) -> tuple[ChangeSet, int]:
-    """Write *change_set* under the next revision: counter, audit, changes and items.
-
-    Returns:
-        The change-set as it is kept, and how many characters of items it holds.
-
-    Raises:
-        AlreadyExistsError: Its actor used its request id before.
-    """
-    written = stamped(change_set, head.identity, head.revision + 1, now)
-    created_at = written.created_at or now
-    connection.execute(_ADVANCE, {"at": written.revision, "numbers": head.rule_number + written.rule_numbers})
-    try:
-        connection.execute(
-            _ADD_CHANGE_SET,
-            {
-                "revision": written.revision,
-                "generation": written.generation,
-                "project": written.project,
-                "author": written.author,
-                "message": written.message,
-                "actor": written.actor,
-                "request_id": written.request_id,
-                "payload_digest": written.payload_digest,
-                "rule_numbers": written.rule_numbers,
-                "reverts": written.reverts,
-                "warnings": _encode_warnings(written.warnings),
-                "created_at": created_at.isoformat(timespec="microseconds"),
-                "draft": written.draft,
-                "approved_by": canonical_json(written.approved_by),
-                "forced_clients": canonical_json(written.forced_clients),
-            },
-        )
-    except IntegrityError as exc:
-        if not is_repeated_request(exc):
-            raise
-        raise AlreadyExistsError(f"the request id {written.request_id!r} was used before") from exc
-    size = 0
-    if written.changes:
-        changes = []
-        items = []
-        for sequence, change in enumerate(written.changes):
-            address = {
-                "project": change.project,
-                "environment": change.environment,
-                "kind": change.kind,
-                "key": change.key,
-                "revision": written.revision,
-            }
-            before, after = _encode(change.before), _encode(change.after)
-            size += len(before or "") + len(after or "")
-            changes.append({**address, "sequence": sequence, "before": before, "after": after})
-            items.append({**address, "deleted": after is None, "body": after})
-        connection.execute(_ADD_CHANGE, changes)
-        connection.execute(_PUT_ITEM[connection.dialect.name], items)
-    return written, size
-
-
-def is_repeated_request(error: Exception) -> bool:
-    """Tell whether a change-set was refused because its actor has used its request id before.
-
-    Args:
-        error: SQLAlchemy's, or the driver's own.
-    """
-    cause = getattr(error, "orig", error)
-    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
-    # SQLite names the columns instead; PostgreSQL answers nothing more in this transaction.
-    return constraint == _REQUEST_INDEX or "change_set.request_id" in str(cause)
 
 
 def load(connection: Connection) -> Callable[[], Contents]:
@@ -404,28 +306,6 @@ def _decode_changes(rows: Iterable[Row[Any]]) -> Iterator[Change]:
             None if row.before is None else decode_item(row.kind, row.before),
             None if row.after is None else decode_item(row.kind, row.after),
         )
-
-
-def _encode(item: Item | None) -> str | None:
-    return None if item is None else encode_item(item)
-
-
-def _encode_warnings(warnings: Sequence[PlanWarning]) -> str:
-    if not warnings:
-        return "[]"
-    return canonical_json(
-        tuple(
-            FrozenMapping(
-                {
-                    "code": warning.code,
-                    "message": warning.message,
-                    "mutation": warning.mutation,
-                    "context": warning.context,
-                }
-            )
-            for warning in warnings
-        )
-    )
 
 
 def _decode_warnings(text: str) -> tuple[PlanWarning, ...]:

@@ -17,6 +17,7 @@ from rheostat.store.base import (
     ClientCount,
     ClientRow,
     Contents,
+    Group,
     Identity,
     Record,
     StoredItem,
@@ -121,7 +122,11 @@ class MemoryStore:
                 change_set = write(transaction)
             finally:
                 transaction.end()
-            return None if change_set is None else self._append(change_set, transaction.records)
+            if change_set is None:
+                return None
+            written = self._append(change_set, transaction.records)
+            transaction.group.written.append(written)
+            return written
         finally:
             self._writing.release()
 
@@ -431,6 +436,8 @@ class _MemoryTransaction:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._ended = False
+        # There is no disk to wait for, so that nothing is gained by waiting for others.
+        self.group = Group()
         self.records: dict[tuple[str, str], Record | None] = {}
 
     @property

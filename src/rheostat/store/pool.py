@@ -61,22 +61,62 @@ class Pool:
         self._lost = False
         self._start()
 
+    def borrow_writer(self) -> sqlalchemy.Connection:
+        """Return the writing connection to a caller that holds the writer lock, so to one at a time.
+
+        It is given back with `give_back_writer`, from whatever thread. A thread that works on it meanwhile says so
+        with `inside`.
+        """
+        self._enter()
+        try:
+            if self._writer is None:
+                self._writer = self._open(self._writers)
+            return self._writer
+        except BaseException:
+            self._leave()
+            raise
+
+    def give_back_writer(self, connection: sqlalchemy.Connection, *, sound: bool) -> None:
+        """Take the writing connection back; what is not committed is rolled back.
+
+        Args:
+            connection: What was lent.
+            sound: No statement on it has failed. After a failed write or sync its state is unknown, and a new one
+                reads the file afresh.
+        """
+        try:
+            if not _rolled_back(connection) or not sound:
+                self._writer = None
+                connection.close()
+        finally:
+            self._leave()
+
     @contextlib.contextmanager
     def writer(self) -> Iterator[sqlalchemy.Connection]:
-        """Lend the writing connection to a caller that holds the writer lock, so to one at a time."""
-        with self._use():
-            connection = self._writer
-            if connection is None:
-                connection = self._writer = self._open(self._writers)
-            try:
+        """Lend the writing connection to one thread; see `borrow_writer`."""
+        connection = self.borrow_writer()
+        pid = os.getpid()
+        sound = True
+        try:
+            with self.inside():
                 yield connection
-            except BaseException as exc:
-                if not _rolled_back(connection) or _is_database_error(exc):
-                    # After a failed write or sync its state is unknown; a new one reads the file afresh.
-                    self._writer = None
-                    connection.close()
-                raise
-            connection.rollback()
+        except BaseException as exc:
+            sound = not _is_database_error(exc)
+            raise
+        finally:
+            # In a child that was forked meanwhile it is the parent's.
+            if pid == os.getpid():
+                self.give_back_writer(connection, sound=sound)
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Let this thread use the pool while a fork waits for the writing connection, with which it works."""
+        local = self._local
+        local.depth = getattr(local, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            local.depth -= 1
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlalchemy.Connection]:
@@ -181,12 +221,22 @@ class Pool:
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[None]:
+        self._enter()
+        condition = self._condition
+        try:
+            with self.inside():
+                yield
+        finally:
+            # Not in a child that was forked meanwhile: its count has started again.
+            if condition is self._condition:
+                self._leave()
+
+    def _enter(self) -> None:
         if self._pid != os.getpid():
             # Forked by something that does not run Python's hooks.
             self.after_fork_in_child()
         with self._condition:
-            depth = getattr(self._local, "depth", 0)
-            if not depth:
+            if not getattr(self._local, "depth", 0):
                 self._condition.wait_for(lambda: not self._paused or self._closed)
             self.check_open()
             if self._lost:
@@ -195,17 +245,11 @@ class Pool:
                     "hooks; open it again after the fork"
                 )
             self._in_use += 1
-            self._local.depth = depth + 1
-        condition, local = self._condition, self._local
-        try:
-            yield
-        finally:
-            with condition:
-                local.depth -= 1
-                # Not in a child that was forked meanwhile: its count has started again.
-                if condition is self._condition:
-                    self._in_use -= 1
-                    condition.notify_all()
+
+    def _leave(self) -> None:
+        with self._condition:
+            self._in_use -= 1
+            self._condition.notify_all()
 
     def _close_writer(self) -> None:
         if self._writer is not None:

@@ -7,7 +7,6 @@ docs/decisions/0009-postgresql.md.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import logging
 import os
@@ -17,23 +16,21 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-import psycopg
 import sqlalchemy
 from psycopg.rows import namedtuple_row
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import IntegrityError
 
-from rheostat.errors import AlreadyExistsError, StoreError, UnavailableError
-from rheostat.model.change import ChangeSet
+from rheostat.errors import UnavailableError
 from rheostat.store import client, history
 from rheostat.store import record as beside
-from rheostat.store.base import ClientRow, Identity, Record, Write
+from rheostat.store.base import ClientRow
 from rheostat.store.batch import Batches, Flush
 from rheostat.store.connection import AWAY, Connections, driver_connection
 from rheostat.store.listener import CHANNEL, Listener
 from rheostat.store.migration import check_schema, migrate, require_schema, stored_schema
 from rheostat.store.origin import MOVED, ORIGIN_KIND, origin_of, read_origin
-from rheostat.store.reading import SqlReads
+from rheostat.store.row import Rows, put_in_postgres
+from rheostat.store.session import SqlSession, SqlWrites
 from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
 from rheostat.store.tables import SCHEMA
 
@@ -63,6 +60,9 @@ _HINT: Final = f"NOTIFY {CHANNEL}"
 
 _HEAD: Final = str(history.HEAD.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
 
+_REQUEST: Final = b"SELECT 1 FROM change_set WHERE actor = %s AND request_id = %s AND request_id != ''"
+"""Repeats the condition of the partial index, without which it would not be used."""
+
 _logger = logging.getLogger(__name__)
 
 _stores: weakref.WeakSet[PostgresStore] = weakref.WeakSet()
@@ -71,7 +71,7 @@ _inherited: list[object] = []
 # What a child has of its parent's, as in `rheostat.store.connection`.
 
 
-class PostgresStore(SqlReads):
+class PostgresStore(SqlWrites):
     """A store in a PostgreSQL database; see `rheostat.store.base.Store` for its methods.
 
     Safe from any thread and in forked children. Concurrent commits of one process may share a transaction, in
@@ -111,76 +111,6 @@ class PostgresStore(SqlReads):
         except BaseException:
             self.close()
             raise
-
-    def commit(self, write: Write) -> ChangeSet | None:
-        """See `Store.commit`."""
-
-        def work(session: _Session) -> Flush[ChangeSet] | None:
-            transaction = _PostgresTransaction(session)
-            try:
-                change_set = write(transaction)
-            finally:
-                transaction.end()
-            return None if change_set is None else lambda: session.append(change_set, self._clock())
-
-        return self._write(work)
-
-    def raise_generation(self, above: int, cause: str = "") -> Identity:
-        """See `Store.raise_generation`."""
-
-        def work(session: _Session) -> Flush[Identity]:
-            with session.writing() as connection:
-                identity = history.raise_generation(
-                    connection, above, self._randomness(NONCE_BYTES), cause, self._clock()
-                )
-            session.head = dataclasses.replace(session.head, identity=identity)
-            return lambda: identity
-
-        return _some(self._write(work))
-
-    def compact(self, floor: int) -> int:
-        """See `Store.compact`."""
-
-        def work(session: _Session) -> Flush[int]:
-            with session.writing() as connection:
-                raised = history.compact(connection, floor)
-            return lambda: raised
-
-        return _some(self._write(work))
-
-    def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
-        """See `Store.put_record`."""
-
-        def work(session: _Session) -> Flush[Record] | None:
-            with session.writing() as connection:
-                if expected_version is not None:
-                    stored = beside.version(connection, record.kind, record.key)
-                    if stored != expected_version:
-                        return None
-                written = beside.put(connection, record)
-            return lambda: written
-
-        return self._write(work)
-
-    def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
-        """See `Store.delete_record`."""
-
-        def work(session: _Session) -> Flush[bool] | None:
-            with session.writing() as connection:
-                removed = beside.remove(connection, kind, key, expected_version)
-            return (lambda: True) if removed else None
-
-        return bool(self._write(work))
-
-    def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
-        """See `Store.delete_due_records`."""
-
-        def work(session: _Session) -> Flush[int] | None:
-            with session.writing() as connection:
-                removed = beside.delete_due(connection, kind, now)
-            return (lambda: removed) if removed else None
-
-        return self._write(work) or 0
 
     def put_clients(self, rows: Sequence[ClientRow]) -> None:
         """See `Store.put_clients`."""
@@ -247,7 +177,7 @@ class PostgresStore(SqlReads):
         with self._connections.lend(snapshot=True) as connection:
             return read(connection)
 
-    def _write(self, work: Callable[[_Session], Flush[T] | None]) -> T | None:
+    def _write(self, work: Callable[[SqlSession], Flush[T] | None]) -> T | None:
         if self._pid != os.getpid():
             # Forked by something that does not run Python's hooks.
             self.after_fork_in_child()
@@ -255,12 +185,12 @@ class PostgresStore(SqlReads):
 
     def _begin(self) -> _Session:
         try:
-            return _Session(self._connections)
+            return _Session(self._connections, self._clock)
         except UnavailableError as exc:
             if exc.reason != AWAY:
                 raise
         # As in `_read`; nothing has been written yet.
-        return _Session(self._connections)
+        return _Session(self._connections, self._clock)
 
     @contextlib.contextmanager
     def _writing_clients(self) -> Iterator[sqlalchemy.Connection]:
@@ -321,139 +251,50 @@ class PostgresStore(SqlReads):
         connection.commit()
 
 
-class _Session:
-    """A writing transaction that has the lock, and what it has read and written so far."""
-
-    def __init__(self, connections: Connections) -> None:
+class _Session(SqlSession):
+    def __init__(self, connections: Connections, clock: Callable[[], datetime.datetime]) -> None:
         self._connections = connections
-        self._pid = os.getpid()
-        self._request_id = ""
-        self._connection = connections.borrow()
+        connection = connections.borrow()
         try:
             with connections.translated():
-                self._raw = driver_connection(self._connection)
+                self._raw = driver_connection(connection)
                 # Sent in one go, so that nothing goes to and fro while others wait for the lock.
                 with self._raw.pipeline():
                     self._raw.execute(WRITER_LOCK)
                     row = self._raw.cursor(row_factory=namedtuple_row).execute(_HEAD.encode()).fetchone()
-            self.head = self._kept = history.head_of(row)
-            check_schema(self.head.schema)
+            head = history.head_of(row)
+            check_schema(head.schema)
         except BaseException:
-            connections.give_back(self._connection)
+            connections.give_back(connection)
             raise
-
-    def append(self, change_set: ChangeSet, now: datetime.datetime) -> ChangeSet:
-        """Send a change-set's statements. Only as a flush."""
-        self._request_id = change_set.request_id
-        written, _ = history.append(self._connection, self.head, change_set, now)
-        self.head = dataclasses.replace(
-            self.head,
-            revision=written.revision,
-            rule_number=self.head.rule_number + written.rule_numbers,
-        )
-        return written
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlalchemy.Connection]:
-        """Lend the connection for statements whose results are needed at once."""
-        self._check_process()
-        with self._connections.translated():
-            yield self._connection
-
-    def keep(self, flush: Flush[T]) -> T:
-        """See `rheostat.store.batch.Session`."""
-        with self._flushing(), self._raw.pipeline():
-            result = flush()
-            self._raw.execute("SAVEPOINT kept")
-        self._kept = self.head
-        return result
-
-    def commit(self, flush: Flush[T] | None) -> T | None:
-        """See `rheostat.store.batch.Session`."""
-        with self._flushing(), self._raw.pipeline():
-            result = None if flush is None else flush()
-            self._raw.execute(_HINT.encode())
-            self._raw.commit()
-        return result
-
-    def undo(self) -> bool:
-        """See `rheostat.store.batch.Session`."""
-        self.head = self._kept
-        try:
-            self._check_process()
-            self._raw.execute("ROLLBACK TO SAVEPOINT kept")
-        except (psycopg.Error, StoreError):
-            return False
-        return True
+        super().__init__(connection, head, clock)
 
     def close(self) -> None:
-        """See `rheostat.store.batch.Session`."""
-        self._connections.give_back(self._connection)
+        self._connections.give_back(self.connection)
 
-    @contextlib.contextmanager
-    def _flushing(self) -> Iterator[None]:
-        self._check_process()
-        with self._connections.translated():
-            try:
-                yield
-            except (IntegrityError, psycopg.IntegrityError) as exc:
-                if not history.is_repeated_request(exc):
-                    raise
-                raise AlreadyExistsError(f"the request id {self._request_id!r} was used before") from exc
+    def _translated(self) -> contextlib.AbstractContextManager[None]:
+        return self._connections.translated()
 
-    def _check_process(self) -> None:
-        if self._pid != os.getpid():
-            raise StoreError("the store was being written while this process was forked")
+    def _has_request(self, actor: str, request_id: str) -> bool:
+        if "\0" in actor + request_id or "\1" in actor + request_id:
+            # They are stored as other texts, which only SQLAlchemy makes of them.
+            return history.find_request(self.connection, actor, request_id) is not None
+        return self._raw.execute(_REQUEST, (actor, request_id)).fetchone() is not None
 
+    def _execute(self, statement: str) -> None:
+        self._raw.execute(statement.encode())
 
-class _PostgresTransaction:
-    def __init__(self, session: _Session) -> None:
-        self._session: _Session | None = session
+    def _put(self, rows: Sequence[Rows], rule_number: int) -> None:
+        with self._raw.pipeline():
+            put_in_postgres(self._raw, rows, rule_number)
 
-    @property
-    def identity(self) -> Identity:
-        return self._live().head.identity
-
-    @property
-    def revision(self) -> int:
-        return self._live().head.revision
-
-    @property
-    def rule_number(self) -> int:
-        return self._live().head.rule_number
-
-    def since(self, revision: int) -> Sequence[ChangeSet]:
-        with self._live().writing() as connection:
-            return history.since(connection, revision)
-
-    def find_request(self, actor: str, request_id: str) -> ChangeSet | None:
-        with self._live().writing() as connection:
-            return history.find_request(connection, actor, request_id)
-
-    def record(self, kind: str, key: str) -> Record | None:
-        with self._live().writing() as connection:
-            return beside.find(connection, kind, key)
-
-    def put_record(self, record: Record) -> Record:
-        with self._live().writing() as connection:
-            return beside.put(connection, record)
-
-    def delete_record(self, kind: str, key: str) -> None:
-        with self._live().writing() as connection:
-            beside.remove(connection, kind, key)
-
-    def end(self) -> None:
-        self._session = None
-
-    def _live(self) -> _Session:
-        if self._session is None:
-            raise StoreError("the transaction has ended")
-        return self._session
-
-
-def _some(result: T | None) -> T:
-    assert result is not None
-    return result
+    def _commit(self, rows: Sequence[Rows], rule_number: int) -> None:
+        with self._raw.pipeline():
+            if rows:
+                put_in_postgres(self._raw, rows, rule_number)
+            if self.hint:
+                self._raw.execute(_HINT.encode())
+            self._raw.commit()
 
 
 def _after_fork_in_child() -> None:

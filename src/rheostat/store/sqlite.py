@@ -16,21 +16,23 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final, TypeVar
 
 import sqlalchemy
+from sqlalchemy.dialects.sqlite import dialect
 
 from rheostat.errors import StoreError
-from rheostat.model.change import ChangeSet
 from rheostat.store import client, history
-from rheostat.store import record as beside
-from rheostat.store.base import ClientRow, Identity, Record, Write
+from rheostat.store.base import ClientRow
+from rheostat.store.batch import Batches, Flush
 from rheostat.store.hint import HintSocket
 from rheostat.store.lock import WriterLock
 from rheostat.store.migration import check_schema, migrate
 from rheostat.store.pool import BUSY_TIMEOUT, Pool, Synchronous, translated
-from rheostat.store.reading import SqlReads
-from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
+from rheostat.store.row import Rows, put_in_sqlite
+from rheostat.store.session import SqlSession, SqlWrites
+from rheostat.store.stamp import new_identity, utc_now
 
 __all__ = ["SqliteStore"]
 
@@ -54,6 +56,12 @@ _ROW_BYTES: Final = 2 * 4096
 _CHECKPOINT_BUSY_MS: Final = 100
 """Milliseconds that a checkpoint waits for readers, with all writers waiting for it."""
 
+_HEAD: Final = str(history.HEAD.compile(dialect=dialect()))
+_HEAD_COLUMNS: Final = tuple(column.name for column in history.HEAD.selected_columns)
+
+_REQUEST: Final = "SELECT 1 FROM change_set WHERE actor = ? AND request_id = ? AND request_id != ''"
+"""Repeats the condition of the partial index, without which it would not be used."""
+
 _logger = logging.getLogger(__name__)
 
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
@@ -61,10 +69,11 @@ _forking: list[SqliteStore] = []
 _fork_lock = threading.Lock()
 
 
-class SqliteStore(SqlReads):
+class SqliteStore(SqlWrites):
     """A store in one SQLite file; see `rheostat.store.base.Store` for its methods.
 
-    Safe from any thread and in forked children. Beside the file lie its ``-wal`` and ``-shm``, the lock files
+    Safe from any thread and in forked children. Concurrent commits of one process may share a transaction, in
+    which each sees those before it; a `Write` must therefore not wait for another writer to be done. Beside the file lie its ``-wal`` and ``-shm``, the lock files
     ``-lock`` and ``-turn``, and the directory ``-hints``; all but the lock files go when the last process
     closes the store.
     """
@@ -106,6 +115,7 @@ class SqliteStore(SqlReads):
         self._lock = WriterLock(self._path)
         self._pool = Pool(self._path, synchronous)
         self._hints = HintSocket(Path(f"{self._path}-hints"))
+        self._batches = self._new_batches()
         self._seen = threading.local()
         _stores.add(self)
         try:
@@ -114,75 +124,9 @@ class SqliteStore(SqlReads):
             self.close()
             raise
 
-    def commit(self, write: Write) -> ChangeSet | None:
-        """See `Store.commit`."""
-        with self._writing() as connection:
-            with self._translated():
-                head = history.read_head(connection)
-            check_schema(head.schema)
-            transaction = _SqliteTransaction(connection, head, self._path.name)
-            try:
-                change_set = write(transaction)
-            finally:
-                transaction.end()
-            if change_set is None:
-                return None
-            with self._translated():
-                written, size = history.append(connection, head, change_set, self._clock())
-                connection.commit()
-            size += transaction.size
-            self._checkpoint(
-                connection, written.revision % self._checkpoint_interval == 0 or size > CHECKPOINT_SIZE
-            )
-        self._hints.send()
-        return written
-
-    def raise_generation(self, above: int, cause: str = "") -> Identity:
-        """See `Store.raise_generation`."""
-        with self._writing() as connection, self._translated():
-            identity = history.raise_generation(
-                connection, above, self._randomness(NONCE_BYTES), cause, self._clock()
-            )
-            connection.commit()
-        self._hints.send()
-        return identity
-
-    def compact(self, floor: int) -> int:
-        """See `Store.compact`."""
-        with self._writing() as connection, self._translated():
-            raised = history.compact(connection, floor)
-            connection.commit()
-        return raised
-
-    def put_record(self, record: Record, *, expected_version: int | None = None) -> Record | None:
-        """See `Store.put_record`."""
-        with self._writing_beside() as connection:
-            if expected_version is not None:
-                stored = beside.version(connection, record.kind, record.key)
-                if stored != expected_version:
-                    return None
-            written = beside.put(connection, record)
-            self._beside += _ROW_BYTES + len(record.body)
-        self._hints.send()
-        return written
-
-    def delete_record(self, kind: str, key: str, *, expected_version: int | None = None) -> bool:
-        """See `Store.delete_record`."""
-        with self._writing_beside() as connection:
-            removed = beside.remove(connection, kind, key, expected_version)
-            self._beside += _ROW_BYTES * removed
-        return removed
-
-    def delete_due_records(self, kind: str, now: datetime.datetime) -> int:
-        """See `Store.delete_due_records`."""
-        with self._writing_beside() as connection:
-            removed = beside.delete_due(connection, kind, now)
-            self._beside += _ROW_BYTES * removed
-        return removed
-
     def put_clients(self, rows: Sequence[ClientRow]) -> None:
         """See `Store.put_clients`."""
-        with self._writing_beside(durable=False) as connection:
+        with self._writing_clients() as connection:
             client.put(connection, rows)
             self._beside += _ROW_BYTES * len(rows)
 
@@ -190,13 +134,13 @@ class SqliteStore(SqlReads):
         self, clients: Sequence[tuple[str, str, str]], node: str, expires_at: datetime.datetime
     ) -> None:
         """See `Store.end_clients`."""
-        with self._writing_beside(durable=False) as connection:
+        with self._writing_clients() as connection:
             client.end(connection, clients, node, expires_at)
             self._beside += _ROW_BYTES * len(clients)
 
     def expire_clients(self, now: datetime.datetime) -> int:
         """See `Store.expire_clients`."""
-        with self._writing_beside(durable=False) as connection:
+        with self._writing_clients() as connection:
             expired = client.expire(connection, now)
             self._beside += _ROW_BYTES * expired
         return expired
@@ -259,26 +203,31 @@ class SqliteStore(SqlReads):
         with self._pool.reader() as connection, self._translated():
             return read(connection)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlalchemy.Connection]:
-        with self._lock.hold(self._timeout), self._pool.writer() as connection:
-            yield connection
+    def _new_batches(self) -> Batches[_Session]:
+        return Batches(lambda: _Session(self), timeout=self._timeout)
+
+    def _write(self, work: Callable[[SqlSession], Flush[T] | None]) -> T | None:
+        def turn(session: _Session) -> Flush[T] | None:
+            with self._pool.inside():
+                return work(session)
+
+        return self._batches.run(turn)
 
     @contextlib.contextmanager
-    def _writing_beside(self, *, durable: bool = True) -> Iterator[sqlalchemy.Connection]:
-        """Lend the writing connection for what takes no revision, and commit it.
+    def _writing_clients(self) -> Iterator[sqlalchemy.Connection]:
+        """Lend the writing connection, and commit without waiting for the disk.
 
-        What need not be durable does not wait for the disk: the next durable commit syncs it with its own.
+        The next durable commit syncs it with its own.
         """
-        with self._writing() as connection:
-            with self._translated(), contextlib.nullcontext() if durable else _unsynced(connection):
+        with self._lock.hold(self._timeout), self._pool.writer() as connection:
+            with self._translated(), _unsynced(connection):
                 check_schema(history.read_head(connection).schema)
                 yield connection
                 connection.commit()
-            self._checkpoint(connection, self._beside > BESIDE_SIZE)
+            self._checkpoint(connection)
 
-    def _checkpoint(self, connection: sqlalchemy.Connection, due: bool) -> None:
-        if due or self._checkpoint_due:
+    def _checkpoint(self, connection: sqlalchemy.Connection, *, due: bool = False) -> None:
+        if due or self._checkpoint_due or self._beside > BESIDE_SIZE:
             # What cannot be copied, because a reader still needs the old pages, the next commit's will.
             self._checkpoint_due = not _checkpoint(connection)
             if not self._checkpoint_due:
@@ -299,58 +248,70 @@ class SqliteStore(SqlReads):
         """Start afresh. Only for the hooks below."""
         self._pool.after_fork_in_child()
         self._lock.after_fork_in_child()
+        self._batches = self._new_batches()
         self._hints.after_fork_in_child()
         self._seen = threading.local()
 
 
-class _SqliteTransaction:
-    def __init__(self, connection: sqlalchemy.Connection, head: history.Head, name: str) -> None:
-        self._connection: sqlalchemy.Connection | None = connection
-        self._head = head
-        self._name = name
-        self.size = 0
+class _Session(SqlSession):
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._committed = False
+        self._lock = store._lock.hold(store._timeout)
+        self._lock.__enter__()
+        try:
+            connection = store._pool.borrow_writer()
+            try:
+                with store._translated():
+                    connection.begin()
+                    self._raw = _driver_connection(connection)
+                    row = self._raw.execute(_HEAD).fetchone()
+                head = history.head_of(
+                    None if row is None else SimpleNamespace(**dict(zip(_HEAD_COLUMNS, row, strict=True)))
+                )
+                check_schema(head.schema)
+            except BaseException:
+                store._pool.give_back_writer(connection, sound=False)
+                raise
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        super().__init__(connection, head, store._clock)
 
-    @property
-    def identity(self) -> Identity:
-        return self._head.identity
+    def close(self) -> None:
+        if self._pid != os.getpid():
+            # Forked by a turn: all of it is the parent's.
+            return
+        store = self._store
+        try:
+            if self._committed:
+                store._beside += _ROW_BYTES * self.beside + self.characters
+                passed = self.head.revision // store._checkpoint_interval
+                due = passed > self._began // store._checkpoint_interval
+                store._checkpoint(self.connection, due=due or self.characters > CHECKPOINT_SIZE)
+        finally:
+            store._pool.give_back_writer(self.connection, sound=not self._broken)
+            self._lock.__exit__(None, None, None)
 
-    @property
-    def revision(self) -> int:
-        return self._head.revision
+    def _translated(self) -> contextlib.AbstractContextManager[None]:
+        return self._store._translated()
 
-    @property
-    def rule_number(self) -> int:
-        return self._head.rule_number
+    def _has_request(self, actor: str, request_id: str) -> bool:
+        return self._raw.execute(_REQUEST, (actor, request_id)).fetchone() is not None
 
-    def since(self, revision: int) -> Sequence[ChangeSet]:
-        with translated(self._name):
-            return history.since(self._live(), revision)
+    def _execute(self, statement: str) -> None:
+        self._raw.execute(statement)
 
-    def find_request(self, actor: str, request_id: str) -> ChangeSet | None:
-        with translated(self._name):
-            return history.find_request(self._live(), actor, request_id)
+    def _put(self, rows: Sequence[Rows], rule_number: int) -> None:
+        put_in_sqlite(self._raw, rows, rule_number)
 
-    def record(self, kind: str, key: str) -> Record | None:
-        with translated(self._name):
-            return beside.find(self._live(), kind, key)
-
-    def put_record(self, record: Record) -> Record:
-        with translated(self._name):
-            written = beside.put(self._live(), record)
-        self.size += len(record.body)
-        return written
-
-    def delete_record(self, kind: str, key: str) -> None:
-        with translated(self._name):
-            beside.remove(self._live(), kind, key)
-
-    def end(self) -> None:
-        self._connection = None
-
-    def _live(self) -> sqlalchemy.Connection:
-        if self._connection is None:
-            raise StoreError("the transaction has ended")
-        return self._connection
+    def _commit(self, rows: Sequence[Rows], rule_number: int) -> None:
+        if rows:
+            put_in_sqlite(self._raw, rows, rule_number)
+        self.connection.commit()
+        self._committed = True
+        if self.hint:
+            self._store._hints.send()
 
 
 @contextlib.contextmanager
