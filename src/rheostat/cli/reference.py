@@ -30,7 +30,7 @@ options or, for a whole session, from the environment:
 | `--project` | `RHEOSTAT_PROJECT` | the project; by default the key's, or `default` |
 | `--environment`, `-e` | `RHEOSTAT_ENVIRONMENT` | the environment; needed when there are several, which the refusal then names |
 | `--author` | `RHEOSTAT_AUTHOR` | who writes, for the history of an open server |
-| `--store` | `RHEOSTAT_STORE` | the store of `serve` and `migrate` |
+| `--store` | `RHEOSTAT_STORE` | the store of `serve`, `migrate`, `restore` and `store show` |
 
 `apply` and `export` are about all environments of a document or project unless `--environment` is given as an
 option. A server with a certificate of one's own authority is trusted through `SSL_CERT_FILE`.

@@ -68,6 +68,14 @@ _COMMANDS: Final = {
         "rheostat.cli.webhook:webhooks", "Tell other programs of each change, over HTTP", "Administer"
     ),
     "migrate": Lazy("rheostat.cli.migrate:migrate", "Bring a store to this version's schema", "Administer"),
+    "store": Lazy(
+        "rheostat.cli.store:store", "Copy, back up and look at a store, without a server", "Administer"
+    ),
+    "restore": Lazy(
+        "rheostat.cli.restore:restore",
+        "Begin a generation after a backup was put in the place of a store",
+        "Administer",
+    ),
     "codegen": Lazy(
         "rheostat.cli.codegen.command:codegen", "Generate typed code from an environment", "Tools"
     ),

@@ -29,7 +29,7 @@ from rheostat.store.migration import migrate, require_schema, stored_schema
 from rheostat.store.origin import ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.stamp import NONCE_BYTES, utc_now
 
-__all__ = ["Copied", "copy_store"]
+__all__ = ["Copied", "back_up", "copy_store"]
 
 Progress = Callable[[int, int], None]
 """Told how many change-sets are copied, and how many there are."""
@@ -100,6 +100,39 @@ def copy_store(
         newest = history.read_head(read.connection).revision
         return dataclasses.replace(copied, missed=max(0, newest - copied.revision))
     return copied
+
+
+def back_up(source: str, destination: str) -> int:
+    """Copy the SQLite store at *source* to a new file as it is at one moment, and return its newest revision.
+
+    The copy is the same history, to be put in the place of the source one day, and begins no generation. The source
+    may be in use. The file is there as a whole or not at all, however this ends.
+
+    Raises:
+        FailedPreconditionError: There is a file at the destination.
+        StoreError: The source is no SQLite store, or is damaged.
+        UnavailableError: Another process is making the same file, or its disk is full.
+    """
+    from rheostat.store.pool import translated
+
+    for url in (source, destination):
+        kind, _, _ = parse_url(url)
+        if kind != "sqlite":
+            raise StoreError(f"a backup is made of one file to another, and {kind} has its own tools")
+    with looking_at(source):
+        pass
+    path = Path(os.path.realpath(parse_url(source)[1]))
+    with (
+        _placing(parse_url(destination)[1]) as part,
+        translated(path.name),
+        # One that may only read cannot checkpoint either: see docs/decisions/0004-sqlite.md.
+        contextlib.closing(
+            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        ) as connection,
+    ):
+        connection.execute("VACUUM INTO ?", (str(part),))
+    with looking_at(destination) as made, made.translated():
+        return history.read_head(made.connection).revision
 
 
 class _Copy:
@@ -236,6 +269,16 @@ def _empty(connection: Connection) -> None:
 def _making_file(path: str) -> Iterator[Side]:
     from rheostat.store.pool import translated
 
+    with _placing(path) as part:
+        name = Path(path).name
+        with translated(name), _private_engine(part).begin() as connection:
+            migrate(connection)
+            yield Side(connection, lambda: translated(name))
+
+
+@contextlib.contextmanager
+def _placing(path: str) -> Iterator[Path]:
+    """Lend the name of an empty file, and put the file at *path* when nothing is raised inside."""
     target = Path(os.path.realpath(path))
     # A name of its own until it is whole. It holds secrets from the first byte on.
     part = target.with_name(f"{target.name}.copying")
@@ -246,11 +289,7 @@ def _making_file(path: str) -> Iterator[Side]:
                     f"the destination has the file {target.name + suffix!r}; copy to a new one",
                     reason="STORE_NOT_EMPTY",
                 )
-        with translated(target.name):
-            engine = _private_engine(part)
-            with engine.begin() as connection:
-                migrate(connection)
-                yield Side(connection, lambda: translated(target.name))
+        yield part
         os.fsync(descriptor)
         try:
             # Unlike a renaming, this never takes the place of a file that somebody has made meanwhile.

@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rheostat.errors import StoreError
 from rheostat.store import extra_for, parse_url
+from rheostat.store.generation import GENERATION_KIND, Beginning, beginnings_in
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["Side", "looking_at"]
+__all__ = ["Description", "Side", "describe", "looking_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a store is.
+
+    Attributes:
+        schema: Of its tables.
+        store_id: 16 bytes; the same in copies.
+        generation: The present one.
+        revision: The newest.
+        floor: Changes after this revision are complete; a watcher below it needs a snapshot.
+        items: How many exist.
+        records: How many are kept beside the history.
+        beginnings: How its generations began, but for the first; oldest first.
+    """
+
+    schema: str
+    store_id: bytes
+    generation: int
+    revision: int
+    floor: int
+    items: int
+    records: int
+    beginnings: Sequence[Beginning]
+
+
+_BEGINNINGS: Final = 10_000
+"""More than anybody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,30 @@ def looking_at(url: str) -> Iterator[Side]:
             with side.translated():
                 require_schema(side.connection)
             yield side
+
+
+def describe(url: str) -> Description:
+    """Look at the store at *url*; see `looking_at` for the errors."""
+    with looking_at(url) as side, side.translated():
+        from sqlalchemy import func, select
+
+        from rheostat.store import history, record, tables
+
+        connection = side.connection
+        head = history.read_head(connection)
+        items = select(func.count()).select_from(tables.item).where(~tables.item.c.deleted)
+        return Description(
+            head.schema,
+            head.identity.store_id,
+            head.identity.generation,
+            head.revision,
+            head.floor,
+            connection.execute(items).scalar_one(),
+            connection.execute(select(func.count()).select_from(tables.record)).scalar_one(),
+            beginnings_in(
+                record.select_prefix(connection, GENERATION_KIND, prefix="", after="", limit=_BEGINNINGS)
+            ),
+        )
 
 
 @contextlib.contextmanager
