@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -47,8 +47,8 @@ from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, n
 from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.service.webhook import Sender, Webhooks
-from rheostat.service.writing import Companion, Outcome, Writer
-from rheostat.store.base import Contents, Identity, Store, Transaction
+from rheostat.service.writing import Ahead, Companion, Outcome, Writer
+from rheostat.store.base import Contents, Group, Identity, Store, Transaction
 
 __all__ = ["DeclarationsOutcome", "Outcome", "Service", "Writer", "behind"]
 
@@ -154,7 +154,7 @@ class Service:
         self.randomness = randomness
         self.background = background
         self._max_stream_age = max_stream_age
-        self._lock = threading.RLock()
+        self._start_locks()
         self._hub: Hub | None = None
         self._pid = 0
         self._tail: threading.Thread | None = None
@@ -168,6 +168,18 @@ class Service:
         _services.add(self)
 
     # Life.
+
+    def _start_locks(self) -> None:
+        # Held by who reads the store to follow it, and never inside of a writing transaction: it may be held while
+        # the generation is raised, which waits for those.
+        self._following = threading.RLock()
+        # Held while heads are made and published, and never while the store writes: so that neither a reader nor a
+        # writer whose turn it is waits for another one's disk.
+        self._lock = threading.RLock()
+        self._ahead: Ahead | None = None
+        # The logs of views may hold revisions of heads that were made and never published.
+        self._strayed = False
+        self._planning = _Planning()
 
     def start(self) -> Self:
         """Read the store, make the first project when it is empty, and follow other processes' writes."""
@@ -202,7 +214,7 @@ class Service:
         hub = self._hub
         if hub is not None and self._pid == os.getpid():
             return hub
-        with self._lock:
+        with self._following:
             if self._hub is not None and self._pid == os.getpid():
                 return self._hub
             if self._closed:
@@ -217,8 +229,8 @@ class Service:
 
     def after_fork_in_child(self) -> None:
         """Forget what belongs to the parent's threads. Only for the hook below."""
-        # Another thread of the parent may have held it.
-        self._lock = threading.RLock()
+        # Another thread of the parent may have held them.
+        self._start_locks()
         self._hub = None
         self._tail = None
         self.admission = Admission(self.limits, randomness=self.randomness)
@@ -324,10 +336,11 @@ class Service:
     def catch_up(self) -> Head:
         """Read what other processes have committed, publish it, and return the newest head."""
         hub = self.hub
-        with self._lock:
-            identity = self.store.identity()
+        with self._following:
+            # Before the store is asked: what is published meanwhile is durable, and the store would seem to be behind.
             head = hub.head
-            if self._has_lost(identity, head):
+            identity, revision = self.store.identity(), self.store.revision()
+            if _has_lost(identity, revision, head):
                 log.warning(
                     "the store (generation %d) has lost history that this node has served (generation %d "
                     "revision %d); raising the generation",
@@ -340,49 +353,53 @@ class Service:
             if not _same_history(identity, head.identity):
                 return self._reload()
             try:
-                while change_sets := self.store.read_since(head.revision):
-                    head = self._advance(change_sets)
+                while head.revision < revision:
+                    change_sets = self.store.read_since(head.revision)
+                    with self._lock:
+                        advanced = self._advance(change_sets)
+                    if not advanced:
+                        # Another process has begun a history that this one has not read yet.
+                        return self._reload()
+                    head = hub.head
             except RevisionCompactedError:
                 # This process was stopped for longer than history is kept.
                 return self._reload()
-            return head
-
-    def _has_lost(self, identity: Identity, head: Head) -> bool:
-        """Tell whether the store, whose identity was read afresh, is behind what this node has served."""
-        held = head.identity
-        if identity.store_id != held.store_id:
-            return False
-        if identity.generation != held.generation:
-            return identity.generation < held.generation
-        return identity.nonce != held.nonce or self.store.revision() < head.revision
+            return hub.head
 
     def _reload(self) -> Head:
-        """Publish the store's contents, read from scratch. The lock is held."""
+        """Publish the store's contents, read from scratch. `_following` is held, and `_lock` is not."""
         head = self._load()
-        self.hub.publish(head)
+        with self._lock:
+            held = self.hub.head
+            while _same_history(held.identity, head.identity) and head.revision < held.revision:
+                for change_set in self.store.read_since(head.revision):
+                    head = next_head(head, change_set)
+            self.hub.publish(head)
+            self._strayed = False
         self.webhooks.notice()
         return head
 
-    def _advance(self, change_sets: Sequence[ChangeSet]) -> Head:
-        """Publish change-sets that follow the head. The lock is held."""
-        hub = self.hub
-        head = hub.head
-        self.fleet.note_commits(change_sets)
-        for change_set in change_sets:
-            if change_set.revision != head.revision + 1:
-                continue
-            if change_set.generation != head.identity.generation:
-                # Another process has begun a history that this one has not read yet.
-                return self._reload()
-            head = next_head(head, change_set)
-        if head is not hub.head:
-            hub.publish(head)
+    def _advance(self, change_sets: Sequence[ChangeSet]) -> bool:
+        """Publish those change-sets that follow the head. `_lock` is held.
+
+        Returns:
+            Whether there was one to begin with, and none of another generation.
+        """
+        ahead = Ahead(Group(), self.hub.head)
+        ahead.follow(change_sets)
+        self._publish(ahead)
+        return bool(change_sets) and ahead.head.revision >= change_sets[-1].revision
+
+    def _publish(self, ahead: Ahead) -> None:
+        """Let everybody see what is durable. `_lock` is held."""
+        if ahead.head is not ahead.base:
+            self.fleet.note_commits(ahead.change_sets)
+            self.hub.publish(ahead.head)
             self.webhooks.notice()
-        return head
 
     def raise_generation(self, above: int) -> None:
         """Begin a new generation because the store has lost history, and reset all watchers."""
-        with self._lock:
+        with self._following:
             if self.store.identity().generation <= above:
                 self.store.raise_generation(above)
             self._reload()
@@ -393,14 +410,18 @@ class Service:
         Watchers that stand below it need a snapshot when they come back. The audit history stays.
         """
         head = self.catch_up()
-        with self._lock:
+        with self._following:
             raised = self.store.compact(min(floor, head.revision))
-            head = self.hub.head
-            if raised > head.revision:
-                # Another process has committed and compacted since.
-                self._reload()
-            elif raised > head.floor:
-                self.hub.publish(compacted_head(head, raised))
+            with self._lock:
+                head = self.hub.head
+                if raised <= head.floor:
+                    return raised
+                strayed = self._strayed or (self._ahead is not None and bool(self._ahead.change_sets))
+                # Unless another process has committed and compacted since.
+                if raised <= head.revision and not strayed:
+                    self.hub.publish(compacted_head(head, raised))
+                    return raised
+            self._reload()
         return raised
 
     def compact_old(self) -> int:
@@ -622,7 +643,7 @@ class Service:
         replayed: ChangeSet | None = None,
     ) -> tuple[State, Answers]:
         entry = state.projects[project]
-        view = self.hub.head.views.get((project, environment))
+        view = (self._planning.head or self.head).views.get((project, environment))
         answers = answer_declarations(
             entry,
             environment,
@@ -709,19 +730,24 @@ class Service:
         if to_revision >= next_revision:
             raise NotFoundError(f"the revision {to_revision} does not exist", reason="REVISION_NOT_FOUND")
         undone: list[ChangeSet] = []
+        for change_set in self._newest_first(project):
+            if change_set.revision <= to_revision:
+                break
+            undone.append(change_set)
+            if len(undone) > _REVERT_REACH:
+                raise LimitExceededError(
+                    f"more than {_REVERT_REACH} change-sets lie after revision {to_revision}",
+                    limit="revert_reach",
+                )
+        return undone
+
+    def _newest_first(self, project: str) -> Iterator[ChangeSet]:
+        """Yield a project's change-sets, with those that the plan of this thread is made after."""
+        yield from (each for each in reversed(self._planning.written) if each.project == project)
         before: int | None = None
         while page := self.store.history(project=project, before=before, limit=100):
-            for change_set in page:
-                if change_set.revision <= to_revision:
-                    return undone
-                undone.append(change_set)
-                if len(undone) > _REVERT_REACH:
-                    raise LimitExceededError(
-                        f"more than {_REVERT_REACH} change-sets lie after revision {to_revision}",
-                        limit="revert_reach",
-                    )
+            yield from page
             before = page[-1].revision
-        return undone
 
     def create_key(
         self,
@@ -883,7 +909,8 @@ class Service:
             raise UnavailableError("the node is draining", reason="DRAINING", retry_after=1.0)
         if dry_run:
             head = self.catch_up()
-            made = make(head.state, head.revision + 1)
+            with self._planning.on(head, ()):
+                made = make(head.state, head.revision + 1)
             return Outcome(
                 ChangeSet(
                     made.project, made.changes, warnings=made.warnings, forced_clients=made.forced_clients
@@ -893,16 +920,11 @@ class Service:
             )
         replay: list[ChangeSet] = []
         idle: list[Plan] = []
+        groups: list[Group] = []
 
         def write(transaction: Transaction) -> ChangeSet | None:
-            head = self.hub.head
-            if not _same_history(transaction.identity, head.identity) or transaction.revision < head.revision:
-                raise _StaleError
-            if transaction.revision > head.revision:
-                try:
-                    head = self._advance(transaction.since(head.revision))
-                except RevisionCompactedError:
-                    raise _StaleError from None
+            groups.append(transaction.group)
+            head = self._head_in(transaction)
             if writer.request_id:
                 first = transaction.find_request(writer.principal.actor, writer.request_id)
                 if first is not None:
@@ -910,7 +932,8 @@ class Service:
                     return None
             if companion is not None:
                 companion.begin(transaction)
-            made = make(head.state, transaction.revision + 1)
+            with self._planning.on(head, transaction.group.written):
+                made = make(head.state, transaction.revision + 1)
             if not made.changes:
                 idle.append(made)
                 return None
@@ -929,18 +952,65 @@ class Service:
             )
             return change_set if companion is None else companion.complete(transaction, change_set)
 
-        with self._lock:
-            _ = self.hub
+        _ = self.hub
+        try:
             committed = self._commit(write)
-            if committed is not None:
-                self._advance([committed])
+        finally:
+            with self._lock:
+                # Unless another writer was faster, of the same group or of the next one.
+                if groups and self._ahead is not None and self._ahead.group is groups[-1]:
+                    self._settle()
         head = self.head
         if committed is not None:
+            if (head.identity.generation, head.revision) < (committed.generation, committed.revision):
+                self.catch_up()
             return Outcome(committed, committed.revision, committed.generation)
         if replay:
             return Outcome(replay[0], replay[0].revision, replay[0].generation, replayed=True)
         project, warnings = idle[-1].project, idle[-1].warnings
         return Outcome(ChangeSet(project, (), warnings=warnings), head.revision, head.identity.generation)
+
+    def _head_in(self, transaction: Transaction) -> Head:
+        """Return the head of what a writing transaction shows.
+
+        Raises:
+            _StaleError: It does not follow what this node holds.
+        """
+        group = transaction.group
+        with self._lock:
+            if self._ahead is None or self._ahead.group is not group:
+                self._settle()
+                self._ahead = Ahead(group, self.head)
+            # From here on only the writers of this group change it, one after the other.
+            ahead = self._ahead
+        head = ahead.head
+        if not _same_history(transaction.identity, head.identity) or transaction.revision < head.revision:
+            raise _StaleError
+        if transaction.revision > head.revision:
+            try:
+                change_sets = transaction.since(head.revision)
+            except RevisionCompactedError:
+                raise _StaleError from None
+            with self._lock:
+                ahead.follow(change_sets)
+            if ahead.head.revision != transaction.revision:
+                raise _StaleError
+        return ahead.head
+
+    def _settle(self) -> None:
+        """Publish what a group of commits that has ended has led to, or forget it. `_lock` is held."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        if not ahead.group.lost:
+            # Nobody came after the last one to take it in.
+            ahead.follow(ahead.group.written)
+            if self.head is ahead.base:
+                self._publish(ahead)
+                return
+            # It was read from the store meanwhile, or history was compacted.
+            self._advance(ahead.change_sets)
+        self._strayed = self._strayed or bool(ahead.change_sets)
 
     def _commit(self, write: Callable[[Transaction], ChangeSet | None]) -> ChangeSet | None:
         for _ in range(_STALE_ATTEMPTS):
@@ -963,8 +1033,8 @@ class Service:
         return first
 
     def _check_snapshots(self, made: Plan) -> None:
-        """Refuse what would make an environment's snapshot too large to send. The head is what was planned on."""
-        head = self.hub.head
+        """Refuse what would make an environment's snapshot too large to send."""
+        head = self._planning.head or self.head
         segments_grow = _growth(change for change in made.changes if change.kind == "segment")
         for environment in made.environments:
             view = head.views.get((made.project, environment))
@@ -982,7 +1052,7 @@ class Service:
     def _removed_at(self, project: str, address: ItemAddress) -> int:
         """Return the revision that removed an item; 0 when it is there, never was, or that is compacted."""
         environment, kind, key = address
-        views = self.hub.head.views
+        views = (self._planning.head or self.head).views
         return max(
             (
                 view.removed_at((kind, key))
@@ -1065,6 +1135,27 @@ class Service:
         return self.monotonic() + (key.expires_at - self.clock()).total_seconds()
 
 
+class _Planning(threading.local):
+    """What this thread makes a plan on, if it makes one.
+
+    Attributes:
+        head: The head.
+        written: The newest change-sets in it, which nobody else may see yet.
+    """
+
+    head: Head | None = None
+    written: Sequence[ChangeSet] = ()
+
+    @contextlib.contextmanager
+    def on(self, head: Head, written: Sequence[ChangeSet]) -> Iterator[None]:
+        """Make a plan."""
+        self.head, self.written = head, written
+        try:
+            yield
+        finally:
+            self.head, self.written = None, ()
+
+
 def no_revision(project: str, revision: int) -> NotFoundError:
     """Return the error about a revision that is none of the project's, or that the caller may not know of."""
     return NotFoundError(
@@ -1106,6 +1197,16 @@ def _growth(changes: Iterable[Change]) -> int:
         - (0 if change.before is None else len(encode_item(change.before).encode()))
         for change in changes
     )
+
+
+def _has_lost(identity: Identity, revision: int, head: Head) -> bool:
+    """Tell whether the store, which was just asked, is behind what this node has served."""
+    held = head.identity
+    if identity.store_id != held.store_id:
+        return False
+    if identity.generation != held.generation:
+        return identity.generation < held.generation
+    return identity.nonce != held.nonce or revision < head.revision
 
 
 def _same_history(left: Identity, right: Identity) -> bool:
