@@ -22,7 +22,7 @@ from rheostat.server.handling.report import ReportHandlers
 from rheostat.server.handling.stale import StaleHandlers
 from rheostat.server.handling.webhook import WebhookHandlers
 
-__all__ = ["Handlers"]
+__all__ = ["Handlers", "ProgramHandlers"]
 
 LARGE_BYTES: Final = 16 * 1024
 """A request of more than this is worth another thread, even where its handler does not wait."""
@@ -36,16 +36,8 @@ _NEVER_BLOCK: Final = frozenset(
 )
 
 
-class Handlers(
-    ConfigHandlers,
-    AdminHandlers,
-    ReportHandlers,
-    StaleHandlers,
-    DraftHandlers,
-    WebhookHandlers,
-    EventHandlers,
-):
-    """The handlers over one service. Safe from any thread."""
+class ProgramHandlers(ConfigHandlers, ReportHandlers):
+    """The handlers of what programs call, and what all handlers go through. Safe from any thread."""
 
     def blocks(self, method: str, request: Message) -> bool:
         """Tell whether the handler may wait for the store or take long, so that an event loop must not run it."""
@@ -62,3 +54,14 @@ class Handlers(
             raise DeadlineExceededError("the deadline has passed")
         check_request(self.service, request, call.method)
         return getattr(self, name)(request, call)
+
+
+class Handlers(
+    ProgramHandlers,
+    AdminHandlers,
+    StaleHandlers,
+    DraftHandlers,
+    WebhookHandlers,
+    EventHandlers,
+):
+    """The handlers over one service. Safe from any thread."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -24,7 +24,10 @@ from rheostat.server.punctual import protocol_of
 from rheostat.service import Limits, Service
 from rheostat.store import open_store
 
-__all__ = ["ServeConfig", "open_service", "serve"]
+if TYPE_CHECKING:
+    from asgiref.typing import ASGI3Application
+
+__all__ = ["ServeConfig", "check_exposure", "open_service", "run", "serve"]
 
 log = logging.getLogger("rheostat.server")
 
@@ -112,6 +115,28 @@ def serve(
     config = config or ServeConfig()
     service.start()
     open_ = check_first_start(service, config)
+    run(service, asgi_app(service, open=open_, allow_origins=config.allow_origins), config, on_ready=on_ready)
+
+
+def run(
+    service: Service,
+    application: ASGI3Application,
+    config: ServeConfig,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve *application* as `serve` does, whatever it is of.
+
+    Args:
+        service: Drained and closed at the end.
+        application: What answers.
+        config: How.
+        on_ready: Called with the URL once the port accepts connections.
+
+    Raises:
+        InvalidArgumentError: The files for TLS are unfit.
+        OSError: The port is taken.
+    """
     _check_tls(config)
     sockets = [_bind(config)]
     host, port = sockets[0].getsockname()[:2]
@@ -119,7 +144,7 @@ def serve(
     url = f"{'https' if config.tls else 'http'}://{shown}:{port}"
     server = _Server(
         uvicorn.Config(
-            asgi_app(service, open=open_, allow_origins=config.allow_origins),
+            application,
             loop="auto",
             http=protocol_of(service.limits),
             ws="none",
@@ -170,15 +195,24 @@ def check_first_start(service: Service, config: ServeConfig) -> bool:
             f"binding {config.host} needs keys: create the first one on loopback with 'rheostat keys create'",
             reason="KEYS_NEEDED",
         )
-    if not loopback and not config.tls and not config.insecure:
+    check_exposure(config)
+    if open_:
+        log.warning("running OPEN: without keys, everybody on this machine may read and change everything")
+    return open_
+
+
+def check_exposure(config: ServeConfig) -> None:
+    """Refuse to send keys over a network in the clear.
+
+    Raises:
+        InvalidArgumentError: The text names the option that allows it.
+    """
+    if not is_loopback(config.host) and not config.tls and not config.insecure:
         raise InvalidArgumentError(
             f"binding {config.host} without TLS would send keys in the clear; give --ssl-certfile and "
             "--ssl-keyfile, or --insecure behind a proxy that speaks TLS",
             reason="TLS_NEEDED",
         )
-    if open_:
-        log.warning("running OPEN: without keys, everybody on this machine may read and change everything")
-    return open_
 
 
 def is_loopback(host: str) -> bool:
