@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from rheostat.server.codec import Shared
     from rheostat.service.watch import WatchSession
 
-__all__ = ["asgi_app"]
+__all__ = ["application_of", "asgi_app"]
 
 T = TypeVar("T")
 
@@ -68,19 +68,32 @@ def asgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[st
         open: No keys, loopback only.
         allow_origins: Origins of web pages that may call the services.
     """
-    return _Application(service, open_=open, allow_origins=tuple(allow_origins))
+    gate = Gate(service, open_=open, allow_origins=tuple(allow_origins))
+    return application_of(service, Handlers(service), gate, open_=open)
+
+
+def application_of(service: Service, handlers: Handlers, gate: Gate, *, open_: bool) -> ASGI3Application:
+    """Return an ASGI application of parts that others may have made, as a relay's are.
+
+    Args:
+        service: What is served.
+        handlers: Answer the calls.
+        gate: Decides before them.
+        open_: No keys are asked for.
+    """
+    return _Application(service, handlers, gate, open_=open_)
 
 
 class _Application:
-    def __init__(self, service: Service, *, open_: bool, allow_origins: tuple[str, ...]) -> None:
+    def __init__(self, service: Service, handlers: Handlers, gate: Gate, *, open_: bool) -> None:
         self._service = service
-        self._gate = Gate(service, open_=open_, allow_origins=allow_origins)
+        self._gate = gate
         self._pool = _Pool()
         self._guards = Guards()
         entrance = Entrance(service, open_=open_)
         # Its methods are made from the table of permissions, which type checkers cannot follow.
         (gzip,) = compressions()
-        adapter: Any = _Adapter(Handlers(service), entrance, self._pool, gzip)
+        adapter: Any = _Adapter(handlers, entrance, self._pool, gzip)
         shared: dict[str, Any] = {
             "interceptors": [entrance],
             "compressions": (gzip,),
