@@ -23,6 +23,7 @@ from rheostat.model.value import canonical_json, freeze, thaw
 from rheostat.sdk.setting import Setting as DeclaredSetting
 from tests import strategies
 from tests.cli.checker import check_python, check_typescript, run_typescript
+from tests.thorough import examples
 
 HOSTILE = (
     '"""',
@@ -176,7 +177,7 @@ def loaded(code):
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(sources())
 def test_a_python_module_declares_exactly_the_stored_definitions(source):
     module = loaded(python_module(source))
@@ -191,7 +192,7 @@ def test_a_python_module_declares_exactly_the_stored_definitions(source):
             assert getattr(declaration, field) == getattr(stored, field), field
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(sources(max_size=3))
 def test_a_python_module_defines_what_it_exports_and_nothing_else(source):
     module = loaded(python_module(source))
@@ -324,7 +325,7 @@ def test_a_new_name_never_takes_over_the_identifier_of_another():
     assert "a_b" not in after
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(names(), unique=True, max_size=10), st.randoms())
 @example(["a.b", "a-b", "a_dot_b", "a_dash_b", "a_b"], None)
 def test_identifiers_are_unique_and_do_not_depend_on_the_order(several, random):
@@ -339,7 +340,7 @@ def test_identifiers_are_unique_and_do_not_depend_on_the_order(several, random):
     assert assign({name: candidates[name] for name in several}, keyword.kwlist) == first
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(names(), unique=True, max_size=6), names())
 def test_one_more_setting_leaves_each_identifier_alone_or_ends_it(several, more):
     """What an identifier stands for is never another setting after the next run."""

@@ -26,6 +26,7 @@ from rheostat.cli.codegen.typescript import typescript_module
 from rheostat.model.setting import Setting
 from rheostat.model.type import parse_type
 from rheostat.model.value import FrozenMapping, canonical_json, freeze
+from tests.thorough import examples
 
 
 def admits(shape, value, definitions):
@@ -114,7 +115,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(schemas, schemas, schemas, st.lists(values, min_size=1, max_size=6))
 @example({"allOf": [{"$ref": "#/$defs/one"}, {"$ref": "#/$defs/two"}]}, {"$ref": "#"}, {"$ref": "#"}, [1])
 def test_a_type_admits_whatever_its_schema_admits(schema, one, two, examples):

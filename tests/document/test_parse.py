@@ -28,6 +28,7 @@ from rheostat.model.setting import Lifecycle, Order, Version
 from rheostat.model.type import BOOL, FLOAT, JSON
 from rheostat.model.value import FrozenMapping
 from tests.document.applied import Shop
+from tests.thorough import examples
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "document.md").read_text(encoding="utf-8")
 EXAMPLE = PAGE.split("```yaml\n")[1].split("```")[0]
@@ -426,7 +427,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=20).map("".join)))
 @example("settings:\n  a:\n    default: \x07")
 @example('{"a": "\\ud800"}')

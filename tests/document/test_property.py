@@ -30,8 +30,9 @@ from rheostat.model.state import ProjectState
 from rheostat.model.value import ABSENT
 from tests import strategies
 from tests.document.applied import Shop, project_state
+from tests.thorough import examples
 
-SLOW = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+SLOW = settings(deadline=None, max_examples=examples(15), suppress_health_check=list(HealthCheck))
 FEATURES = ("region", "user.id", "plan")
 NAMES = ("a", "b.c", "1.5", "on")
 

@@ -22,6 +22,7 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.type import JSON
 from tests.evaluation import strategy
 from tests.evaluation.test_compile import dispatched
+from tests.thorough import examples
 
 TEXTS = ["", "a", "u1", "pro", "1.2.3", "v1", "10.0.0.1", "2026-01-01", "true", "1"]
 NAMES = ["s1", "s2", "s3"]
@@ -60,7 +61,7 @@ def replace_settings(snapshot: Snapshot, changed: Mapping[str, Setting]) -> Snap
 
 
 @settings(
-    max_examples=1_000,
+    max_examples=examples(250),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

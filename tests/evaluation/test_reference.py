@@ -36,6 +36,7 @@ from rheostat.model.snapshot import Snapshot
 from rheostat.model.type import BOOL, INT
 from rheostat.model.value import ABSENT
 from tests.evaluation import strategy
+from tests.thorough import examples
 
 EMPTY = Snapshot()
 IS_EU = Comparison(Attribute("region"), Operator.EQUALS, Literal("eu"))
@@ -53,7 +54,7 @@ def is_on(name: str) -> Comparison:
     return Comparison(SettingReference(name), Operator.EQUALS, Literal(True))
 
 
-lenient = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+lenient = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @lenient

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rheostat.errors import InvalidConditionError
 from rheostat.language import MAX_CONDITION_LENGTH, parse_condition
 from rheostat.language.token import KEYWORDS
+from tests.thorough import examples
 
 MISTAKES = [
     ("", 1, 1, "expected a condition"),
@@ -124,7 +125,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)))
 @example("percent(a, algorithm=MURMUR3, algorithm=MURMUR3) < 1")
 @example("percent(a, salt=")

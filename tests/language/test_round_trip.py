@@ -25,6 +25,7 @@ from rheostat.model.condition import (
 from rheostat.model.encoding import condition_key
 from rheostat.model.value import INT64_MAX, INT64_MIN, FrozenMapping, Value
 from tests.strategies import conditions
+from tests.thorough import examples
 
 A = Attribute("a")
 
@@ -36,7 +37,7 @@ def equals(value: Value) -> Comparison:
 ONE, TWO = equals(1), equals(2)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(150))
 @given(conditions())
 def test_parsing_the_printed_form_gives_the_same_condition(condition: Condition) -> None:
     text = format_condition(condition)

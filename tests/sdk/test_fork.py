@@ -231,7 +231,6 @@ def test_workers_that_replace_dead_ones_see_every_value(
     parent_is_undisturbed(told)
 
 
-@pytest.mark.timeout(240)
 def test_no_child_of_fifty_meets_a_held_lock_or_half_a_change(
     server: ServerProgram, run: Callable[[str], Program]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -33,10 +32,10 @@ from rheostat.sdk.subscription import SettingChange, Subscription
 from tests.sdk.line import Line, Looping
 from tests.service.book import equals, in_segment, on, put, put_rule, put_segment, rule
 from tests.service.node import Node, World
+from tests.thorough import examples
 
 NAMES = ("a", "b", "c", "d")
 SEGMENTS = ("beta", "staff")
-EXAMPLES = int(os.environ.get("RHEOSTAT_SDK_EXAMPLES", "150"))
 
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 3)
@@ -233,7 +232,7 @@ class Run:
         assert (self.core.held.revision, self.core.held.position is None) == (self.node.revision, False)
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=examples(100))
 @given(steps)
 def test_a_replica_equals_the_store_whatever_was_lost_doubled_or_wrong(
     sequence: list[tuple[str, Any]],

@@ -38,6 +38,7 @@ from rheostat.service.schema import validate_schema
 from rheostat.service.service import DeclarationsOutcome
 from tests.service.book import both, equals, in_segment, on, put_segment, split
 from tests.service.node import PROJECT, Node, World
+from tests.thorough import examples
 
 ENVIRONMENT = "production"
 NAMES = ("a", "b", "c", "d")
@@ -275,7 +276,7 @@ class Declaring(RuleBasedStateMachine):
 
 TestDeclaring = Declaring.TestCase
 TestDeclaring.settings = settings(
-    max_examples=60,
+    max_examples=examples(30),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

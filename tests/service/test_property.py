@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -46,6 +47,7 @@ from tests.service.book import both, equals, in_segment, on, put_segment, split
 from tests.service.book import rule as plain_rule
 from tests.service.node import NOBODY, PROJECT, Node, Watch, World
 from tests.service.replica import Replica
+from tests.thorough import examples
 
 NAMES = ("a", "b", "ab", "c", "d")
 SEGMENTS = ("s", "t")
@@ -377,11 +379,12 @@ class Watching(RuleBasedStateMachine):
                 assert client.replica.items == self.world.items(client.environment, client.filter)
 
 
+@pytest.mark.hypothesis
 def test_a_watcher_s_state_always_equals_the_store_s() -> None:
     run_state_machine_as_test(
         Watching,
         settings=settings(
-            max_examples=80,
+            max_examples=examples(25),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from rheostat.document import export_document, format_document, parse_document, plan_apply
 from rheostat.errors import NotFoundError, RevisionConflictError, RheostatError
@@ -110,7 +110,7 @@ def test_a_revision_that_does_not_exist_yet_is_not_found(service: Service):
         service.revert(WRITER, "default", to_revision=99)
 
 
-@settings(SLOW, max_examples=25)
+@SLOW
 @given(states(), states())
 def test_whatever_was_changed_going_back_gives_the_same_bytes_and_they_make_the_same_store(
     first: ProjectState, second: ProjectState
