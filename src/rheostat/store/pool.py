@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rheostat.errors import RheostatError, StoreError, UnavailableError
 
-__all__ = ["BUSY_TIMEOUT", "Pool", "Synchronous", "translated"]
+__all__ = ["BUSY_TIMEOUT", "Pool", "Synchronous", "driver_connection", "translated"]
 
 Synchronous = Literal["full", "normal"]
 """How durable an acknowledged commit is: against loss of power, or only against the end of the process."""
@@ -277,7 +277,9 @@ class Pool:
         )
 
         def on_begin(connection: sqlalchemy.Connection) -> None:
-            connection.exec_driver_sql(begin)
+            # Who writes has begun already, without SQLAlchemy.
+            if not driver_connection(connection).in_transaction:
+                connection.exec_driver_sql(begin)
 
         sqlalchemy.event.listen(engine, "begin", on_begin)
         return engine
@@ -351,9 +353,18 @@ def _is_database_error(error: BaseException) -> bool:
     )
 
 
+def driver_connection(connection: sqlalchemy.Connection) -> sqlite3.Connection:
+    """Return sqlite3's connection below SQLAlchemy's."""
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError("the engine has another driver than sqlite3")
+    return raw
+
+
 def _rolled_back(connection: sqlalchemy.Connection) -> bool:
     try:
         connection.rollback()
+        driver_connection(connection).rollback()
     except (DBAPIError, sqlite3.Error):
         return False
     return True

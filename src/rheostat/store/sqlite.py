@@ -29,7 +29,7 @@ from rheostat.store.batch import Batches, Flush
 from rheostat.store.hint import HintSocket
 from rheostat.store.lock import WriterLock
 from rheostat.store.migration import check_schema, migrate
-from rheostat.store.pool import BUSY_TIMEOUT, Pool, Synchronous, translated
+from rheostat.store.pool import BUSY_TIMEOUT, Pool, Synchronous, driver_connection, translated
 from rheostat.store.row import Rows, put_in_sqlite
 from rheostat.store.session import SqlSession, SqlWrites
 from rheostat.store.stamp import new_identity, utc_now
@@ -263,8 +263,8 @@ class _Session(SqlSession):
             connection = store._pool.borrow_writer()
             try:
                 with store._translated():
-                    connection.begin()
-                    self._raw = _driver_connection(connection)
+                    self._raw = driver_connection(connection)
+                    self._raw.execute("BEGIN IMMEDIATE")
                     row = self._raw.execute(_HEAD).fetchone()
                 head = history.head_of(
                     None if row is None else SimpleNamespace(**dict(zip(_HEAD_COLUMNS, row, strict=True)))
@@ -308,7 +308,7 @@ class _Session(SqlSession):
     def _commit(self, rows: Sequence[Rows], rule_number: int) -> None:
         if rows:
             put_in_sqlite(self._raw, rows, rule_number)
-        self.connection.commit()
+        self._raw.commit()
         self._committed = True
         if self.hint:
             self._store._hints.send()
@@ -317,7 +317,7 @@ class _Session(SqlSession):
 @contextlib.contextmanager
 def _unsynced(connection: sqlalchemy.Connection) -> Iterator[None]:
     """Commit without waiting for the disk. Entered and left between transactions."""
-    raw = _driver_connection(connection)
+    raw = driver_connection(connection)
     ((level,),) = raw.execute("PRAGMA synchronous").fetchall()
     raw.execute("PRAGMA synchronous = NORMAL")
     try:
@@ -327,16 +327,9 @@ def _unsynced(connection: sqlalchemy.Connection) -> Iterator[None]:
         raw.execute(f"PRAGMA synchronous = {level}")
 
 
-def _driver_connection(connection: sqlalchemy.Connection) -> sqlite3.Connection:
-    raw = connection.connection.driver_connection
-    if not isinstance(raw, sqlite3.Connection):
-        raise TypeError("the engine has another driver than sqlite3")
-    return raw
-
-
 def _checkpoint(connection: sqlalchemy.Connection) -> bool:
     """Copy the log into the database, under the writer lock; return whether all of it was copied."""
-    raw = _driver_connection(connection)
+    raw = driver_connection(connection)
     try:
         raw.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_BUSY_MS}").fetchall()
         # FULL and not PASSIVE: it takes SQLite's own write lock before it looks at the log, which keeps off
