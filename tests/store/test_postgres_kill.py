@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -9,16 +10,28 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from rheo.v1 import watch_pb2
+from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheostat.errors import UnavailableError
 from rheostat.model.change import Change, ChangeSet
 from rheostat.store.base import Transaction
 from rheostat.store.postgres import PostgresStore
+from rheostat.testing import LocalServer
 from tests.postgres import Server
+from tests.service.replica import Replica
 from tests.store.contract import put, replayed, setting, texts
 
 KILLS = int(os.environ.get("RHEOSTAT_POSTGRES_KILLS", "5"))
 WRITERS = 4
 PATIENCE = 60.0
+
+PAUSE = 0.25
+"""Seconds until the next attempt while the server is away: it needs the processors to come back."""
+
+PROJECT = "default"
+
+NAMES = 7
+"""Settings that the writers change, one after the other."""
 
 
 @pytest.fixture
@@ -52,7 +65,7 @@ class Progress:
         assert not self.failures, self.failures
 
 
-def write_for_ever(store: PostgresStore, writer: int, progress: Progress) -> None:
+def write_for_ever(store: PostgresStore, writer: int, begun: int, progress: Progress) -> None:
     number = 0
     while not progress.done.is_set():
         number += 1
@@ -67,11 +80,15 @@ def write_for_ever(store: PostgresStore, writer: int, progress: Progress) -> Non
                 found.append(first)
                 return None
             revision = transaction.revision + 1
-            name = f"s{revision % 7}"
+            name = f"s{revision % NAMES}"
             item = setting(name, revision, "x" * (revision * 7919 % 3000), "str")
+            before = None
+            if revision > begun + NAMES:
+                # Who wrote it last can be counted, since every revision writes one.
+                before = transaction.since(revision - NAMES - 1)[0].changes[0].after
             return ChangeSet(
-                "shop",
-                (Change("shop", "production", "setting", name, None, item),),
+                PROJECT,
+                (Change(PROJECT, "production", "setting", name, before, item),),
                 message=request,
                 actor="k",
                 request_id=request,
@@ -84,7 +101,7 @@ def write_for_ever(store: PostgresStore, writer: int, progress: Progress) -> Non
             except UnavailableError:
                 # It may have been written: asked again under the same id, as the service's callers do.
                 progress.add(lambda: setattr(progress, "interruptions", progress.interruptions + 1))
-                if progress.done.wait(0.02):
+                if progress.done.wait(PAUSE):
                     break
                 continue
             acknowledged = found[0] if written is None else written
@@ -105,16 +122,48 @@ def follow(store: PostgresStore, progress: Progress) -> None:
                 position = change_set.revision
                 progress.add(lambda found=change_set: progress.seen.append((found.revision, found.message)))
         except UnavailableError:
-            time.sleep(0.02)  # the server is away; how long does not matter
+            time.sleep(PAUSE)  # the server is away; how long does not matter
+
+
+class Watcher(Replica):
+    """A plain generated client of a node, whose stream has no reason to end: the node stays up."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.steps: list[tuple[int, int]] = []
+        self._client = ConfigServiceClientSync(url)
+
+    def follow(self, progress: Progress) -> None:
+        self.connect()
+        request = watch_pb2.WatchRequest(project=PROJECT, environment="production")
+        stream = self._client.watch(request, timeout_ms=None)
+        with contextlib.closing(stream):  # type: ignore[type-var]
+            for message in stream:
+                self.feed(message.SerializeToString())
+                if message.HasField("delta"):
+                    delta = message.delta
+                    self.steps.append((delta.from_revision, delta.position.revision))
+                # A bookmark comes each second, so that this is asked after the last change too.
+                if progress.written.is_set() and self.at[1] >= max(progress.acknowledged.values()):
+                    return
+        raise AssertionError("the stream has ended")
 
 
 def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watcher(server: Server) -> None:
     server.execute("CREATE DATABASE store")
     url = server.url("store")
-    first = PostgresStore(url)
-    identity = first.identity()
-    first.close()
+    node = LocalServer(url, heartbeat=1.0)
+    try:
+        kill_under_load(server, url, node)
+    finally:
+        node.close()
+
+
+def kill_under_load(server: Server, url: str, node: LocalServer) -> None:
+    identity = node.service.head.identity
+    begun = node.revision
     progress = Progress()
+    watcher = Watcher(node.url)
 
     def guarded(run: Callable[..., None], *arguments: object) -> None:
         try:
@@ -125,11 +174,12 @@ def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watche
 
     stores = [PostgresStore(url) for _ in range(WRITERS + 1)]
     writers = [
-        threading.Thread(target=guarded, args=(write_for_ever, store, number))
+        threading.Thread(target=guarded, args=(write_for_ever, store, number, begun))
         for number, store in enumerate(stores[:WRITERS])
     ]
     follower = threading.Thread(target=guarded, args=(follow, stores[WRITERS]))
-    for thread in (*writers, follower):
+    watching = threading.Thread(target=guarded, args=(watcher.follow,))
+    for thread in (*writers, follower, watching):
         thread.start()
     try:
         for kill in range(KILLS):
@@ -145,6 +195,7 @@ def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watche
             thread.join(PATIENCE)
         progress.written.set()
         follower.join(PATIENCE)
+        watching.join(PATIENCE)
         for store in stores:
             store.close()
     assert not progress.failures
@@ -164,6 +215,16 @@ def test_loses_nothing_when_the_server_is_killed_under_four_writers_and_a_watche
         == [(change_set.revision, change_set.message) for change_set in history][: len(progress.seen)]
     )
     assert len(progress.seen) >= max(progress.acknowledged.values())
+    # The watcher on the node: a chain without a gap, a state that is the store's, and nothing that came twice.
+    reached = [position for _, position in watcher.steps]
+    assert [after for after, _ in watcher.steps[1:]] == reached[:-1]
+    assert watcher.steps[0][0] <= begun
+    assert watcher.at == (1, reached[-1])
+    assert watcher.items == {
+        (kind, key): text
+        for (_, environment, kind, key), text in replayed(history[: reached[-1]])[0].items()
+        if environment
+    }
     # To crash and to recover is to lose nothing.
     assert contents.identity == identity
     assert put(store, "after").revision == contents.revision + 1
