@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rheostat.errors import InvalidConditionError
 from rheostat.language import MAX_CONDITION_LENGTH, parse_condition
-from rheostat.language.token import KEYWORDS
+from rheostat.language.word import KEYWORDS
 from tests.thorough import examples
 
 MISTAKES = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rheostat.language import MAX_CONDITION_LENGTH, format_condition, parse_condition
-from rheostat.language.token import KEYWORDS, MAX_NESTING
+from rheostat.language.word import KEYWORDS, MAX_NESTING
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8")
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from rheostat.language.token import KEYWORDS, ConditionToken
+from rheostat.language.token import ConditionToken
+from rheostat.language.word import KEYWORDS
 
 __all__ = ["expectation", "hint_for"]
 

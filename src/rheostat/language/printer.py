@@ -7,7 +7,7 @@ from typing import Final
 from rheostat.errors import InvalidConditionError
 from rheostat.language.instant import is_instant
 from rheostat.language.quoting import json_text
-from rheostat.language.token import KEYWORDS, MAX_NESTING, PLAIN_PATH
+from rheostat.language.word import KEYWORDS, MAX_NESTING, PLAIN_PATH
 from rheostat.model.condition import (
     BUCKETS,
     AllOf,

@@ -18,35 +18,14 @@ from lark.lexer import Lexer
 from rheostat.errors import TypeMismatchError
 from rheostat.language.fault import Fault
 from rheostat.language.quoting import MAX_LITERAL_DEPTH, deeper_than
+from rheostat.language.word import KEYWORDS, MAX_NESTING, PLAIN_PATH
 from rheostat.model.value import INT64_MAX, INT64_MIN, Value, freeze
 
 __all__ = [
-    "KEYWORDS",
-    "MAX_NESTING",
-    "PLAIN_PATH",
     "ConditionLexer",
     "ConditionToken",
     "tokens_of",
 ]
-
-MAX_NESTING: Final = 100
-"""The deepest nesting of parentheses, and of a condition with a text; deeper than protobuf can carry."""
-
-PLAIN_PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*)*")
-"""A path that needs no backticks, unless it is one of `KEYWORDS`."""
-
-# A terminal with an underscore carries nothing that the grammar's actions need.
-KEYWORDS: Final = {
-    word: prefix + word.upper()
-    for prefix, words in (
-        ("_", "and or not semver exists missing segment percent setting attr literal timestamp compare"),
-        ("_", "all_of any_of"),
-        ("", "in starts_with ends_with contains matches before after ip_in has_any has_all has_none"),
-        ("", "true false null"),
-    )
-    for word in words.split()
-}
-"""The reserved words and their terminals."""
 
 _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": None}
 

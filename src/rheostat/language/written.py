@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rheostat.language.parser import parse_condition
-from rheostat.language.token import tokens_of
 from rheostat.model.condition import AllOf, AnyOf, Condition, Not, Percentage, walk
 from rheostat.model.encoding import condition_key
 
@@ -103,6 +102,9 @@ class WrittenCondition:
 
 def _algorithms(text: str) -> list[bool]:
     """Return for each percentage, in the order of the text, which is that of `walk`, whether it names one."""
+    # Late, as in `parse_condition`.
+    from rheostat.language.token import tokens_of
+
     written: list[bool] = []
     open_ = False
     first = False
