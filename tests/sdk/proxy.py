@@ -57,6 +57,15 @@ class Proxy:
         """
         self._run(self._change(None))
 
+    def lead_to(self, port: int) -> None:
+        """Pass new connections on to another port, and cut those that are open."""
+
+        async def lead() -> None:
+            self._upstream = port
+            self._reset()
+
+        self._run(lead())
+
     async def _change(self, fault: str | None) -> None:
         self._fault = fault
         if fault == "cut":
