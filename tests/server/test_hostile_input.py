@@ -35,6 +35,7 @@ from rheostat.server.call import LARGE as OF_CHANGE_SETS
 from rheostat.service import Limits, Service
 from rheostat.wire.contract import SERVICES
 from rheostat.wire.error import INTERNAL_MESSAGE
+from tests.each import each
 from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi, asked, asked_by_get, enveloped
 from tests.server.shop import fill, open_service
 
@@ -212,7 +213,7 @@ def test_the_requests_that_are_spoilt_below_are_good() -> None:
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in MAKES])
-@pytest.mark.parametrize("codec", ["proto", "json"])
+@each("codec", ["proto", "json"])
 def test_a_good_request_is_refused_for_nothing_that_is_wrong_with_it(
     call: Call, method: str, codec: str
 ) -> None:
@@ -237,13 +238,13 @@ def test_an_empty_request_is_told_what_it_lacks(call: Call, method: str) -> None
 
 
 @each_method
-@pytest.mark.parametrize("body", [b"", b" ", b"null", b"[]", b"1", b'"x"'])
+@each("body", [b"", b" ", b"null", b"[]", b"1", b'"x"'])
 def test_json_that_is_no_object_is_malformed(call: Call, method: str, body: bytes) -> None:
     assert_refused(call(asked(method, body, "json")), "invalid_argument", "MALFORMED_REQUEST", "")
 
 
 @each_method
-@pytest.mark.parametrize(
+@each(
     "body", [b"\xff", b"\x0a", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"\x0b", b"\x07", b"\x0a" + b"\xff" * 11]
 )
 def test_bytes_that_are_no_message_are_malformed(call: Call, method: str, body: bytes) -> None:
@@ -274,7 +275,7 @@ def test_a_newer_client_s_unknown_field_in_bytes_is_no_mistake(call: Call, metho
 
 
 @each_method
-@pytest.mark.parametrize(
+@each(
     "content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/xml", "application/"]
 )
 def test_another_content_type_is_refused_naming_the_right_ones(
@@ -290,7 +291,7 @@ def test_another_content_type_is_refused_naming_the_right_ones(
 
 
 @each_method
-@pytest.mark.parametrize("http_method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "BREW"])
+@each("http_method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "BREW"])
 def test_another_http_method_is_refused_naming_the_right_ones(
     call: Call, method: str, http_method: str
 ) -> None:
@@ -347,7 +348,7 @@ def test_only_commit_takes_more_than_a_mebibyte(call: Call) -> None:
 
 
 @each_method
-@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "x" * 300])
+@each("encoding", ["br", "gzip, gzip", "x" * 300])
 def test_an_unknown_compression_is_malformed(call: Call, method: str, encoding: str) -> None:
     header = "connect-content-encoding" if method == WATCH else "content-encoding"
     answer = call(asked(method, b"", "proto", (header, encoding)))
@@ -365,7 +366,7 @@ def test_what_is_not_gzip_although_it_says_so_is_malformed(call: Call, method: s
 
 
 @each_method
-@pytest.mark.parametrize(
+@each(
     ("name", "value"),
     [("connect-timeout-ms", "soon"), ("connect-timeout-ms", "-1"), ("connect-timeout-ms", "9" * 11), ("connect-protocol-version", "2")],
 )  # fmt: skip
@@ -441,9 +442,7 @@ def test_an_environment_that_does_not_exist_is_denied(call: Call, method: str) -
 
 
 @having("project", served=False)
-@pytest.mark.parametrize(
-    "slug", ["Shop", "-", "a" * 64, "a b", "../shop", "shop\0", "shop\n", "shöp", "' OR 1=1 --"]
-)
+@each("slug", ["Shop", "-", "a" * 64, "a b", "../shop", "shop\0", "shop\n", "shöp", "' OR 1=1 --"])
 def test_what_is_no_slug_is_invalid(call: Call, method: str, slug: str) -> None:
     for field in ("project", "environment"):
         if field in METHODS[method].input_type.fields_by_name:
@@ -475,9 +474,7 @@ def test_a_page_of_more_than_a_thousand_is_invalid(call: Call, method: str) -> N
 
 
 @having("page_token")
-@pytest.mark.parametrize(
-    "token", ["x", "!!!", "cA", "é", "cP__", "AAAA", "\0", "c" * 1_025, "cP________________", "' OR 1=1"]
-)
+@each("token", ["x", "!!!", "cA", "é", "cP__", "AAAA", "\0", "c" * 1_025, "cP________________", "' OR 1=1"])
 def test_a_page_token_that_the_method_has_not_made_is_invalid(call: Call, method: str, token: str) -> None:
     answer = call(asked(method, changed(method, page_token=token)))
     reason = "INVALID_FIELD" if len(token) > 1_000 else "INVALID_ARGUMENT"
@@ -503,9 +500,7 @@ def test_a_revision_that_does_not_come_is_behind(call: Call, method: str) -> Non
         *((f"{WEBHOOK}{name}", "id") for name in OF_ONE_WEBHOOK),
     ],
 )
-@pytest.mark.parametrize(
-    "name", ["nothing", "' OR 1=1 --", "../../etc/passwd", "a\0b", "{0.__class__}", "%s%n", "🦊", "\u202e"]
-)
+@each("name", ["nothing", "' OR 1=1 --", "../../etc/passwd", "a\0b", "{0.__class__}", "%s%n", "🦊", "\u202e"])
 def test_an_unknown_name_is_not_found(call: Call, method: str, field: str, name: str) -> None:
     answer = call(asked(method, changed(method, **{field: name})))
     if answer.code == "invalid_argument":
