@@ -6,27 +6,26 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
-
-from connectrpc.compat import google_protobuf_binary_codec
 
 from rheo.v1.admin_service_connect import AdminServiceASGIApplication
 from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.draft_service_connect import DraftServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceASGIApplication
-from rheostat.model.watch import SnapshotEvent, WatchEvent
 from rheostat.server.call import PERMISSIONS, Call, Entrance, refusal
-from rheostat.server.codec import Gzip, codecs, compressions
+from rheostat.server.codec import Framing, codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
+from rheostat.server.line import EXTENSION, Line
 from rheostat.server.method import python_name
 from rheostat.server.mount import by_prefix
-from rheostat.server.stall import GUARD, Guards, Stalled
+from rheostat.server.stall import GUARD, Guard, Guards, Stalled
+from rheostat.server.stream import Stream
 from rheostat.server.waiting import Waiters, Waiting
 from rheostat.service import Service
 from rheostat.service.publish import Hub
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
     from rheo.v1 import watch_pb2
     from rheostat.server.codec import Shared
-    from rheostat.service.watch import WatchSession
 
 __all__ = ["application_of", "asgi_app"]
 
@@ -92,11 +90,10 @@ class _Application:
         self._guards = Guards()
         entrance = Entrance(service, open_=open_)
         # Its methods are made from the table of permissions, which type checkers cannot follow.
-        (gzip,) = compressions()
-        adapter: Any = _Adapter(handlers, entrance, self._pool, gzip)
+        adapter: Any = _Adapter(handlers, entrance, self._pool)
         shared: dict[str, Any] = {
             "interceptors": [entrance],
-            "compressions": (gzip,),
+            "compressions": compressions(),
             "codecs": codecs(),
         }
         self._applications = by_prefix(
@@ -123,6 +120,9 @@ class _Application:
     async def _http(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         client = scope.get("client")
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        # Taken out: it refers back to the scope, and the collector of reference cycles runs seldom.
+        line: Line | None = extensions.pop(EXTENSION, None)
         incoming = Incoming(
             method=scope["method"],
             path=path,
@@ -130,7 +130,7 @@ class _Application:
             scheme=scope.get("scheme", "http"),
             headers=_headers(scope["headers"]),
             query=scope.get("query_string", b""),
-            trailers="http.response.trailers" in (scope.get("extensions") or {}),
+            trailers="http.response.trailers" in extensions,
         )
         if not self._service.started:
             # The first use reads the whole store.
@@ -146,7 +146,8 @@ class _Application:
                     await _send(send, answer)
                     return
                 extra = self._gate.cors(incoming)
-                await self._call(application, scope, receive, _with_headers(send, extra) if extra else send)
+                guard = self._guards.guard(_with_headers(send, extra) if extra else send, line)
+                await self._call(application, scope, receive, guard)
                 return
         await _send(send, Answer(404, b"not found\n", (("content-type", "text/plain; charset=utf-8"),)))
 
@@ -156,15 +157,16 @@ class _Application:
             await self._pool.run(self._service.start)
 
     async def _call(
-        self, application: Any, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+        self, application: Any, scope: HTTPScope, receive: ASGIReceiveCallable, guard: Guard
     ) -> None:
-        guard = self._guards.guard(send)
         token = GUARD.set(guard)
         try:
             await application(scope, receive, guard)
         except Stalled:
-            # Returning without the end of the response makes the server close the connection.
             log.info("a client has not taken what it was sent in time; its stream is ended")
+            # Without the end of the response, the server closes the connection; but only once all is sent.
+            if guard.line is not None:
+                guard.line.cut()
         finally:
             GUARD.reset(token)
 
@@ -243,11 +245,10 @@ class _Pool:
 class _Adapter:
     """The handlers in the form that the generated applications call."""
 
-    def __init__(self, handlers: Handlers, entrance: Entrance, pool: _Pool, gzip: Gzip) -> None:
+    def __init__(self, handlers: Handlers, entrance: Entrance, pool: _Pool) -> None:
         self._handlers = handlers
         self._entrance = entrance
         self._pool = pool
-        self._gzip = gzip
         self._waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Waiters] = (
             weakref.WeakKeyDictionary()
         )
@@ -294,61 +295,55 @@ class _Adapter:
     async def watch(
         self, request: watch_pb2.WatchRequest, ctx: RequestContext[Any, Any], /
     ) -> AsyncIterator[Shared]:
-        """Drive a watch until it ends or the client leaves; the runtime enforces deadlines."""
+        """Drive a watch until it ends or the client leaves; the runtime enforces deadlines.
+
+        Only the messages up to the response's start, and the end, pass through the runtime; the others are framed
+        as it would, once for all streams, and go to the application server directly.
+        """
         call = self._entrance.call(ctx)
         service = self._handlers.service
         try:
             call = await self._reached(request.min_revision, call)
             # Taken once: asking the service for it costs a system call, to notice a fork.
             hub = service.hub
-            gzipped = "gzip" in (ctx.request_headers.get("connect-accept-encoding") or "")
+            guard = GUARD.get(None)
+            expected = Framing.expected(ctx.request_headers)
             with (
                 self._handlers.watching(request, call) as session,
-                closing(Waiting(self._its_waiters(hub))) as waiting,
+                closing(Stream(self._handlers, session, guard, self._its_waiters(hub))) as stream,
             ):
-                guard = GUARD.get(None)
                 if guard is not None:
                     guard.may_go_on = lambda: session.may_go_on
                 while True:
                     bell = hub.bell
-                    now = service.monotonic()
-                    if session.position is None:
+                    step = stream.left()
+                    if step is None:
+                        now = service.monotonic()
                         # The first step may read the store: a token can be ahead of this node.
-                        step = await self._pool.run(session.step, now)
-                    else:
-                        step = session.step(now)
+                        opening = session.position is None
+                        step = await self._pool.run(session.step, now) if opening else session.step(now)
                     if step.events:
-                        if any(isinstance(event, SnapshotEvent) for event in step.events):
-                            messages = await self._pool.run(
-                                self._encoded_whole, step.events, session, gzipped
-                            )
+                        if stream.takes_long(step.events):
+                            messages = await self._pool.run(stream.encoded, step.events, expected)
                         else:
-                            messages = self._encoded(step.events, session)
+                            messages = stream.encoded(step.events)
                         with self._handlers.sending(messages):
                             for message in messages:
-                                yield message
+                                if guard is None or guard.framing is None:
+                                    yield message
+                                else:
+                                    await guard.frame(message)
                                 if not session.may_go_on:
                                     break
                     if step.done:
                         return
-                    await waiting.wait(bell, step.wake_at - service.monotonic())
+                    await stream.wait(bell, step.wake_at - service.monotonic())
+        except Stalled:
+            if guard is not None and not guard.refused and guard.take_leave(self._handlers.slow()):
+                return
+            raise
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
-
-    def _encoded(self, events: Sequence[WatchEvent], session: WatchSession) -> Sequence[Shared]:
-        """Return the messages of *events*."""
-        return [message for event in events for message in self._handlers.encode(event, session)]
-
-    def _encoded_whole(
-        self, events: Sequence[WatchEvent], session: WatchSession, gzipped: bool
-    ) -> Sequence[Shared]:
-        """Return the messages of *events* with their bytes made: a snapshot's would hold up the loop."""
-        messages = self._encoded(events, session)
-        for message in messages:
-            encoded = message.encoded(google_protobuf_binary_codec())
-            if gzipped:
-                self._gzip.compress(encoded)
-        return messages
 
     def _its_waiters(self, hub: Hub) -> Waiters:
         loop = asyncio.get_running_loop()

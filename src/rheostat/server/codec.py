@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from connectrpc.codec import Codec
@@ -22,7 +24,7 @@ from google.protobuf.message import Message
 from rheostat.errors import FieldViolation, InvalidArgumentError
 from rheostat.wire.error import to_connect
 
-__all__ = ["Gzip", "Shared", "codecs", "compressions"]
+__all__ = ["Framing", "Gzip", "Shared", "chunk", "codecs", "compressions"]
 
 log = logging.getLogger("rheostat.server")
 
@@ -30,15 +32,65 @@ _REMEMBERED: Final = 256
 """Compressed messages that are kept: enough for every scope's newest deltas and a snapshot's chunks."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Framing:
+    """How the messages of a stream are put into its body; there is one object for each way.
+
+    Connect, gRPC-Web and gRPC do it alike: a byte that says whether the message is compressed, four of its length,
+    and the message.
+
+    Attributes:
+        codec: ``proto`` or ``json``.
+        gzip: The messages are compressed.
+    """
+
+    codec: str
+    gzip: bool
+
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Framing | None:
+        """Return what the headers of a response say; None when it is no stream that we can write to."""
+        codec, compression = "", b"identity"
+        for name, value in headers:
+            match name.lower():
+                case b"content-type":
+                    found = _STREAM.fullmatch(value)
+                    codec = "" if found is None else (found[1] or b"proto").decode()
+                case b"connect-content-encoding" | b"grpc-encoding":
+                    compression = value
+        if not codec or compression not in (b"identity", b"gzip"):
+            return None
+        return _FRAMINGS[codec, compression == b"gzip"]
+
+    @classmethod
+    def expected(cls, headers: Mapping[str, str]) -> Framing:
+        """Return what the answer to a request with *headers* will most likely have."""
+        accepted = headers.get("connect-accept-encoding") or headers.get("grpc-accept-encoding") or ""
+        return _FRAMINGS["json" if "json" in headers.get("content-type", "") else "proto", "gzip" in accepted]
+
+
+_FRAMINGS: Final = {
+    (codec, gzip): Framing(codec, gzip) for codec in ("proto", "json") for gzip in (False, True)
+}
+
+_STREAM: Final = re.compile(rb"application/(?:connect|grpc(?:-web)?)(?:\+(proto|json))?")
+
+_INNER: Final[dict[str, Codec[Any, Any]]] = {
+    codec.name(): codec for codec in (google_protobuf_binary_codec(), google_protobuf_json_codec())
+}
+
+
 class Shared:
     """A message that several streams send: encoded once for each codec. Safe from any thread."""
 
-    __slots__ = ("_encoded", "message")
+    __slots__ = ("_chunks", "_encoded", "_frames", "message")
 
     def __init__(self, message: Message) -> None:
         """Wrap *message*, which nobody changes any more."""
         self.message = message
         self._encoded: dict[str, bytes] = {}
+        self._frames: dict[Framing, bytes] = {}
+        self._chunks: dict[Framing, bytes] = {}
 
     def encoded(self, codec: Codec[Any, Any]) -> bytes:
         """Return the bytes under *codec*; the same object every time, which compression relies on."""
@@ -47,6 +99,35 @@ class Shared:
         if found is None:
             found = self._encoded.setdefault(name, codec.encode(self.message))
         return found
+
+    def framed(self, framing: Framing) -> bytes:
+        """Return what the message is in the body of a stream; the same object every time."""
+        found = self._frames.get(framing)
+        if found is None:
+            encoded = self._encoded.get(framing.codec)
+            if encoded is None:
+                encoded = _INNER[framing.codec].encode(self.message)
+            if framing.gzip:
+                encoded = _GZIP.compress(encoded)
+            # As the runtime's own writer of envelopes does.
+            frame = struct.pack(">BI", framing.gzip, len(encoded)) + encoded
+            found = self._frames.setdefault(framing, frame)
+        return found
+
+    def chunked(self, framing: Framing) -> bytes:
+        """Return the chunk of HTTP/1.1 that `framed` is sent as."""
+        found = self._chunks.get(framing)
+        if found is None:
+            found = self._chunks.setdefault(framing, chunk(self.framed(framing)))
+        return found
+
+
+def chunk(body: bytes) -> bytes:
+    """Return a chunk of HTTP/1.1."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+_GZIP: Final = GzipCompression()
 
 
 class _SharingCodec(Codec[Any, Any]):

@@ -1,6 +1,7 @@
-"""Connections of the server by itself that end when a request does not arrive in time, or has no end of headers.
+"""Connections of the server by itself.
 
-Uvicorn waits for ever for a request that has begun, and takes headers of any length.
+They end when a request does not arrive in time, or has no end of headers: uvicorn waits for ever for one that has
+begun, and takes headers of any length. They hold little that is not sent, and let the application write to them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rheostat.server.line import EXTENSION, UNSENT_BYTES, Line, Outlet
 from rheostat.service.limit import Limits
 
 __all__ = ["protocol_of"]
@@ -43,11 +45,22 @@ class _Punctual(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        self._outlet = Outlet(transport.write)
         self._arm("max_header_seconds")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._outlet.open = False
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._outlet.open = False
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._outlet.open = True
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
@@ -68,6 +81,9 @@ class _Punctual(HttpToolsProtocol):
         self._in_headers = False
         self._header_bytes = 0
         super().on_headers_complete()
+        # The task that was made just now has not begun.
+        extensions: Any = {EXTENSION: Line(self.cycle, self._outlet)}
+        self.scope["extensions"] = extensions
         self._arm("max_request_seconds")
 
     def on_message_complete(self) -> None:

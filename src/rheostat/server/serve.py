@@ -20,6 +20,7 @@ import uvicorn
 
 from rheostat.errors import InvalidArgumentError
 from rheostat.server.asgi import asgi_app
+from rheostat.server.line import limit_buffers
 from rheostat.server.punctual import protocol_of
 from rheostat.service import Limits, Service
 from rheostat.store import open_store
@@ -257,6 +258,7 @@ def _bind(config: ServeConfig) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        limit_buffers(bound)
         bound.bind((config.host, config.port))
         bound.listen(config.backlog)
     except OSError:

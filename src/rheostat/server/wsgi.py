@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -20,8 +21,10 @@ from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
 from rheostat.server.handler import Handlers
+from rheostat.server.line import limit_buffers
 from rheostat.server.method import python_name
 from rheostat.server.mount import by_prefix
+from rheostat.server.stall import PIECE_BYTES
 from rheostat.service import Service
 from rheostat.service.admission import Admission
 
@@ -136,16 +139,22 @@ def _with_headers(start_response: StartResponse, extra: tuple[tuple[str, str], .
 
 
 def _until_left(messages: Iterable[bytes], environ: WSGIEnvironment) -> Iterator[bytes]:
-    """Yield *messages* until the client has left.
+    """Yield *messages* in pieces until the client has left.
 
     The first write to a client that has closed its connection succeeds; without a look before it, a stream would
     last a heartbeat longer.
     """
+    connection = environ.get("gunicorn.socket")
+    if connection is not None:
+        # A worker waits for a client that does not read for as long as the kernel lets it.
+        with contextlib.suppress(OSError):
+            limit_buffers(connection)
     try:
         for message in messages:
-            if _has_left(environ):
-                return
-            yield message
+            for at in range(0, len(message), PIECE_BYTES):
+                if _has_left(environ):
+                    return
+                yield message[at : at + PIECE_BYTES]
     finally:
         close = getattr(messages, "close", None)
         if close is not None:
