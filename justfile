@@ -60,7 +60,7 @@ nightly:
     RHEOSTAT_THOROUGH=10 {{ run }} pytest -n 2 --timeout 0 -m hypothesis --ignore tests/evaluation
     RHEOSTAT_THOROUGH=4 RHEOSTAT_COMPILE_EXAMPLES=100000 RHEOSTAT_NIGHTLY_SETS=10000 {{ run }} pytest -n 2 --timeout 0 tests/evaluation
 
-# PostgreSQL killed again and again under four writers and two watchers: five minutes for a hundred times
+# PostgreSQL killed again and again under four writers and two watchers: two minutes for a hundred times
 kill-postgres times="100":
     RHEOSTAT_POSTGRES_KILLS={{ times }} {{ run }} pytest --timeout 0 tests/store/test_postgres_kill.py -k loses_nothing
 
