@@ -44,7 +44,7 @@ def install_typescript() -> None:
             [sys.executable, "-c", npm, "ci", "--prefer-offline", "--loglevel=error"],
             cwd=TYPESCRIPT,
             check=True,
-            timeout=150,
+            timeout=600,
         )
         stamp.write_text(digest.hexdigest())
 
@@ -100,19 +100,19 @@ class Program:
         with self._more:
             return "".join(self._printed)
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> str:
+    def wait_for(self, text: str, timeout: float = 120.0) -> str:
         """Return the output when it holds *text*; fail when it never does."""
         found = self.wait_until(lambda printed: text in printed, timeout)
         assert found, f"{self.arguments} has not printed {text!r} but:\n{self.output}"
         return self.output
 
-    def wait_until(self, condition: Callable[[str], bool], timeout: float = 30.0) -> bool:
+    def wait_until(self, condition: Callable[[str], bool], timeout: float = 120.0) -> bool:
         """Return whether *condition* holds of the output, waiting for it while the program runs."""
         with self._more:
             self._more.wait_for(lambda: condition("".join(self._printed)) or self._ended, timeout)
             return condition("".join(self._printed))
 
-    def wait_for_port(self, port: int, timeout: float = 30.0) -> None:
+    def wait_for_port(self, port: int, timeout: float = 120.0) -> None:
         """Return when the program accepts connections at *port*; fail when it never does."""
         deadline = time.monotonic() + timeout
         while True:
@@ -128,7 +128,7 @@ class Program:
             else:
                 return
 
-    def stop(self, timeout: float = 10.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """Ask the program and its children to end, and end them where they do not; return its exit code."""
         # The children too: a shell dies of the signal and leaves its command behind, with the pipe.
         self._signal(signal.SIGTERM)

@@ -55,7 +55,7 @@ LINKED = (
 )
 """The pages whose links are followed."""
 
-BLOCK_SECONDS = 60
+BLOCK_SECONDS = 300
 
 _BLOCK = re.compile(
     r"^(?:<!-- test: (?P<directive>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",

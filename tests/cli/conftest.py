@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from rheostat.cli.root import root
 
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
 
 CLEAN = dict.fromkeys(
     (

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import Server
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 PING = b"POST /rheo.v1.ConfigService/Ping HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/proto\r\n"
 

@@ -36,7 +36,7 @@ def typescript() -> None:
             [sys.executable, "-c", install, "ci", "--prefer-offline", "--loglevel=error"],
             cwd=TYPESCRIPT,
             check=True,
-            timeout=150,
+            timeout=600,
         )
         stamp.write_text(wanted)
 

@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 HEARTBEAT: Final = 1.5
 """Seconds between the bookmarks of the servers that tests share."""
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds after which a test gives up on what has to happen; only a failing test waits so long."""
 
 

@@ -59,7 +59,7 @@ CONFIG, ADMIN = "rheo.v1.ConfigService/", "rheo.v1.AdminService/"
 
 Exchange = Callable[[Asked], Answered]
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 __all__ = ["PATIENCE", "Received", "Receiver"]
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a test waits for what has to come."""
 
 
