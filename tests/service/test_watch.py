@@ -541,6 +541,22 @@ def test_an_older_file_with_a_lower_generation_gets_a_generation_above_all_that_
     watch.check()
 
 
+def test_a_store_that_loses_history_while_a_node_reads_it_anew_is_noticed_at_the_next_look(
+    world: World, node: Node
+) -> None:
+    backup = world.store.backup()
+    node.commit(put("lost"))
+    watch = node.watch().opened()
+    world.store.restore(backup)
+    with pytest.raises(UnavailableError, match="lost history"):
+        # Somebody else seems to have raised it already, so that this reads the store without another look.
+        node.service.raise_generation(0)
+    node.service.catch_up()
+    watch.step()
+    assert _reset(watch) == "GENERATION"
+    watch.check()
+
+
 def test_a_stream_of_an_environment_that_was_lost_ends(world: World, node: Node) -> None:
     backup = world.store.backup()
     node.add_environment("short")

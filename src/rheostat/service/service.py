@@ -372,7 +372,13 @@ class Service:
         with self._lock:
             held = self.hub.head
             while _same_history(held.identity, head.identity) and head.revision < held.revision:
-                for change_set in self.store.read_since(head.revision):
+                change_sets = self.store.read_since(head.revision)
+                if not change_sets:
+                    # To publish it would be to go back. The next look finds that the history was lost.
+                    raise UnavailableError(
+                        "the store has lost history while it was read", reason="STORE_AWAY", retry_after=1.0
+                    )
+                for change_set in change_sets:
                     head = next_head(head, change_set)
             self.hub.publish(head)
             self._strayed = False
