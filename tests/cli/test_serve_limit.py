@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
@@ -19,10 +19,13 @@ PATIENCE = 60.0
 PING = b"POST /rheo.v1.ConfigService/Ping HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/proto\r\n"
 
 
-@pytest.fixture
-def strict(make_server: Callable[..., Server]) -> Server:
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     seconds = [f"max_{name}_seconds=1" for name in ("header", "request", "idle")]
-    return make_server(*(part for limit in seconds for part in ("--limit", limit)))
+    options = (part for limit in seconds for part in ("--limit", limit))
+    running = Server(tmp_path_factory.mktemp("strict"), *options)
+    yield running
+    running.stop()
 
 
 def connected(server: Server) -> socket.socket:
