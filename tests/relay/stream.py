@@ -25,6 +25,14 @@ class RelayReplica(Replica):
         self.tombstones: dict[tuple[str, str], int] = {}
         self.bookmarks: list[watch_pb2.Bookmark] = []
 
+    def feed(self, raw: bytes) -> None:
+        """Apply one message; a relay that is behind sends its client away before it says hello."""
+        message = watch_pb2.WatchResponse.FromString(raw)
+        if self.hello is None and message.HasField("go_away"):
+            self._go_away(message.go_away)
+        else:
+            super().feed(raw)
+
     @property
     def keys(self) -> set[str]:
         """The selectors of the keys that it holds."""

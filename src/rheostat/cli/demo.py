@@ -24,9 +24,9 @@ from rheostat.cli.command import command
 from rheostat.cli.commit import commit_now
 from rheostat.cli.connection import Connection, new_request_id
 from rheostat.cli.diff import change_lines
+from rheostat.cli.foreground import READY
 from rheostat.cli.option import Target, WriteOptions, json_option
 from rheostat.cli.output import Output
-from rheostat.cli.serve import READY
 from rheostat.cli.state import export_state
 from rheostat.cli.watch import Watcher
 from rheostat.errors import MissingDependencyError, RheostatError

@@ -18,6 +18,9 @@ __all__ = [
     "DEFAULT_URL",
     "Target",
     "WriteOptions",
+    "checked_key",
+    "checked_slug",
+    "checked_url",
     "json_option",
     "share_text",
     "target_options",
@@ -129,20 +132,35 @@ def share_text(share: float) -> str:
     return f"{share * 100:.6g}%"
 
 
-def _url(_: click.Context, __: click.Parameter, value: str) -> str:
+def checked_url(_: click.Context | None, __: click.Parameter | None, value: str) -> str:
+    """Return a server's address, as a callback of options.
+
+    Raises:
+        BadParameter: It is none.
+    """
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.BadParameter(f"{value!r} is not of the form http://host:port")
     return value.rstrip("/")
 
 
-def _slug(_: click.Context, __: click.Parameter, value: str | None) -> str:
+def checked_slug(_: click.Context | None, __: click.Parameter | None, value: str | None) -> str:
+    """Return a slug, or an empty text for none, as a callback of options.
+
+    Raises:
+        BadParameter: It is none.
+    """
     if value and not _SLUG.fullmatch(value):
         raise click.BadParameter(f"{value!r} is not a slug: lower-case letters, digits and hyphens")
     return value or ""
 
 
-def _key(_: click.Context, __: click.Parameter, value: str | None) -> str:
+def checked_key(_: click.Context | None, __: click.Parameter | None, value: str | None) -> str:
+    """Return a key, or an empty text for none, as a callback of options.
+
+    Raises:
+        BadParameter: It can be none.
+    """
     value = (value or "").strip()
     if value and not re.fullmatch(r"[!-~]+", value):
         # Never quoted: it may be most of a secret.
@@ -156,21 +174,21 @@ _URL = click.option(
     show_envvar=True,
     default=DEFAULT_URL,
     show_default=True,
-    callback=_url,
+    callback=checked_url,
     help="The server.",
 )
 _KEY = click.option(
     "--key",
     envvar="RHEOSTAT_KEY",
     show_envvar=True,
-    callback=_key,
+    callback=checked_key,
     help="The key, rst_…; better given as RHEOSTAT_KEY, which no list of processes shows.",
 )
 _PROJECT = click.option(
     "--project",
     envvar="RHEOSTAT_PROJECT",
     show_envvar=True,
-    callback=_slug,
+    callback=checked_slug,
     help="The project; by default the key's.",
 )
 _ENVIRONMENT = click.option(
@@ -178,7 +196,7 @@ _ENVIRONMENT = click.option(
     "-e",
     envvar="RHEOSTAT_ENVIRONMENT",
     show_envvar=True,
-    callback=_slug,
+    callback=checked_slug,
     help="The environment; needed when there are several.",
 )
 _TIMEOUT = click.option(

@@ -28,6 +28,7 @@ EXIT_CODES: Final = {
 _COMMANDS: Final = {
     "demo": Lazy("rheostat.cli.demo:demo", "See a change arrive live, in ten seconds", "Start"),
     "serve": Lazy("rheostat.cli.serve:serve", "Run a server", "Start"),
+    "relay": Lazy("rheostat.cli.relay:relay", "Run a relay, which follows servers", "Start"),
     "apply": Lazy("rheostat.cli.apply:apply", "Apply a document of settings", "Change"),
     "set": Lazy("rheostat.cli.value:set_", "Set a value, for everybody or where a condition holds", "Change"),
     "unset": Lazy("rheostat.cli.value:unset", "Clear a value, or remove a rule", "Change"),

@@ -81,6 +81,8 @@ class Update:
         coalesced: It merges several revisions, so that values in between are not seen.
         base: The state before it, which `changed` speaks of.
         snapshot: It replaces the state, and so does not tell when its changes were made.
+        tombstones: The revisions that removed what it says is gone. A snapshot says that to relays alone.
+        begin: How a snapshot of a stream began, where it says what only relays are told.
     """
 
     held: Held
@@ -89,10 +91,17 @@ class Update:
     coalesced: bool = False
     base: Held | None = None
     snapshot: bool = False
+    tombstones: Mapping[ItemKey, int] = field(default_factory=dict)
+    begin: watch_pb2.SnapshotBegin | None = None
 
 
 def whole(
-    held: Held, position: watch_pb2.Position, messages: Iterable[watch_pb2.Item], count: int, digest: int
+    held: Held,
+    position: watch_pb2.Position,
+    messages: Iterable[watch_pb2.Item],
+    count: int,
+    digest: int,
+    begin: watch_pb2.SnapshotBegin | None = None,
 ) -> Update:
     """Return the step to a snapshot.
 
@@ -111,9 +120,12 @@ def whole(
             f"older than the held revision {before.revision} of generation {before.generation}"
         )
     items: dict[ItemKey, HeldItem] = {}
+    tombstones: dict[ItemKey, int] = {}
     problems: list[str] = []
     for message in messages:
-        if not message.deleted:
+        if message.deleted:
+            tombstones[message.kind, message.key] = message.revision
+        else:
             items[message.kind, message.key] = _received(
                 held.items.get((message.kind, message.key)), message, problems, trusted=False
             )
@@ -131,6 +143,8 @@ def whole(
         coalesced=before is not None,
         base=held,
         snapshot=True,
+        tombstones=tombstones,
+        begin=begin,
     )
 
 
@@ -166,7 +180,14 @@ def step(held: Held, delta: watch_pb2.Delta) -> Update | None:
         )
     changed = frozenset((message.kind, message.key) for message in delta.items)
     return Update(
-        Held(delta.position, items, digest), changed, tuple(problems), coalesced=delta.coalesced, base=held
+        Held(delta.position, items, digest),
+        changed,
+        tuple(problems),
+        coalesced=delta.coalesced,
+        base=held,
+        tombstones={
+            (message.kind, message.key): message.revision for message in delta.items if message.deleted
+        },
     )
 
 

@@ -62,6 +62,7 @@ class Target:
         environment: Slug; empty for the server's choice.
         filter: What to see; None for everything.
         client: Who asks.
+        via: Of a relay: itself and the nodes that its own clients' streams have passed through.
         first_backoff: Seconds, the bound of the first delay.
         last_backoff: Seconds, the bound that delays grow to.
         open_timeout: Seconds until the first event of a stream, and of each page of a snapshot.
@@ -72,6 +73,7 @@ class Target:
     environment: str = ""
     filter: watch_pb2.Filter | None = None
     client: ClientIdentity | None = None
+    via: tuple[str, ...] = ()
     first_backoff: float = 1.0
     last_backoff: float = 30.0
     open_timeout: float = 15.0
@@ -228,6 +230,7 @@ class _Session:
         self._heartbeat = 0.0
         # How long the node's watchers are to spread their return, if it ends without a word.
         self._spread = 0.0
+        self._begin = watch_pb2.SnapshotBegin()
         self._chunks: list[watch_pb2.SnapshotChunk] = []
         # How many items of the snapshot have not come yet.
         self._expected = 0
@@ -255,6 +258,7 @@ class _Session:
                 resnapshot=self._resnapshot,
                 filter=target.filter,
                 client=target.client,
+                via=target.via,
             )
         )
         while True:
@@ -290,12 +294,13 @@ class _Session:
                 if event.hello.mode == watch_pb2.WATCH_MODE_UP_TO_DATE:
                     self.agreed(observer.held)
             case "snapshot_begin":
+                self._begin = event.snapshot_begin
                 self._chunks = []
                 self._expected = event.snapshot_begin.item_count
             case "snapshot_chunk":
                 if event.snapshot_chunk.index != len(self._chunks):
                     raise BrokenStreamError("a chunk of the snapshot is missing")
-                self._expected -= len(event.snapshot_chunk.items)
+                self._expected -= self._counted(event.snapshot_chunk)
                 if self._expected < 0:
                     raise BrokenStreamError("the snapshot has more items than it said")
                 self._chunks.append(event.snapshot_chunk)
@@ -319,6 +324,12 @@ class _Session:
                 # Resets need nothing: a snapshot follows. Others may come.
                 pass
 
+    def _counted(self, chunk: watch_pb2.SnapshotChunk) -> int:
+        """Return how many of the items that the snapshot has said come with a chunk."""
+        if not self._observer.target.via:
+            return len(chunk.items)
+        return sum(not item.deleted and item.kind != "key" for item in chunk.items)
+
     def _asked(self, message: watch_pb2.Delta | watch_pb2.Bookmark) -> None:
         """Pass on that a report is wanted; after the step, so that the report has it."""
         if message.HasField("report_within"):
@@ -330,7 +341,7 @@ class _Session:
         if _is_behind(end.position, held) and not self._resnapshot:
             return
         messages = (item for chunk in chunks for item in chunk.items)
-        update = whole(held, end.position, messages, end.item_count, end.digest)
+        update = whole(held, end.position, messages, end.item_count, end.digest, self._begin)
         mended = not self._resnapshot
         self._resnapshot = False
         self._observer.advanced(update)

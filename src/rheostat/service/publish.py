@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from rheostat.evaluation.compile import CompiledSnapshot
-from rheostat.model.change import Change, ChangeSet, Item, ItemKey
+from rheostat.model.change import Change, ChangeSet, Environment, Item, ItemKey, Project
 from rheostat.model.condition import segments_of, settings_of
 from rheostat.model.encoding import encode_item
 from rheostat.model.key import Key
 from rheostat.model.position import Filter, Position, digest_of, item_digest, scope_of
 from rheostat.model.setting import Segment, Setting
 from rheostat.model.snapshot import Snapshot
-from rheostat.model.state import State
+from rheostat.model.state import EnvironmentState, ProjectState, State
 from rheostat.model.watch import Content, Delta, Entry, SnapshotEvent
 from rheostat.service.narrowing import NarrowedEntries, Narrowing, SegmentUse
 from rheostat.store.base import Contents, Identity
@@ -30,12 +30,15 @@ __all__ = [
     "Head",
     "Hub",
     "KeyRing",
+    "Received",
     "RelayView",
     "ScopedView",
     "View",
     "compacted_head",
     "head_of",
     "next_head",
+    "received_head",
+    "stepped_head",
 ]
 
 T = TypeVar("T")
@@ -55,11 +58,13 @@ class _Touch:
         rewired: Items whose references to settings changed, so that the closure of a filter may have; None
             when that is not known any more.
         realiased: Aliases that a setting got or lost, with the same effect where a name is used as an alias.
+        merged: Earlier changes of the same items may be missing: only their newest state was received.
     """
 
     keys: tuple[ItemKey, ...]
     rewired: frozenset[ItemKey] | None
     realiased: frozenset[str] = frozenset()
+    merged: bool = False
 
 
 class _Log:
@@ -456,11 +461,13 @@ class ScopedView:
         merged: dict[ItemKey, None] = {}
         count = 0
         first = 0
+        partial = False
         for revision, touch in zip(revisions, touches, strict=True):
             keys = [key for key in touch.keys if self.holds(key)]
             if keys:
                 first = first or revision
                 count += 1
+                partial = partial or touch.merged
                 merged.update(dict.fromkeys(keys))
         if not count:
             return None
@@ -477,7 +484,7 @@ class ScopedView:
             from_revision=self._before(first),
             position=position,
             entries=tuple(self._seen(entry) for key in merged if (entry := self.view.entry(key)) is not None),
-            coalesced=count > 1,
+            coalesced=count > 1 or partial,
             digest=self.digest,
         )
         with self._lock:
@@ -602,12 +609,126 @@ def next_head(head: Head, change_set: ChangeSet, *, rule_number: int | None = No
             touched.setdefault((change.project, slug), []).append(change)
     for address, changes in touched.items():
         if address in head.views:
-            views[address] = _next_view(views[address], state, change_set.revision, changes)
+            views[address] = _next_view(views[address], state, [(change_set.revision, changes)])
         else:
             # Made by this very change-set: no watcher can have a position in it yet.
             view = views[address]
             views[address] = _fresh_view(state, *address, {}, view._log)
     return Head(head.identity, state, head.floor, views)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An item of one environment, or its tombstone, as a relay got it.
+
+    Attributes:
+        key: Its kind, which is ``setting`` or ``segment``, and its key.
+        revision: The revision that changed or removed it.
+        item: None for a tombstone.
+    """
+
+    key: ItemKey
+    revision: int
+    item: Setting | Segment | None
+
+
+def received_head(
+    identity: Identity,
+    revision: int,
+    floor: int,
+    project: str,
+    environment: str,
+    received: Iterable[Received],
+    ring: KeyRing,
+) -> Head:
+    """Build the head of one environment from a whole state, as the stream of a relay brings it.
+
+    Args:
+        identity: The history.
+        revision: Up to which the state is complete.
+        floor: Above it the tombstones are complete.
+        project: Slug.
+        environment: Slug.
+        received: All items, and the tombstones.
+        ring: The keys of the environment.
+    """
+    settings: dict[str, Setting] = {}
+    segments: dict[str, Segment] = {}
+    tombstones: dict[ItemKey, int] = {}
+    touched: dict[int, list[ItemKey]] = {}
+    before = 0
+    for each in received:
+        match each.item:
+            case Setting():
+                settings[each.key[1]] = each.item
+            case Segment():
+                segments[each.key[1]] = each.item
+            case None:
+                tombstones[each.key] = each.revision
+        if each.revision > floor:
+            touched.setdefault(each.revision, []).append(each.key)
+        else:
+            before = max(before, each.revision)
+    log = _Log(floor, before)
+    for at in sorted(touched):
+        log.append(at, _Touch(tuple(touched[at]), None, merged=True))
+    state = State(
+        {
+            project: ProjectState(
+                Project(project),
+                {environment: EnvironmentState(Environment(environment), settings)},
+                segments,
+            )
+        },
+        ring.valid,
+        revision,
+    )
+    view = _fresh_view(state, project, environment, tombstones, log)
+    address = (project, environment)
+    return Head(identity, state, floor, {address: view}, {address: ring})
+
+
+def stepped_head(
+    head: Head,
+    revision: int,
+    received: Iterable[Received] = (),
+    ring: KeyRing | None = None,
+    *,
+    coalesced: bool = False,
+) -> Head:
+    """Return what follows the head of one environment, as a step of a relay's stream brings it.
+
+    Args:
+        head: As `received_head` made it.
+        revision: Up to which the next one is complete.
+        received: What has changed.
+        ring: The keys of the environment; None when they are the same.
+        coalesced: The step merges several revisions.
+    """
+    (address,) = head.views
+    project, environment = address
+    view = head.views[address]
+    ring = head.rings[address] if ring is None else ring
+    state = replace(head.state, keys=ring.valid, revision=revision)
+    changes: dict[int, list[Change]] = {}
+    for each in received:
+        kind = "setting" if each.key[0] == "setting" else "segment"
+        before = view.entry(each.key)
+        changes.setdefault(each.revision, []).append(
+            Change(
+                project,
+                environment if kind == "setting" else "",
+                kind,
+                each.key[1],
+                None if before is None else before.item,
+                each.item,
+            )
+        )
+    if changes:
+        ordered = [(at, changes[at]) for at in sorted(changes)]
+        state = state.apply((change for _, some in ordered for change in some), revision, 0)
+        view = _next_view(view, state, ordered, merged=coalesced)
+    return Head(head.identity, state, head.floor, {address: view}, {address: ring})
 
 
 def compacted_head(head: Head, floor: int) -> Head:
@@ -648,44 +769,57 @@ def _fresh_view(
     return View(project, environment, snapshot, tombstones, log, digest)
 
 
-def _next_view(view: View, state: State, revision: int, changes: Sequence[Change]) -> View:
+def _next_view(
+    view: View, state: State, steps: Sequence[tuple[int, Sequence[Change]]], *, merged: bool = False
+) -> View:
+    """Return the view after *steps*: by revision, ascending, what was changed.
+
+    Args:
+        view: What was before.
+        state: What is after all steps.
+        steps: An item stands in one of them at most.
+        merged: The steps may leave out earlier changes of the same items.
+    """
     tombstones = dict(view._tombstones)
     digest = view.digest
     size = view._size
-    rewired: set[ItemKey] = set()
-    realiased: set[str] = set()
-    for change in changes:
-        key = (change.kind, change.key)
-        if size is not None:
-            size += _size(change.after) - _size(change.before)
-        if change.before is not None:
-            digest ^= item_digest(change.kind, change.key, change.before.revision)
-        if change.after is None:
-            tombstones[key] = revision
-            if change.kind == "setting":
-                view._narrowed.forget(change.key)
-        else:
-            tombstones.pop(key, None)
-            digest ^= item_digest(change.kind, change.key, change.after.revision)
-        if _references(change.before) != _references(change.after):
-            rewired.add(key)
-        realiased |= _aliases(change.before) ^ _aliases(change.after)
-    keys = tuple((change.kind, change.key) for change in changes)
-    touch = _Touch(keys, frozenset(rewired), frozenset(realiased))
     # Views of the past keep their length; one whose successor was made, but never published, gets another log.
     log = view._log.cut(view._length)
-    log.append(revision, touch)
-    snapshot = state.projects[view.project].snapshot(view.environment, revision)
+    touched: list[ItemKey] = []
+    for revision, changes in steps:
+        rewired: set[ItemKey] = set()
+        realiased: set[str] = set()
+        for change in changes:
+            key = (change.kind, change.key)
+            if size is not None:
+                size += _size(change.after) - _size(change.before)
+            if change.before is not None:
+                digest ^= item_digest(change.kind, change.key, change.before.revision)
+            if change.after is None:
+                tombstones[key] = revision
+                if change.kind == "setting":
+                    view._narrowed.forget(change.key)
+            else:
+                tombstones.pop(key, None)
+                digest ^= item_digest(change.kind, change.key, change.after.revision)
+            if _references(change.before) != _references(change.after):
+                rewired.add(key)
+            realiased |= _aliases(change.before) ^ _aliases(change.after)
+        keys = tuple((change.kind, change.key) for change in changes)
+        touched += keys
+        known = None if merged else frozenset(rewired)
+        log.append(revision, _Touch(keys, known, frozenset(realiased), merged))
+    snapshot = state.projects[view.project].snapshot(view.environment, state.revision)
     use = view._segment_use
     if use is not None:
-        use = use.next(view.snapshot, snapshot, keys)
+        use = use.next(view.snapshot, snapshot, touched)
     compiled = view._compiled
     if compiled is not None:
         compiled = CompiledSnapshot(
             snapshot,
             previous=compiled,
-            settings=[name for kind, name in keys if kind == "setting"],
-            segments=[name for kind, name in keys if kind == "segment"],
+            settings=[name for kind, name in touched if kind == "setting"],
+            segments=[name for kind, name in touched if kind == "segment"],
         )
     return View(
         view.project,

@@ -33,7 +33,15 @@ from rheostat.service.publish import Head, Hub, ScopedView, View
 if TYPE_CHECKING:
     from rheostat.service.fleet import Ask
 
-__all__ = ["CATCH_UP_SECONDS", "Asked", "Step", "WatchOptions", "WatchSession", "Watched"]
+__all__ = [
+    "CATCH_UP_SECONDS",
+    "RELAY_BOOKMARK_SECONDS",
+    "Asked",
+    "Step",
+    "WatchOptions",
+    "WatchSession",
+    "Watched",
+]
 
 CATCH_UP_SECONDS: Final = 3.0
 """How long a token or ``min_revision`` ahead of this node is waited for."""

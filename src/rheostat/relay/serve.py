@@ -1,0 +1,92 @@
+"""A relay as an application, and on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+from rheostat.relay.handling import RelayHandlers
+from rheostat.relay.relay import Relay
+from rheostat.server.asgi import application_of
+from rheostat.server.gate import Answer, Gate
+from rheostat.server.serve import ServeConfig, check_exposure, run
+
+if TYPE_CHECKING:
+    from asgiref.typing import ASGI3Application
+
+    from rheostat.server.handler import Handlers
+    from rheostat.service import Service
+
+__all__ = ["relay_app", "serve_relay"]
+
+
+class _Gate(Gate):
+    """A gate whose readiness tells how old the state is: a relay that is cut off is ready all the same."""
+
+    def __init__(self, relay: Relay, *, allow_origins: tuple[str, ...]) -> None:
+        super().__init__(_as_service(relay), open_=False, allow_origins=allow_origins)
+        self._relay = relay
+
+    def _readiness(self) -> Answer:
+        relay = self._relay
+        state = {
+            "stale_seconds": round(relay.stale_seconds, 3),
+            "upstream": {
+                f"{branch.project}/{branch.environment}": branch.upstream for branch in relay.branches
+            },
+        }
+        if relay.problem:
+            state["problem"] = relay.problem
+        if relay.draining:
+            return Answer.json(503, {"status": "draining", **state}, ("retry-after", "5"))
+        if not relay.has_state:
+            return Answer.json(503, {"status": "unavailable", **state}, ("retry-after", "1"))
+        head = relay.head
+        found = {"status": "ready", "revision": head.revision, "generation": head.identity.generation}
+        return Answer.json(200, {**found, **state})
+
+
+def relay_app(relay: Relay, *, allow_origins: Iterable[str] = ()) -> ASGI3Application:
+    """Return an ASGI application that serves *relay*, which is started on first use and not closed by it.
+
+    Every call needs a key of the store.
+
+    Args:
+        relay: What to serve.
+        allow_origins: Origins of web pages that may call.
+    """
+    return application_of(
+        _as_service(relay),
+        # Applications call them by `handle` alone, which refuses what is missing.
+        cast("Handlers", RelayHandlers(relay)),
+        _Gate(relay, allow_origins=tuple(allow_origins)),
+        open_=False,
+    )
+
+
+def serve_relay(
+    relay: Relay, config: ServeConfig | None = None, *, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain as a node does. Call it from the main thread.
+
+    The relay is closed at the end. The port accepts connections at once; until there is a state, calls are told to
+    come back.
+
+    Args:
+        relay: What to serve.
+        config: How; a relay is never open.
+        on_ready: Called with the URL once the port accepts connections.
+
+    Raises:
+        InvalidArgumentError: The address is not allowed without TLS.
+        OSError: The port is taken.
+    """
+    config = config or ServeConfig()
+    check_exposure(config)
+    relay.start()
+    run(_as_service(relay), relay_app(relay, allow_origins=config.allow_origins), config, on_ready=on_ready)
+
+
+def _as_service(relay: Relay) -> Service:
+    """A relay offers what applications, gates and servers use of a service."""
+    return cast("Service", relay)
