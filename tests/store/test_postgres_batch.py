@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rheostat.errors import AlreadyExistsError, StoreError, UnavailableError
-from rheostat.model.change import Change, ChangeSet
+from rheostat.errors import StoreError, UnavailableError
+from rheostat.model.change import ChangeSet
 from rheostat.store import postgres as module
 from rheostat.store.base import Record, Store, Transaction
 from rheostat.store.postgres import PostgresStore
 from tests.postgres import Template, execute
 from tests.store.client_contract import LIFE, reported
-from tests.store.contract import NOW, put, replayed, setting, texts
+from tests.store.contract import NOW, put
 
 PATIENCE = 20.0
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = "
@@ -118,89 +118,6 @@ def test_waits_for_another_process_and_gives_up_in_time(url: str) -> None:
     store.close()
 
 
-def test_writers_who_wait_share_a_transaction_and_see_each_other(
-    url: str, store: PostgresStore, sessions: Sessions
-) -> None:
-    works = [lambda number=number: put(store, f"s{number}").revision for number in range(12)]
-    with ThreadPoolExecutor(12) as pool:
-        futures = start_together(url, store, works, pool)
-        # First come, first served.
-        assert [outcome(future) for future in futures] == list(range(1, 13))
-    assert sessions.begun < 6
-    history = store.read_since(0)
-    assert [change_set.revision for change_set in history] == list(range(1, 13))
-    assert texts(store.load()) == replayed(history)[0]
-
-
-def test_in_a_shared_transaction_each_fails_alone(url: str, store: PostgresStore, sessions: Sessions) -> None:
-    put(store, "first", request_id="used", actor="k")
-
-    def fail(transaction: Transaction) -> ChangeSet:
-        transaction.put_record(Record("draft", "failed", "{}"))
-        raise LookupError("a plan that failed")
-
-    def nothing(transaction: Transaction) -> None:
-        transaction.put_record(Record("draft", "nothing", "{}"))
-
-    def wrong(transaction: Transaction) -> ChangeSet:
-        return ChangeSet("shop", (Change("shop", "e", "setting", "a", None, setting("a", 99)),))
-
-    def with_record(transaction: Transaction) -> ChangeSet:
-        transaction.put_record(Record("draft", "kept", "{}"))
-        return ChangeSet("shop", ())
-
-    def replay(transaction: Transaction) -> None:
-        found = transaction.find_request("k", "new")
-        assert found is not None
-        assert found.revision == transaction.revision == 3
-
-    works: list[Callable[[], object]] = [
-        lambda: put(store, "a").revision,
-        lambda: store.commit(fail),
-        lambda: put(store, "new", request_id="new", actor="k").revision,
-        lambda: store.commit(replay),
-        lambda: put(store, "again", request_id="used", actor="k"),
-        lambda: put(store, "again", request_id="new", actor="k"),
-        lambda: store.commit(nothing),
-        lambda: store.commit(wrong),
-        lambda: store.put_record(Record("draft", "put", "{}"), expected_version=1),
-        lambda: store.put_record(Record("draft", "put", "{}"), expected_version=0),
-        lambda: store.delete_record("draft", "absent"),
-        lambda: store.raise_generation(4).generation,
-        lambda: store.commit(with_record),
-        lambda: put(store, "b").generation,
-        lambda: store.compact(2),
-        lambda: put(store, "again", request_id="new", actor="k"),
-    ]
-    with ThreadPoolExecutor(len(works)) as pool:
-        futures = start_together(url, store, works, pool)
-        outcomes = [outcome(future) for future in futures]
-    with_its_record = outcomes.pop(12)
-    assert isinstance(with_its_record, ChangeSet)
-    assert (with_its_record.revision, with_its_record.generation) == (4, 5)
-    assert outcomes == [
-        2,
-        LookupError,
-        3,
-        None,
-        AlreadyExistsError,
-        AlreadyExistsError,
-        None,
-        ValueError,
-        None,
-        Record("draft", "put", "{}", None, 1),
-        False,
-        5,
-        5,
-        2,
-        AlreadyExistsError,
-    ]
-    assert sessions.begun < len(works)
-    assert [record.key for record in store.records("draft")] == ["kept", "put"]
-    assert sorted(stored.item.revision for stored in store.load().items) == [1, 2, 3, 5]
-    assert [change_set.revision for change_set in store.read_since(2)] == [3, 4, 5]
-
-
 def test_writers_who_share_a_transaction_that_breaks_all_fail_and_leave_nothing(
     url: str, store: PostgresStore
 ) -> None:
@@ -226,24 +143,6 @@ def test_writers_who_share_a_transaction_that_breaks_all_fail_and_leave_nothing(
     assert outcomes == [UnavailableError] * 4
     assert store.read_since(0) == ()
     assert put(store, "d").revision == 1
-
-
-def test_nobody_hears_of_success_before_the_commit(url: str, store: PostgresStore) -> None:
-    first: list[Future[object]] = []
-    seen: list[object] = []
-
-    def look(transaction: Transaction) -> ChangeSet:
-        seen.extend([transaction.revision, first[0].done(), store.revision()])
-        return ChangeSet("shop", ())
-
-    with ThreadPoolExecutor(2) as pool, locked(url):
-        first.append(pool.submit(lambda: put(store, "a").revision))
-        eventually(lambda: is_awaited(url))
-        second = pool.submit(lambda: store.commit(look))
-        eventually(lambda: len(store._batches._queue) == 1)
-    assert second.result(PATIENCE).revision == 2  # type: ignore[union-attr]
-    assert first[0].result(PATIENCE) == 1
-    assert seen == [1, False, 0]
 
 
 def test_a_session_that_ends_in_a_write_is_no_harm(url: str, store: PostgresStore) -> None:

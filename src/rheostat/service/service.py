@@ -356,7 +356,7 @@ class Service:
                 while head.revision < revision:
                     change_sets = self.store.read_since(head.revision)
                     with self._lock:
-                        advanced = self._advance(change_sets)
+                        advanced = bool(change_sets) and self._advance(change_sets)
                     if not advanced:
                         # Another process has begun a history that this one has not read yet.
                         return self._reload()
@@ -386,15 +386,14 @@ class Service:
         return head
 
     def _advance(self, change_sets: Sequence[ChangeSet]) -> bool:
-        """Publish those change-sets that follow the head. `_lock` is held.
+        """Publish those of some change-sets that follow the head; return whether none was of another generation.
 
-        Returns:
-            Whether there was one to begin with, and none of another generation.
+        `_lock` is held.
         """
         ahead = Ahead(Group(), self.hub.head)
         ahead.follow(change_sets)
         self._publish(ahead)
-        return bool(change_sets) and ahead.head.revision >= change_sets[-1].revision
+        return ahead.head.revision >= change_sets[-1].revision
 
     def _publish(self, ahead: Ahead) -> None:
         """Let everybody see what is durable. `_lock` is held."""
@@ -1014,9 +1013,11 @@ class Service:
             if self.head is ahead.base:
                 self._publish(ahead)
                 return
-            # It was read from the store meanwhile, or history was compacted.
-            self._advance(ahead.change_sets)
-        self._strayed = self._strayed or bool(ahead.change_sets)
+        if ahead.change_sets:
+            self._strayed = True
+            if not ahead.group.lost:
+                # It was read from the store meanwhile, or history was compacted.
+                self._advance(ahead.change_sets)
 
     def _commit(self, write: Callable[[Transaction], ChangeSet | None]) -> ChangeSet | None:
         for _ in range(_STALE_ATTEMPTS):
