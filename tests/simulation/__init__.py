@@ -1,0 +1,19 @@
+"""The watch protocol under a deterministic simulation.
+
+One seed is one run of a small world: a store that fails over and is restored, one to three nodes with the production
+service and its watch sessions, and clients with the production core of the SDK, its watch loop, replica and cache. There
+is one thread, no socket and no file, and time passes by a heap of events, so that half a minute takes a few
+milliseconds and the same seed gives the same run, in every process. All messages between a node and a client are
+encoded and decoded as on the wire.
+
+- `clock`: the events, the monotonic and the wall clock.
+- `network`: streams of frames; cuts, half-open and slow ones.
+- `store`: the shared store, and the way of each node to it. `disk`: the files of the clients.
+- `node`, `client`: production code and what drives it. What the network needs of an end is `network.Endpoint` and
+  `network.Receiver`, so that a relay, which is both, is one more kind of actor.
+- `writing`: what is written. `world`: a run, with its accidents, and its end, at which all must converge.
+- `batch`: many runs. `bugs`: ten bugs, to see that they are caught.
+
+The rules are in `tests.checking`, which the tests of real processes share. A seed that breaks one is replayed with
+``python -m tests.simulation --seed N --trace``.
+"""
