@@ -41,17 +41,17 @@ __all__ = ["demo"]
 _ENVIRONMENT: Final = "production"
 _AUTHOR: Final = "demo"
 
-_START_SECONDS: Final = 15.0
-"""How long the server may take to accept connections: its libraries take a second or two to load."""
+_START_SECONDS: Final = 60.0
+"""How long the server may take to accept connections: its libraries take a second or two to load, more when busy."""
 
-_ARRIVAL_SECONDS: Final = 1.0
-"""A change that takes longer is not live, and fails the demo."""
+_ARRIVAL_SECONDS: Final = 10.0
+"""A change that takes longer is lost, and fails the demo; it takes milliseconds, which are shown."""
 
 _USERS: Final = 1000
 """How many users the program asks for."""
 
-_STOP_SECONDS: Final = 8.0
-"""The server promises to end within 5 s of being asked."""
+_STOP_SECONDS: Final = 30.0
+"""The server promises to end within 5 s of being asked, on a machine that is not busy."""
 
 _PAUSE_SECONDS: Final = 0.7
 """Between steps on a terminal, so that people can read."""
