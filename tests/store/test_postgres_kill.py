@@ -14,9 +14,12 @@ from rheo.v1 import watch_pb2
 from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheostat.errors import UnavailableError
 from rheostat.model.change import Change, ChangeSet
+from rheostat.model.encoding import decode_item
+from rheostat.model.position import Filter
 from rheostat.store.base import Transaction
 from rheostat.store.postgres import PostgresStore
 from rheostat.testing import LocalServer
+from tests.checking import History, Watched, check_acknowledged, check_followed, check_gapless
 from tests.postgres import Server
 from tests.service.replica import Replica
 from tests.store.contract import put, replayed, setting, texts
@@ -205,26 +208,22 @@ def kill_under_load(server: Server, url: str, node: LocalServer) -> None:
     history: list[ChangeSet] = []
     while found := store.read_since(len(history)):
         history.extend(found)
-    assert [change_set.revision for change_set in history] == list(range(1, contents.revision + 1))
+    assert contents.revision == len(history)
+    check_gapless(history)
     assert texts(contents) == replayed(history)[0]
-    written = {change_set.message: change_set.revision for change_set in history}
-    assert len(written) == len(history), "a request was written twice"
-    assert progress.acknowledged.items() <= written.items()
-    assert (
-        progress.seen
-        == [(change_set.revision, change_set.message) for change_set in history][: len(progress.seen)]
-    )
+    check_acknowledged(progress.acknowledged, history)
+    check_followed(progress.seen, history)
     assert len(progress.seen) >= max(progress.acknowledged.values())
     # The watcher on the node: a chain without a gap, a state that is the store's, and nothing that came twice.
     reached = [position for _, position in watcher.steps]
     assert [after for after, _ in watcher.steps[1:]] == reached[:-1]
     assert watcher.steps[0][0] <= begun
     assert watcher.at == (1, reached[-1])
-    assert watcher.items == {
-        (kind, key): text
-        for (_, environment, kind, key), text in replayed(history[: reached[-1]])[0].items()
-        if environment
-    }
+    lives = History()
+    life = (identity.store_id, identity.generation, identity.nonce)
+    lives.begin(life, history)
+    held = {key: decode_item(key[0], text) for key, text in watcher.items.items()}
+    Watched(lives, "the watcher", "production", Filter()).saw(life, watcher.at[1], held)
     # To crash and to recover is to lose nothing.
     assert contents.identity == identity
     assert put(store, "after").revision == contents.revision + 1
