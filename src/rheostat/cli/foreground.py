@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rheostat.cli.log import FORMATS, formatter_of
 from rheostat.cli.option import json_option
 from rheostat.cli.output import Output
 from rheostat.errors import MissingDependencyError
@@ -122,6 +123,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="How much to log on standard error.",
     ),
     click.option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        default="text",
+        show_default=True,
+        help="How: lines for people, or one JSON object a line.",
+    ),
+    click.option(
         "--ready-file",
         type=click.Path(dir_okay=False, path_type=Path),
         help="Write the URL to this file when the server accepts connections; it goes when the server ends.",
@@ -144,7 +152,7 @@ def foreground_options(function: F) -> F:
             raise MissingDependencyError(
                 f"the server needs {exc.name}, which is not installed: pip install 'rheostat[server]'"
             ) from exc
-        _log_to_stderr(kwargs["log_level"])
+        _log_to_stderr(kwargs["log_level"], kwargs.pop("log_format"))
         names = (
             "host",
             "port",
@@ -181,8 +189,10 @@ def _limits(given: Iterable[str]) -> Limits:
     return Limits(**chosen)
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _log_to_stderr(level: str, format_: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter_of(format_))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     # Its steps are of no interest when there is nothing to migrate.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Whether the server is open must be said at any level.

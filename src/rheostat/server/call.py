@@ -232,7 +232,13 @@ def refusal(exc: BaseException, request_id: str, method: str) -> ConnectError:
         return exc
     error = to_connect(exc)
     if error.code is Code.INTERNAL:
-        log.error("unexpected error in %s (request %s)", method, request_id, exc_info=exc)
+        log.error(
+            "unexpected error in %s (request %s)",
+            method,
+            request_id,
+            exc_info=exc,
+            extra={"method": method, "request_id": request_id},
+        )
     return error
 
 
