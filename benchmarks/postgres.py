@@ -22,7 +22,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.store import write
+from benchmarks.store import through_service, write
 from rheostat.store.postgres import PostgresStore
 from tests.postgres import Server
 
@@ -109,10 +109,15 @@ def main() -> None:
             "16 writers in 2 processes": nodes(url, 2, commits),
             "16 writers in 4 processes": nodes(url, 4, commits),
         }
+        server.execute("CREATE DATABASE service")
         store.close()
+        for count, (rate, used) in through_service(PostgresStore(server.url("service")), commits).items():
+            writers = "1 writer" if count == 1 else f"{count} writers"
+            results[f"through the service, {writers}"] = rate
+            results[f"through the service, {writers}: µs of CPU for each"] = used * 1e6
     finally:
         server.close()
-    table = Table("writers", "commits a second")
+    table = Table("writers", "change-sets a second")
     for name, rate in results.items():
         table.add_row(name, f"{rate:.0f}")
     Console().print(table)

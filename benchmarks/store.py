@@ -1,5 +1,7 @@
 """Commits a second on SQLite, beside the floor of the bare library, and how soon another process sees them.
 
+Through the service means that each change-set is planned, judged by what the clients have declared, and published.
+
 Run: python benchmarks/store.py [--commits N] [--latencies N]. Writes build/bench/store.json.
 """
 
@@ -10,8 +12,9 @@ import json
 import multiprocessing
 import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rheostat.model.change import Change, ChangeSet
+from rheostat.model.change import Change, ChangeSet, PutSetting, SetValue
 from rheostat.model.setting import Setting
 from rheostat.model.type import parse_type
-from rheostat.store.base import Transaction
+from rheostat.service import Service, Writer
+from rheostat.service.access import OPEN
+from rheostat.store.base import Store, Transaction
 from rheostat.store.pool import Synchronous
 from rheostat.store.sqlite import SqliteStore
 
 WRITERS = 4
+NODE_WRITERS = (1, 4, 16)
+SETTINGS = 500
 OUTPUT = Path(__file__).parent.parent / "build" / "bench" / "store.json"
 
 
@@ -105,6 +112,44 @@ def many_writers(path: Path, synchronous: Synchronous, commits: int) -> tuple[fl
     return commits // WRITERS * WRITERS / taken, slowest
 
 
+def through_service(
+    store: Store, commits: int, writers: Sequence[int] = NODE_WRITERS
+) -> dict[int, tuple[float, float]]:
+    """By the number of writers of one node: change-sets a second, and CPU seconds of the process for each."""
+    results = {}
+    with Service(store, background=False) as service:
+        names = [f"checkout.setting-{number}" for number in range(SETTINGS)]
+        for start in range(0, SETTINGS, 100):
+            fields = {"type": "str", "default": "", "description": "What it does, in one sentence."}
+            put = [PutSetting(name, dict(fields)) for name in names[start : start + 100]]
+            service.commit(Writer(OPEN), "default", "production", put)
+        for count in writers:
+            share = commits // count
+
+            def write_some(writer: int, count: int = count, share: int = share) -> None:
+                for number in range(share):
+                    request = Writer(
+                        OPEN,
+                        "benchmark",
+                        "a change",
+                        request_id=f"{count}/{writer}/{number}",
+                        payload=bytes(32),
+                    )
+                    value = f"a value of an ordinary length, {number}"
+                    change = SetValue(names[(writer * share + number) % SETTINGS], value)
+                    service.commit(request, "default", "production", [change])
+
+            threads = [threading.Thread(target=write_some, args=(writer,)) for writer in range(count)]
+            started, used = time.perf_counter(), time.process_time()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            made = share * count
+            results[count] = made / (time.perf_counter() - started), (time.process_time() - used) / made
+    return results
+
+
 def _follow(path: Path, commits: int, pipe: Connection) -> None:
     store = SqliteStore(path)
     seen = store.revision()
@@ -178,6 +223,19 @@ def main() -> None:
                 f"{together / bare:.0%}",
             )
             table.add_row(f"slowest commit, {mode}, {WRITERS} processes", "", f"{slowest * 1000:.1f} ms", "")
+            store = SqliteStore(Path(folder, f"service-{mode}.db"), synchronous=mode)
+            for count, (rate, used) in through_service(store, options.commits).items():
+                results[mode][f"through_the_service_{count}_writers"] = {
+                    "change_sets_per_second": rate,
+                    "cpu_us_per_change_set": used * 1e6,
+                }
+                writers = "1 writer" if count == 1 else f"{count} writers"
+                table.add_row(
+                    f"through the service, {mode}, {writers}",
+                    f"{bare:.0f}",
+                    f"{rate:.0f} ({used * 1e6:.0f} µs of CPU)",
+                    f"{rate / bare:.0%}",
+                )
         delays = latency(Path(folder, "latency.db"), options.latencies)
     for share in (50, 99):
         value = delays[min(len(delays) - 1, len(delays) * share // 100)] * 1000

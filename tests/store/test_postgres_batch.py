@@ -145,6 +145,26 @@ def test_writers_who_share_a_transaction_that_breaks_all_fail_and_leave_nothing(
     assert put(store, "d").revision == 1
 
 
+def test_only_the_commits_of_others_are_a_hint(url: str, store: PostgresStore) -> None:
+    other = PostgresStore(url)
+    listener, heard = store._listener, threading.Event()
+    store.wait_hint(0)
+    count = listener.start()
+    own = listener._own
+
+    def asked(session: int) -> bool:
+        heard.set()
+        return own(session)
+
+    listener._own = asked
+    put(store, "a")
+    assert heard.wait(PATIENCE)
+    put(other, "b")
+    eventually(lambda: listener.start() != count)
+    assert listener.start() == count + 1
+    other.close()
+
+
 def test_a_session_that_ends_in_a_write_is_no_harm(url: str, store: PostgresStore) -> None:
     put(store, "a")
 

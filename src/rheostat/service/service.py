@@ -339,7 +339,7 @@ class Service:
         with self._following:
             # Before the store is asked: what is published meanwhile is durable, and the store would seem to be behind.
             head = hub.head
-            identity, revision = self.store.identity(), self.store.revision()
+            identity, revision = self.store.newest()
             if _has_lost(identity, revision, head):
                 log.warning(
                     "the store (generation %d) has lost history that this node has served (generation %d "

@@ -265,6 +265,9 @@ class Store(Protocol):
     def revision(self) -> int:
         """Return the newest revision, read afresh."""
 
+    def newest(self) -> tuple[Identity, int]:
+        """Return the identity and the newest revision, read afresh at one moment."""
+
     def commit(self, write: Write) -> ChangeSet | None:
         """Run *write* alone among all writers, in all processes, and make its change-set durable.
 

@@ -38,12 +38,14 @@ _logger = logging.getLogger(__name__)
 class Listener:
     """Counts hints, on a connection and a thread of its own. Safe from any thread."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
+    def __init__(self, connect: Callable[[], psycopg.Connection], *, own: Callable[[int], bool]) -> None:
         """Make it; nothing is opened before somebody waits.
 
         Args:
             connect: Opens a connection that commits each statement by itself.
+            own: Tells whether a session of the server is this process's, whose hints say nothing new.
         """
+        self._own = own
         self._connect = connect
         self._condition = threading.Condition()
         self._count = 0
@@ -129,8 +131,8 @@ class Listener:
                     asked = pgconn.get_result() is not None
                 rung = False
                 # What it says is not read: anybody who may connect to the database can say anything.
-                while pgconn.notifies() is not None:
-                    rung = True
+                while (hint := pgconn.notifies()) is not None:
+                    rung = rung or not self._own(hint.be_pid)
                 if rung:
                     self._ring()
             elif asked:

@@ -111,6 +111,12 @@ class MemoryStore:
             self._check_open()
             return len(self._change_sets)
 
+    def newest(self) -> tuple[Identity, int]:
+        """See `Store.newest`."""
+        with self._state:
+            self._check_open()
+            return self._identity, len(self._change_sets)
+
     def commit(self, write: Write) -> ChangeSet | None:
         """See `Store.commit`."""
         self._acquire_writing()

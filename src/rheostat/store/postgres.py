@@ -13,9 +13,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Final, TypeVar
 
+import psycopg
 import sqlalchemy
 from psycopg.rows import namedtuple_row
 from sqlalchemy.dialects import postgresql
@@ -163,7 +164,9 @@ class PostgresStore(SqlWrites):
     def _start(self) -> None:
         self._pid = os.getpid()
         self._batches: Batches[_Session] = Batches(self._begin, timeout=_TURN_TIMEOUT)
-        self._listener = Listener(self._connections.connect)
+        # Of sessions that have written, by the number that the server gives them.
+        self._writers: weakref.WeakValueDictionary[int, psycopg.Connection] = weakref.WeakValueDictionary()
+        self._listener = Listener(self._connections.connect, own=lambda number: number in self._writers)
         self._seen = threading.local()
 
     def _read(self, read: Callable[[sqlalchemy.Connection], T]) -> T:
@@ -185,12 +188,12 @@ class PostgresStore(SqlWrites):
 
     def _begin(self) -> _Session:
         try:
-            return _Session(self._connections, self._clock)
+            return _Session(self._connections, self._clock, self._writers)
         except UnavailableError as exc:
             if exc.reason != AWAY:
                 raise
         # As in `_read`; nothing has been written yet.
-        return _Session(self._connections, self._clock)
+        return _Session(self._connections, self._clock, self._writers)
 
     @contextlib.contextmanager
     def _writing_clients(self) -> Iterator[sqlalchemy.Connection]:
@@ -252,12 +255,18 @@ class PostgresStore(SqlWrites):
 
 
 class _Session(SqlSession):
-    def __init__(self, connections: Connections, clock: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        clock: Callable[[], datetime.datetime],
+        writers: MutableMapping[int, psycopg.Connection],
+    ) -> None:
         self._connections = connections
         connection = connections.borrow()
         try:
             with connections.translated():
                 self._raw = driver_connection(connection)
+                writers[self._raw.info.backend_pid] = self._raw
                 # Sent in one go, so that nothing goes to and fro while others wait for the lock.
                 with self._raw.pipeline():
                     self._raw.execute(WRITER_LOCK)

@@ -236,6 +236,11 @@ class SqlWrites(SqlReads):
     def _write(self, work: Callable[[SqlSession], Flush[T] | None]) -> T | None:
         """Do *work* in its turn; see `rheostat.store.batch.Batches.run`."""
 
+    def newest(self) -> tuple[Identity, int]:
+        """See `Store.newest`."""
+        head = self._read(history.read_head)
+        return head.identity, head.revision
+
     def commit(self, write: Write) -> ChangeSet | None:
         """See `Store.commit`."""
 
