@@ -3,9 +3,13 @@
 Run: python benchmarks/delivery.py [--watchers 1,100,1000] [--changes N] [--servers asgi,wsgi-gevent]. Writes
 build/bench/delivery.json, and exits with 1 when a watcher missed a revision or got one out of order.
 
-Three processes share the machine: the server, a load client that holds all streams, and this one, which commits. A
+The processes share the machine: the server, a load client that holds its streams, and this one, which commits. A
 change at the server and the same bytes from the floor take turns, so that both meet the same noise. The floor is
 uvloop, and writes one frame that is encoded already to as many sockets; it neither plans nor stores anything.
+
+With --stalled N, so many more clients stop reading in the middle of a snapshot: what they cost the server, when it
+ends them, and what the others notice. With --soak SECONDS and --rate CHANGES, the watchers stay open for so long, with
+so many changes a second; they must see no revision twice or out of order, and all have the last one in the end.
 """
 
 from __future__ import annotations
@@ -22,12 +26,13 @@ import os
 import platform
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,7 +44,8 @@ from rich.table import Table
 
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.admin_service_pb2 import CommitRequest
-from rheo.v1.change_pb2 import Mutation, PutSetting, SetValue
+from rheo.v1.change_pb2 import Mutation, PutEnvironment, PutSetting, SetValue
+from rheo.v1.project_pb2 import Environment
 from rheo.v1.setting_pb2 import Setting
 from rheo.v1.value_pb2 import Value
 from rheo.v1.watch_pb2 import SnapshotEnd, WatchRequest, WatchResponse
@@ -55,6 +61,10 @@ OPENING = 64
 CONNECTIONS = 5_000
 """What a gevent worker may hold."""
 WIDTH = 150
+ESTABLISHED = 1
+"""The state of a connection that is open at both ends, as Linux counts them."""
+SAMPLES = 20
+"""Of the server's memory, in a soak."""
 PAUSE = 0.01
 """Seconds between two changes, so that none begins while the one before is still being worked off."""
 
@@ -79,6 +89,9 @@ class Group:
     arrivals: list[int] = field(default_factory=list)
     frame: bytes = b""
     complete: Callable[[], None] | None = None
+    # Of each revision, how many have got it and when the last one did; None while revisions are kept by stream.
+    soak: dict[int, list[int]] | None = None
+    wrong: list[str] = field(default_factory=list)
 
 
 class Stream(asyncio.Protocol):
@@ -90,6 +103,7 @@ class Stream(asyncio.Protocol):
         self.group = group
         self.request = request
         self.revisions: list[int] = []
+        self.held = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_body = False
         self._raw = b""
@@ -147,14 +161,25 @@ class Stream(asyncio.Protocol):
         if event is None:
             event = self.known[message] = WatchResponse.FromString(message)
         if event.HasField("delta"):
-            group = self.group
-            self.revisions.append(event.delta.position.revision)
+            group, delta = self.group, event.delta
+            revision = delta.position.revision
+            if self.held and not delta.from_revision <= self.held < revision:
+                group.wrong.append(f"revision {revision} from {delta.from_revision} came after {self.held}")
+            self.held = revision
+            if group.soak is not None:
+                entry = group.soak.setdefault(revision, [0, 0])
+                entry[0] += 1
+                entry[1] = now
+                return
+            self.revisions.append(revision)
             group.arrivals.append(now)
             group.frame = message
             if len(group.arrivals) == len(group.streams) and group.complete is not None:
                 group.complete()
-        elif event.HasField("snapshot_end") and not self.opened.done():
-            self.opened.set_result(None)
+        elif event.HasField("snapshot_end"):
+            self.held = event.snapshot_end.position.revision
+            if not self.opened.done():
+                self.opened.set_result(None)
 
 
 class Load:
@@ -168,12 +193,19 @@ class Load:
         orders: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), lambda: orders.put_nowait(self._pipe.recv()))
+        # The loop has made it one that does not wait, and an answer can be long.
+        os.set_blocking(self._pipe.fileno(), True)
         while True:
             match await orders.get():
                 case "open", name, port, request, count:
                     self._pipe.send(await self._open(name, port, request, count))
                 case "expect", name:
                     await self._expect(self._groups[name])
+                case "soak", name:
+                    self._groups[name].soak = {}
+                    self._pipe.send("ready")
+                case "soaked", name, revision:
+                    self._pipe.send(self._soaked(self._groups[name], revision))
                 case "end", name, revisions:
                     self._pipe.send(self._end(self._groups.pop(name), revisions))
                 case _:
@@ -191,7 +223,7 @@ class Load:
                 return stream
 
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE + count / 100):
                 group.streams = list(await asyncio.gather(*(one() for _ in range(count))))
         except (OSError, TimeoutError) as exc:
             return f"not all of {count} streams were opened: {exc!r}"
@@ -206,10 +238,19 @@ class Load:
         group.complete = done.set
         self._pipe.send("ready")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(2 * PATIENCE):
                 await done.wait()
         group.complete = None
         self._pipe.send((group.arrivals, group.frame))
+
+    @staticmethod
+    def _soaked(group: Group, revision: int) -> tuple[int, dict[int, list[int]], list[str]]:
+        """Return how many streams have *revision*, when each one came, and what was wrong."""
+        assert group.soak is not None
+        wrong = list(group.wrong)
+        if group.ended:
+            wrong.append(f"{group.ended} streams ended")
+        return sum(stream.held == revision for stream in group.streams), group.soak, wrong
 
     @staticmethod
     def _end(group: Group, revisions: list[int]) -> list[str]:
@@ -219,11 +260,12 @@ class Load:
             for index, stream in enumerate(group.streams)
             if stream.revisions != revisions
         ]
+        wrong += group.wrong
         if group.ended:
             wrong.append(f"{group.ended} streams ended early")
         for stream in group.streams:
             stream.transport.abort()
-        return wrong
+        return wrong[:20]
 
 
 class FloorStream(asyncio.Protocol):
@@ -426,7 +468,7 @@ def ask(pipe: Connection, *order: Any) -> Any:
 
 
 def answer(pipe: Connection) -> Any:
-    if not pipe.poll(2 * PATIENCE):
+    if not pipe.poll(10 * PATIENCE):
         raise RuntimeError("the load client does not answer")
     return pipe.recv()
 
@@ -434,8 +476,8 @@ def answer(pipe: Connection) -> Any:
 class Measurement:
     """One server and the floor, with so many watchers each."""
 
-    def __init__(self, load: Connection, watchers: int) -> None:
-        self.load = load
+    def __init__(self, loads: Mapping[str, Connection], watchers: int) -> None:
+        self.loads = loads
         self.watchers = watchers
         self.frame_bytes = 0
         self.opening_seconds = 0.0
@@ -475,37 +517,184 @@ class Measurement:
             series.processor_us_per_frame = (processor_seconds(pid) - used) / frames * 1e6
             floor_series.processor_us_per_frame = (processor_seconds(floor_pid) - floor_used) / frames * 1e6
             self.frame_bytes = len(chunk(envelope(self._frame)))
-            series.wrong += ask(self.load, "end", "server", revisions)
-            floor_series.wrong += ask(self.load, "end", "floor", revisions)
+            series.wrong += ask(self.loads["server"], "end", "server", revisions)
+            floor_series.wrong += ask(self.loads["floor"], "end", "floor", revisions)
         return series, floor_series
 
     def _open(self, name: str, port: int, pid: int) -> float:
         """Open the streams; returns the KiB that the server has grown by, for each."""
         before = resident_kib(pid)
-        message = WatchRequest(environment="production").SerializeToString()
-        body = envelope(message)
-        request = (
-            b"POST /rheo.v1.ConfigService/Watch HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n"
-            b"content-type: application/connect+proto\r\nconnect-protocol-version: 1\r\n"
-            b"content-length: %d\r\n\r\n%b" % (port, len(body), body)
-        )
-        error = ask(self.load, "open", name, port, request, self.watchers)
+        error = ask(self.loads[name], "open", name, port, watch_request(port), self.watchers)
         if error:
             raise RuntimeError(error)
         return (resident_kib(pid) - before) / self.watchers
 
     def _change(self, name: str, make: Callable[[int], int], number: int, series: Series | None) -> int:
         time.sleep(PAUSE)
-        ask(self.load, "expect", name)
+        load = self.loads[name]
+        ask(load, "expect", name)
         started = time.monotonic_ns()
         revision = make(number)
         acknowledged = time.monotonic_ns()
-        arrivals, self._frame = answer(self.load)
+        arrivals, self._frame = answer(load)
         if len(arrivals) != self.watchers:
             raise RuntimeError(f"{name}: {len(arrivals)} of {self.watchers} watchers saw revision {revision}")
         if series is not None:
             series.add(started, acknowledged, arrivals)
         return revision
+
+
+def watch_request(port: int, environment: str = "production") -> bytes:
+    body = envelope(WatchRequest(environment=environment).SerializeToString())
+    return (
+        b"POST /rheo.v1.ConfigService/Watch HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n"
+        b"content-type: application/connect+proto\r\nconnect-protocol-version: 1\r\n"
+        b"content-length: %d\r\n\r\n%b" % (port, len(body), body)
+    )
+
+
+def soak(watchers: int, seconds: float, rate: float) -> dict[str, Any]:
+    """Hold *watchers* open for *seconds*, with *rate* changes in each."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served("asgi", Path(folder)) as (url, pid),
+        child(run_load) as (load, _),
+        AdminServiceClientSync(url) as client,
+    ):
+        prepare(client)
+        port = int(url.rpartition(":")[2])
+        empty = resident_kib(pid)
+        if error := ask(load, "open", "server", port, watch_request(port), watchers):
+            raise RuntimeError(error)
+        ask(load, "soak", "server")
+        resident = [resident_kib(pid)]
+        started: dict[int, int] = {}
+        begun, used, sampled, number = time.monotonic(), processor_seconds(pid), 0.0, 0
+        while (passed := time.monotonic() - begun) < seconds:
+            if passed >= sampled + seconds / SAMPLES:
+                sampled = passed
+                resident.append(resident_kib(pid))
+            at = time.monotonic_ns()
+            revision = client.commit(change(number)).revision
+            started[revision] = at
+            number += 1
+            time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+        deadline = time.monotonic() + 2 * PATIENCE
+        while True:
+            converged, seen, wrong = ask(load, "soaked", "server", revision)
+            if converged == watchers or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        resident.append(resident_kib(pid))
+        last = [(entry[1] - started[found]) / 1e6 for found, entry in seen.items() if found in started]
+        if converged != watchers:
+            wrong.append(f"{watchers - converged} of {watchers} watchers do not have the last revision")
+        frames = sum(entry[0] for entry in seen.values())
+        return {
+            "watchers": watchers,
+            "seconds": time.monotonic() - begun,
+            "changes": number,
+            "frames": frames,
+            "coalesced_away": 1 - frames / (number * watchers),
+            "last_ms": {share: percentile(last, share) for share in (50, 99, 100)},
+            "processor_us_per_frame": (processor_seconds(pid) - used) / frames * 1e6,
+            "kib_per_stream": (resident[0] - empty) / watchers,
+            "resident_mib": [round(kib / 1024, 1) for kib in resident],
+            "wrong": wrong[:20],
+        }
+
+
+def stall(watchers: int, count: int, changes: int) -> dict[str, Any]:
+    """Let *count* clients stop reading in the middle of a snapshot, beside *watchers* that go on."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        url, pid = stack.enter_context(served("asgi", Path(folder)))
+        load, _ = stack.enter_context(child(run_load))
+        client = stack.enter_context(AdminServiceClientSync(url))
+        prepare(client)
+        environment = Mutation(put_environment=PutEnvironment(environment=Environment(name="stalled")))
+        client.commit(CommitRequest(mutations=[environment]))
+        large = Value(string_value="x" * 50_000)
+        settings = [
+            Mutation(put_setting=PutSetting(setting=Setting(name=f"s.{number}", type="str", default=large)))
+            for number in range(25)
+        ]
+        client.commit(CommitRequest(environment="stalled", mutations=settings))
+        port = int(url.rpartition(":")[2])
+        if error := ask(load, "open", "server", port, watch_request(port), watchers):
+            raise RuntimeError(error)
+
+        numbers = iter(range(10 * changes))
+
+        def measured() -> Series:
+            series = Series()
+            for _ in range(changes):
+                time.sleep(PAUSE)
+                ask(load, "expect", "server")
+                started = time.monotonic_ns()
+                client.commit(change(next(numbers)))
+                acknowledged = time.monotonic_ns()
+                arrivals, _ = answer(load)
+                series.add(started, acknowledged, arrivals)
+            return series
+
+        measured()
+        before = measured()
+        resident, kernel = resident_kib(pid), kernel_kib()
+        stalled = [stack.enter_context(stalling(port)) for _ in range(count)]
+        begun = time.monotonic()
+        # Until all of them are past their buffers.
+        time.sleep(2)
+        cost = {
+            "resident_mib": (resident_kib(pid) - resident) / 1024,
+            "kernel_mib": (kernel_kib() - kernel) / 1024,
+        }
+        during = measured()
+        open_ = sum(map(is_open, stalled))
+        while any(map(is_open, stalled)) and time.monotonic() < begun + 4 * PATIENCE:
+            time.sleep(0.1)
+        ended = time.monotonic() - begun
+        time.sleep(1)
+        left = {
+            "resident_mib": (resident_kib(pid) - resident) / 1024,
+            "kernel_mib": (kernel_kib() - kernel) / 1024,
+        }
+        still = sum(map(is_open, stalled))
+        wrong = [f"{still} stalled clients were not ended"] if still else []
+        if open_ < count:
+            wrong.append(f"{count - open_} stalled clients were ended before the measurement was over")
+        return {
+            "watchers": watchers,
+            "stalled": count,
+            "cost": cost,
+            "left": left,
+            "ended_after_seconds": ended,
+            "before": before.summary()["last_ms"],
+            "during": during.summary()["last_ms"],
+            "wrong": wrong,
+        }
+
+
+@contextlib.contextmanager
+def stalling(port: int) -> Iterator[socket.socket]:
+    """Ask for a watch and never read."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(watch_request(port, "stalled"))
+        yield connection
+
+
+def is_open(connection: socket.socket) -> bool:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
+
+
+def kernel_kib() -> int:
+    """What all TCP sockets of the machine hold in the kernel."""
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        if line.startswith("TCP:"):
+            return int(line.rpartition("mem ")[2]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    raise RuntimeError("/proc/net/sockstat has no TCP")
 
 
 def prepare(client: AdminServiceClientSync) -> None:
@@ -540,9 +729,14 @@ def change(number: int) -> CommitRequest:
 
 
 @contextlib.contextmanager
-def connect(port: int) -> Iterator[Any]:
-    import socket
+def loads() -> Iterator[dict[str, Connection]]:
+    """Run a load client for the server and one for the floor: one alone may not open as many files."""
+    with child(run_load) as (server, _), child(run_load) as (floor, _):
+        yield {"server": server, "floor": floor}
 
+
+@contextlib.contextmanager
+def connect(port: int) -> Iterator[Any]:
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection
@@ -568,6 +762,9 @@ def main() -> int:
     parser.add_argument("--watchers", default="1,100,1000", help="counts, separated by commas")
     parser.add_argument("--changes", type=int, default=100, help="measured changes for each count")
     parser.add_argument("--servers", default="asgi", help="asgi, wsgi-gevent, or both separated by a comma")
+    parser.add_argument("--stalled", type=int, help="clients that stop reading, beside the watchers")
+    parser.add_argument("--soak", type=float, help="seconds for which the watchers stay open")
+    parser.add_argument("--rate", type=float, default=5.0, help="changes a second of a soak")
     options = parser.parse_args()
     servers = options.servers.split(",")
     if unknown := set(servers) - {"asgi", "wsgi-gevent"}:
@@ -575,6 +772,11 @@ def main() -> int:
     # The load client holds the streams of the server and of the floor; the children inherit the limit.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    counts = [int(count) for count in options.watchers.split(",")]
+    if options.soak is not None:
+        return report("soak", [soak(count, options.soak, options.rate) for count in counts])
+    if options.stalled is not None:
+        return report("stalled", [stall(count, options.stalled, options.changes) for count in counts])
     table = Table(
         "server",
         "watchers",
@@ -592,9 +794,9 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     wrong: list[str] = []
     for kind in servers:
-        for watchers in map(int, options.watchers.split(",")):
-            with child(run_load) as (load, _):
-                measurement = Measurement(load, watchers)
+        for watchers in counts:
+            with loads() as pipes:
+                measurement = Measurement(pipes, watchers)
                 series, floor = measurement.run(kind, options.changes)
             ratios = {
                 f"p{share}": percentile(series.last, share) / percentile(floor.last, share)
@@ -639,6 +841,16 @@ def main() -> int:
     for text in wrong:
         print(text, file=sys.stderr)
     return 1 if wrong else 0
+
+
+def report(name: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Print and keep the figures of another measurement."""
+    output = OUTPUT.with_name(f"delivery-{name}.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"machine": facts(), "rows": rows}, indent=2) + "\n")
+    for row in rows:
+        print(json.dumps(row, indent=2))
+    return 1 if any(row["wrong"] for row in rows) else 0
 
 
 def pair(values: Sequence[float]) -> str:

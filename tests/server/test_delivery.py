@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import datetime
 import functools
+import gc
 import itertools
 import json
 import socket
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,13 +24,16 @@ from uvicorn.server import ServerState
 
 from rheo.v1.watch_pb2 import WatchRequest, WatchResponse
 from rheostat.model.change import DeleteSetting, PutSetting, SetValue
-from rheostat.model.position import item_digest
+from rheostat.model.position import Filter, item_digest
+from rheostat.model.watch import Bookmark
 from rheostat.server import asgi_app, wsgi_app
+from rheostat.server.handling.config import ConfigHandlers
 from rheostat.server.line import limit_buffers
 from rheostat.server.punctual import protocol_of
 from rheostat.server.stall import PIECE_BYTES, Guards
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
+from rheostat.service.watch import WatchOptions
 from rheostat.store import open_store
 from tests.server.exchange import Wsgi, asked, enveloped
 
@@ -209,6 +216,44 @@ def test_a_client_that_leaves_is_no_watcher_any_more(service: Service):
                 await asyncio.sleep(0.01)
 
     run(scenario())
+
+
+def test_a_watch_that_waits_keeps_no_former_state_in_memory(service: Service):
+    async def scenario() -> None:
+        async with serving(asgi_app(service, open=True), service) as open_watch:
+            watch = await open_watch()
+            former = weakref.ref(service.view("default", "production").scope(Filter()).content)
+            assert former() is not None
+            await asyncio.to_thread(change, service, "s.1", "one")
+            await watch.event()
+            gc.collect()
+            assert former() is None
+
+    run(scenario())
+
+
+def test_watches_share_the_bookmarks_of_a_moment(service: Service):
+    handlers = ConfigHandlers(service)
+    session = service.watch(WatchOptions("default", "production"))
+    session.step(0.0)
+    assert session.position is not None
+    at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    first = Bookmark(session.position, at, 7)
+    soon = dataclasses.replace(first, origin_time=at + datetime.timedelta(seconds=0.4))
+    assert handlers.encode(soon, session) is not handlers.encode(first, session)
+    assert handlers.encode(soon, session) is handlers.encode(first, session)
+    for other in (
+        dataclasses.replace(first, origin_time=at + datetime.timedelta(seconds=1)),
+        dataclasses.replace(first, origin_time=at - datetime.timedelta(seconds=1)),
+        dataclasses.replace(first, digest=8),
+        dataclasses.replace(first, report_within=1.0),
+    ):
+        handlers.encode(first, session)
+        (message,) = handlers.encode(other, session)
+        bookmark = message.message.bookmark
+        assert bookmark.digest == other.digest
+        assert bookmark.origin_time.ToDatetime(datetime.UTC) == other.origin_time
+        assert bookmark.HasField("report_within") == (other.report_within is not None)
 
 
 def test_a_laggard_gets_one_delta_with_tombstones(service: Service):

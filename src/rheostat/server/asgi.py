@@ -146,6 +146,8 @@ class _Application:
                     await _send(send, answer)
                     return
                 extra = self._gate.cors(incoming)
+                # A stream would keep it for its whole life.
+                del incoming
                 guard = self._guards.guard(_with_headers(send, extra) if extra else send, line)
                 await self._call(application, scope, receive, guard)
                 return
@@ -322,22 +324,25 @@ class _Adapter:
                         # The first step may read the store: a token can be ahead of this node.
                         opening = session.position is None
                         step = await self._pool.run(session.step, now) if opening else session.step(now)
+                    wake_at, done = step.wake_at, step.done
                     if step.events:
                         if stream.takes_long(step.events):
                             messages = await self._pool.run(stream.encoded, step.events, expected)
                         else:
                             messages = stream.encoded(step.events)
                         with self._handlers.sending(messages):
-                            for message in messages:
+                            while messages:
                                 if guard is None or guard.framing is None:
-                                    yield message
+                                    yield messages.popleft()
                                 else:
-                                    await guard.frame(message)
+                                    await guard.frame(messages.popleft())
                                 if not session.may_go_on:
                                     break
-                    if step.done:
+                    if done:
                         return
-                    await stream.wait(bell, step.wake_at - service.monotonic())
+                    # While it waits, which can be for its whole life, it must not keep a snapshot in memory.
+                    del step
+                    await stream.wait(bell, wake_at - service.monotonic())
         except Stalled:
             if guard is not None and not guard.refused and guard.take_leave(self._handlers.slow()):
                 return

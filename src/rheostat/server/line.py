@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,13 +64,15 @@ class Outlet:
 
     Attributes:
         open: The client takes what it is sent.
+        lost: The connection is over, and its descriptor may be another's.
         write: Writes bytes to the connection, without waiting.
     """
 
-    __slots__ = ("open", "write")
+    __slots__ = ("lost", "open", "write")
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         """Make it for an open connection."""
+        self.lost = False
         self.open = True
         self.write = write
 
@@ -99,8 +102,16 @@ class Line:
         transport.write((chunk(body) if body else b"") + _END)
         transport.close()
         # A transport that is closed waits for its buffers to be taken, if need be for ever.
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.cut)
 
     def cut(self) -> None:
         """End the connection, and drop what the client has not taken."""
-        self._cycle.transport.abort()
+        if self.outlet.lost:
+            return
+        transport = self._cycle.transport
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # Without it the kernel goes on holding what the client does not take.
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()

@@ -51,7 +51,7 @@ class _Punctual(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        self._outlet.open = False
+        self._outlet.open, self._outlet.lost = False, True
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

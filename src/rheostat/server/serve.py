@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ipaddress
 import logging
@@ -139,6 +140,7 @@ def run(
         OSError: The port is taken.
     """
     _check_tls(config)
+    _raise_open_files()
     sockets = [_bind(config)]
     host, port = sockets[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -250,6 +252,20 @@ def _check_tls(config: ServeConfig) -> None:
             "the files for TLS are not PEM files of a certificate chain, its key without a passphrase, and "
             f"authorities of clients: {getattr(exc, 'reason', None) or type(exc).__name__}"
         ) from None
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as the system lets us: each watch is one, and the usual limit is 1 024."""
+    try:
+        import resource
+    except ImportError:
+        # Not on Windows.
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Some systems name a hard limit that they do not grant.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bind(config: ServeConfig) -> socket.socket:

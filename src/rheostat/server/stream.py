@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -61,9 +62,11 @@ class Stream(Waiting):
             for event in events
         )
 
-    def encoded(self, events: Sequence[WatchEvent], expected: Framing | None = None) -> Sequence[Shared]:
+    def encoded(self, events: Sequence[WatchEvent], expected: Framing | None = None) -> deque[Shared]:
         """Return the messages of *events*, with the bytes made that are *expected* to be sent."""
-        messages = [message for event in events for message in self._handlers.encode(event, self._session)]
+        messages = deque(
+            message for event in events for message in self._handlers.encode(event, self._session)
+        )
         if expected is not None:
             for message in messages:
                 message.framed(expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from rheostat.model.client import ClientReport
 from rheostat.model.declaration import Declaration, DeclarationOutcome, DeclarationResult
 from rheostat.model.key import KeyKind
 from rheostat.model.position import Filter, parse_token
-from rheostat.model.watch import Entry, GoAway, GoAwayReason, SnapshotEvent, WatchEvent
+from rheostat.model.watch import Bookmark, Entry, GoAway, GoAwayReason, SnapshotEvent, WatchEvent
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.server.handling.base import (
@@ -52,7 +53,14 @@ SNAPSHOT_PAGE_BYTES: Final = 256 * 1024
 """A page of a snapshot ends before the item that would make it larger, unless that is its only one."""
 
 _SMALL_SNAPSHOT: Final = 8
-"""Messages of a snapshot that need no admission: about 1 MiB, less than a connection's buffers may hold."""
+"""Messages of a snapshot that need no admission: about 1 MiB, so that a few slow readers do not keep ordinary
+environments from all others."""
+
+_SAME_MOMENT: Final = datetime.timedelta(seconds=0.5)
+"""By how much a bookmark may tell of an earlier time than it was made at."""
+
+_KEPT_BOOKMARKS: Final = 128
+"""The newest of each scope that is watched."""
 
 _KEPT_SNAPSHOTS: Final = 16
 """Snapshots kept for callers who are between two pages of one."""
@@ -65,6 +73,7 @@ class ConfigHandlers(Handling):
         """Make handlers; the service is not closed by them."""
         super().__init__(service)
         self._encoders: dict[bytes, EventEncoder[Shared]] = {}
+        self._bookmarks: dict[bytes, tuple[Bookmark | None, Sequence[Shared]]] = {}
         self._paged: OrderedDict[bytes, SnapshotEvent] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -124,7 +133,23 @@ class ConfigHandlers(Handling):
 
     def encode(self, event_: WatchEvent, session: WatchSession) -> Sequence[Shared]:
         """Return the messages of an event of *session*, each encoded once for all streams that send it."""
+        if isinstance(event_, Bookmark):
+            return self._bookmark(event_, session)
         return self._encoder().encode(event_, session.whole)
+
+    def _bookmark(self, bookmark: Bookmark, session: WatchSession) -> Sequence[Shared]:
+        """Return the message of a bookmark, which may tell of a moment ago: thousands fall due together."""
+        scope = bookmark.position.scope
+        kept, messages = self._bookmarks.get(scope, (None, ()))
+        if kept is not None and kept.origin_time <= bookmark.origin_time <= kept.origin_time + _SAME_MOMENT:
+            same = dataclasses.replace(kept, origin_time=bookmark.origin_time)
+            if same == bookmark:
+                return messages
+        messages = self._encoder().encode(bookmark, session.whole)
+        if len(self._bookmarks) >= _KEPT_BOOKMARKS:
+            self._bookmarks.clear()
+        self._bookmarks[scope] = (bookmark, messages)
+        return messages
 
     def slow(self) -> Shared:
         """Return the message to a client that has taken nothing for too long."""
