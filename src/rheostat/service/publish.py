@@ -748,7 +748,7 @@ def compacted_head(head: Head, floor: int) -> Head:
         )
         for address, view in head.views.items()
     }
-    return Head(head.identity, head.state, floor, views)
+    return Head(head.identity, head.state, floor, views, dict(head.rings))
 
 
 def _environments(kind: str, environment: str, all_: Sequence[str]) -> Sequence[str]:
