@@ -84,6 +84,14 @@ class RelayCache:
             return None
         except OSError as error:
             raise self._damaged(f"it cannot be read: {error.strerror}") from error
+        return self.parse(content)
+
+    def parse(self, content: bytes) -> list[Kept]:
+        """Return the environments that the *content* of a file keeps.
+
+        Raises:
+            DamagedRelayCacheError: It is not what was written.
+        """
         if not content.startswith(_MAGIC):
             raise self._damaged("it is no cache of this version")
         checksum = content[len(_MAGIC) : len(_MAGIC) + _HASH_BYTES]
@@ -95,21 +103,26 @@ class RelayCache:
         except (DecodeError, struct.error, ValueError, RheostatError) as error:
             raise self._damaged(str(error)) from error
 
+    def content(self, environments: Iterable[Kept]) -> bytes:
+        """Return the content of a file that keeps *environments*."""
+        messages = (message for kept in environments for message in _stream(kept))
+        encoded = (message.SerializeToString() for message in messages)
+        body = b"".join(part for each in encoded for part in (_LENGTH.pack(len(each)), each))
+        return _MAGIC + hashlib.sha256(body).digest() + body
+
     def write(self, environments: Iterable[Kept]) -> None:
         """Replace the file: readers see the old one or the new one, never a part.
 
         Raises:
             OSError: It cannot be written; the old one stays.
         """
-        messages = (message for kept in environments for message in _stream(kept))
-        encoded = (message.SerializeToString() for message in messages)
-        body = b"".join(part for each in encoded for part in (_LENGTH.pack(len(each)), each))
+        content = self.content(environments)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
