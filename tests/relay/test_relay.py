@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import datetime
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import rheostat.relay as relay_package
 from rheostat.errors import (
     AuthenticationError,
     BehindError,
@@ -593,3 +595,21 @@ def test_clients_that_roam_hold_what_the_history_says(world: World, node: Node, 
         end.step()
         end.check()
         assert end.replica.at == (1, node.revision)
+
+
+# As a service.
+
+
+def test_a_relay_offers_all_that_applications_use_of_a_service(relay: RelayNode) -> None:
+    """They are typed by `Service`, so that no type checker sees what is missing."""
+    package = Path(relay_package.__file__).parents[1] / "server"
+    sources = [path for path in package.glob("*.py") if path.name not in ("wsgi.py", "screen.py")]
+    sources += [package / "handling" / name for name in ("config.py", "report.py")]
+    used: dict[str, str] = {}
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("service"):
+                used[node.attr] = path.name
+    del used["declare"]  # Passed on.
+    assert {"hub", "admission", "limits", "key_in_force"} <= used.keys()
+    assert not {name: where for name, where in used.items() if not hasattr(relay.relay, name)}

@@ -82,7 +82,9 @@ def mirrored(head: Head | None, update: Update, project: str, environment: str) 
 def _whole(update: Update, project: str, environment: str) -> Head:
     begin = update.begin
     if begin is None or not begin.token_key:
-        raise NotARelayError("the upstream does not take this for a relay: give a key of the kind relay")
+        raise NotARelayError(
+            "the upstream does not take this for a relay; a server that runs open, without keys, cannot"
+        )
     position = position_of(update.held)
     identity = Identity(position.store_id, position.generation, position.nonce, begin.token_key)
     items = update.held.items

@@ -34,6 +34,7 @@ from rheostat.sdk.backoff import Backoff
 from rheostat.service import Limits
 from rheostat.service.access import Principal, authenticate, in_force
 from rheostat.service.admission import Admission
+from rheostat.service.metric import Metrics
 from rheostat.service.publish import Head, Hub, KeyRing, View
 from rheostat.service.service import RECONNECTS_PER_SECOND
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions
@@ -78,6 +79,7 @@ class Relay:
         admission: Counts what is open.
         fleet: Who is to report, and what was reported.
         usage: Notes nothing.
+        metrics: What is counted.
         closed: `close` was called.
     """
 
@@ -144,6 +146,7 @@ class Relay:
         self.admission = Admission(self.limits, randomness=randomness)
         self.fleet = RelayFleet(self.clock, monotonic)
         self.usage = RelayUsage()
+        self.metrics = Metrics()
         self.closed = False
         self._key = key
         self._project = project
@@ -218,6 +221,16 @@ class Relay:
     def draining(self) -> bool:
         """The relay has been asked to end."""
         return self._draining
+
+    @property
+    def ready(self) -> bool:
+        """There is something to serve, and the relay is not draining."""
+        return self.has_state and not self._draining and not self.closed
+
+    @property
+    def watchers(self) -> int:
+        """How many watches are open."""
+        return self.admission.open
 
     def drain(self) -> None:
         """Refuse new watches and ask the open ones to leave. Idempotent; returns at once."""
