@@ -58,7 +58,7 @@ class Branch:
         clock: See `Watched`.
         fleet: See `Watched`.
         upstream: The node that the stream comes from; empty while there is none.
-        problem: Why there is none; empty when there is.
+        problem: The reason of the error that ended the last one; empty while a stream brings the state.
     """
 
     def __init__(self, relay: Relay, project: str, environment: str, kept: Kept | None = None) -> None:
@@ -263,14 +263,14 @@ class Branch:
         self._next = 0 if friendly else self._next + 1
         self.upstream = ""
         if error is not None:
-            self.problem = error.message
+            self.problem = error.reason
             log.warning("the stream of %s/%s has ended: %s", self.project, self.environment, error.message)
 
     def refused(self, error: RheostatError, retry_in: float) -> None:
         """Note that the upstream does not let the relay in."""
         self._next += 1
         self.upstream = ""
-        self.problem = error.message
+        self.problem = error.reason
         log.error("the upstream refuses %s/%s: %s", self.project, self.environment, error.message)
 
     def asked_to_report(self, within: float) -> None:

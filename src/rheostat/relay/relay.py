@@ -126,6 +126,9 @@ class Relay:
         """
         if not upstreams:
             raise InvalidArgumentError("a relay needs an upstream")
+        if any("@" in url for url in upstreams):
+            # Programs are told the address.
+            raise InvalidArgumentError("the address of an upstream holds a name or a password")
         if key_selector(key) is None or not key.startswith("rst_relay_"):
             raise InvalidArgumentError(
                 "a relay needs a key of the kind relay: rheostat keys create --kind relay",
@@ -260,11 +263,7 @@ class Relay:
             UnavailableError: There is no state yet: nobody can be told whether a key is good.
         """
         if self._hub is None:
-            raise UnavailableError(
-                f"the relay has no state yet{f': {self.problem}' if self.problem else ''}",
-                reason="RELAY_EMPTY",
-                retry_after=1.0,
-            )
+            raise UnavailableError("the relay has no state yet", reason="RELAY_EMPTY", retry_after=1.0)
         return self._hub
 
     @property
@@ -291,7 +290,7 @@ class Relay:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the upstream; empty when nothing is."""
+        """The reason of what is wrong with the upstream; empty when nothing is. The log has the text."""
         return next((branch.problem for branch in self.branches if branch.problem), self._problem)
 
     @property
@@ -471,7 +470,7 @@ class Relay:
                 wanted += self._resolved(self._project, environment)
         except RheostatError as error:
             if not self.closed:
-                self._problem = error.message
+                self._problem = error.reason
                 log.warning("cannot find out which environments to relay: %s", error.message)
             return False
         self._problem = ""
