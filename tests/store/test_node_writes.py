@@ -138,7 +138,6 @@ def test_writers_who_come_at_once_all_get_their_own_revision_and_watchers_see_th
 
 
 def test_each_plans_on_what_those_of_its_commit_have_written_before_it(shared: Shared, node: Service) -> None:
-    begun = commit(node, put("old", "1")).revision
     commits: list[None] = []
 
     def fail(state: State, revision: int) -> Plan:
@@ -148,8 +147,12 @@ def test_each_plans_on_what_those_of_its_commit_have_written_before_it(shared: S
         commit()
         commits.append(None)
 
-    def as_request(payload: bytes, *mutations: Mutation) -> Outcome:
-        return commit(node, *mutations, writer=Writer(OPEN, request_id="r", payload=payload))
+    def as_request(payload: bytes, *mutations: Mutation, request_id: str = "r") -> Outcome:
+        return commit(node, *mutations, writer=Writer(OPEN, request_id=request_id, payload=payload))
+
+    begun = as_request(b"0", put("old", "1"), request_id="before \x00").revision
+    assert as_request(b"0", put("older"), request_id="before").revision == begun + 1
+    begun += 1
 
     works: list[Callable[[], Outcome]] = [
         lambda: commit(node, put("a", "1")),
@@ -160,6 +163,8 @@ def test_each_plans_on_what_those_of_its_commit_have_written_before_it(shared: S
         lambda: as_request(b"1", put("b")),
         lambda: as_request(b"1", put("b")),
         lambda: as_request(b"2", put("c")),
+        lambda: as_request(b"0", put("old", "1"), request_id="before \x00"),
+        lambda: as_request(b"0", put("older"), request_id="before"),
         lambda: commit(node, DeleteSetting("old")),
         lambda: commit(node, SetValue("old", "2")),
         lambda: commit(node, put("old", "2"), expected_revision=begun),
@@ -182,6 +187,8 @@ def test_each_plans_on_what_those_of_its_commit_have_written_before_it(shared: S
         4,
         4,
         AlreadyExistsError,
+        -1,
+        0,
         5,
         SettingNotFoundError,
         # Its removal is newer than what it expects.
@@ -193,8 +200,8 @@ def test_each_plans_on_what_those_of_its_commit_have_written_before_it(shared: S
         7,
         8,
     ]
-    assert [each.replayed for each in outcomes if isinstance(each, Outcome)].count(True) == 1
-    assert names(node) == {"a", "old", "last"}
+    assert [each.replayed for each in outcomes if isinstance(each, Outcome)].count(True) == 3
+    assert names(node) == {"a", "old", "older", "last"}
     assert node.view("default", "production").snapshot.settings["a"].base_value == "2"
     assert [each.revision for each in shared.store.read_since(begun)] == list(range(begun + 1, begun + 9))
     assert_holds_what_is_stored(node, shared.store)

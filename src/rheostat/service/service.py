@@ -48,7 +48,7 @@ from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.service.webhook import Sender, Webhooks
 from rheostat.service.writing import Ahead, Companion, Outcome, Writer
-from rheostat.store.base import Contents, Group, Identity, Store, Transaction
+from rheostat.store.base import Contents, Group, Identity, RequestWrite, Store, Transaction, Write
 
 __all__ = ["DeclarationsOutcome", "Outcome", "Service", "Writer", "behind"]
 
@@ -959,7 +959,9 @@ class Service:
 
         _ = self.hub
         try:
-            committed = self._commit(write)
+            committed = self._commit(
+                RequestWrite(writer.principal.actor, writer.request_id, write) if writer.request_id else write
+            )
         finally:
             with self._lock:
                 # Unless another writer was faster, of the same group or of the next one.
@@ -1019,7 +1021,7 @@ class Service:
                 # It was read from the store meanwhile, or history was compacted.
                 self._advance(ahead.change_sets)
 
-    def _commit(self, write: Callable[[Transaction], ChangeSet | None]) -> ChangeSet | None:
+    def _commit(self, write: Write) -> ChangeSet | None:
         for _ in range(_STALE_ATTEMPTS):
             try:
                 return self.store.commit(write)

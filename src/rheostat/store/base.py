@@ -16,6 +16,7 @@ __all__ = [
     "Group",
     "Identity",
     "Record",
+    "RequestWrite",
     "Store",
     "StoredItem",
     "Tombstone",
@@ -246,6 +247,25 @@ Write = Callable[[Transaction], ChangeSet | None]
 The change-set's items already carry ``transaction.revision + 1``. An exception ends the transaction with
 nothing written and reaches the caller of `Store.commit`.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWrite:
+    """A `Write` that looks for a request. A store that knows so can look for those of all who wait at once.
+
+    Attributes:
+        actor: Who makes it.
+        request_id: Its id.
+        write: What to call.
+    """
+
+    actor: str
+    request_id: str
+    write: Write
+
+    def __call__(self, transaction: Transaction) -> ChangeSet | None:
+        """See `Write`."""
+        return self.write(transaction)
 
 
 class Store(Protocol):

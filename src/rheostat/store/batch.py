@@ -61,6 +61,7 @@ class _Batch(Generic[S]):
 
 @dataclasses.dataclass(eq=False, slots=True)
 class _Turn(Generic[S]):
+    wish: object
     called: threading.Event = dataclasses.field(default_factory=threading.Event)
     batch: _Batch[S] | None = None
 
@@ -88,16 +89,22 @@ class Batches(Generic[S]):
         self._ended = threading.Event()
         self._ended.set()
 
-    def run(self, work: Callable[[S], Flush[T] | None]) -> T | None:
+    def wishes(self) -> list[object]:
+        """Return what those who wait will want to know."""
+        with self._lock:
+            return [turn.wish for turn in self._queue if turn.wish is not None]
+
+    def run(self, work: Callable[[S], Flush[T] | None], *, wish: object = None) -> T | None:
         """Do *work* in its turn, and return what its flush returned once that is committed.
 
         Args:
             work: Returns None when there is nothing to write. What it raises reaches the caller.
+            wish: What it will want to know; see `wishes`.
 
         Raises:
             UnavailableError: The turn did not come in time, or the transaction was lost.
         """
-        batch = self._enter()
+        batch = self._enter(wish)
         if batch is None:
             try:
                 batch = _Batch(self._begin(), self._monotonic())
@@ -179,12 +186,12 @@ class Batches(Generic[S]):
                 retry_after=1.0,
             ) from batch.error
 
-    def _enter(self) -> _Batch[S] | None:
+    def _enter(self, wish: object) -> _Batch[S] | None:
         with self._lock:
             if not self._busy:
                 self._busy = True
                 return None
-            turn: _Turn[S] = _Turn()
+            turn: _Turn[S] = _Turn(wish)
             self._queue.append(turn)
         if not turn.called.wait(self._timeout):
             with self._lock:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import psycopg
@@ -31,7 +31,7 @@ from rheostat.store.listener import CHANNEL, Listener
 from rheostat.store.migration import check_schema, migrate, require_schema, stored_schema
 from rheostat.store.origin import MOVED, ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.row import Rows, put_in_postgres
-from rheostat.store.session import SqlSession, SqlWrites
+from rheostat.store.session import Request, SqlSession, SqlWrites
 from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
 from rheostat.store.tables import SCHEMA
 
@@ -61,8 +61,14 @@ _HINT: Final = f"NOTIFY {CHANNEL}"
 
 _HEAD: Final = str(history.HEAD.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
 
-_REQUEST: Final = b"SELECT 1 FROM change_set WHERE actor = %s AND request_id = %s AND request_id != ''"
-"""Repeats the condition of the partial index, without which it would not be used."""
+_REQUESTS: Final = b"""
+SELECT asked.actor, asked.id FROM unnest(%s::text[], %s::text[]) AS asked (actor, id), LATERAL (
+    SELECT FROM change_set
+    WHERE change_set.actor = asked.actor AND change_set.request_id = asked.id AND change_set.request_id != ''
+    LIMIT 1
+) AS used
+"""
+"""Uses the partial index, whose condition it repeats, for each that is asked, whatever the planner believes."""
 
 _logger = logging.getLogger(__name__)
 
@@ -180,20 +186,22 @@ class PostgresStore(SqlWrites):
         with self._connections.lend(snapshot=True) as connection:
             return read(connection)
 
-    def _write(self, work: Callable[[SqlSession], Flush[T] | None]) -> T | None:
+    def _write(
+        self, work: Callable[[SqlSession], Flush[T] | None], *, request: Request | None = None
+    ) -> T | None:
         if self._pid != os.getpid():
             # Forked by something that does not run Python's hooks.
             self.after_fork_in_child()
-        return self._batches.run(work)
+        return self._batches.run(work, wish=request)
 
     def _begin(self) -> _Session:
         try:
-            return _Session(self._connections, self._clock, self._writers)
+            return _Session(self)
         except UnavailableError as exc:
             if exc.reason != AWAY:
                 raise
         # As in `_read`; nothing has been written yet.
-        return _Session(self._connections, self._clock, self._writers)
+        return _Session(self)
 
     @contextlib.contextmanager
     def _writing_clients(self) -> Iterator[sqlalchemy.Connection]:
@@ -255,18 +263,14 @@ class PostgresStore(SqlWrites):
 
 
 class _Session(SqlSession):
-    def __init__(
-        self,
-        connections: Connections,
-        clock: Callable[[], datetime.datetime],
-        writers: MutableMapping[int, psycopg.Connection],
-    ) -> None:
-        self._connections = connections
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._connections = connections = store._connections
         connection = connections.borrow()
         try:
             with connections.translated():
                 self._raw = driver_connection(connection)
-                writers[self._raw.info.backend_pid] = self._raw
+                store._writers[self._raw.info.backend_pid] = self._raw
                 # Sent in one go, so that nothing goes to and fro while others wait for the lock.
                 with self._raw.pipeline():
                     self._raw.execute(WRITER_LOCK)
@@ -276,7 +280,7 @@ class _Session(SqlSession):
         except BaseException:
             connections.give_back(connection)
             raise
-        super().__init__(connection, head, clock)
+        super().__init__(connection, head, store._clock)
 
     def close(self) -> None:
         self._connections.give_back(self.connection)
@@ -284,11 +288,17 @@ class _Session(SqlSession):
     def _translated(self) -> contextlib.AbstractContextManager[None]:
         return self._connections.translated()
 
-    def _has_request(self, actor: str, request_id: str) -> bool:
-        if "\0" in actor + request_id or "\1" in actor + request_id:
-            # They are stored as other texts, which only SQLAlchemy makes of them.
-            return history.find_request(self.connection, actor, request_id) is not None
-        return self._raw.execute(_REQUEST, (actor, request_id)).fetchone() is not None
+    def _find_used(self, request: Request) -> tuple[Iterable[Request], Iterable[Request]]:
+        if not _is_plain(request):
+            found = history.find_request(self.connection, *request)
+            return [request], [] if found is None else [request]
+        # Those of the others who wait as well: a question to the server takes longer than all else that is asked of it.
+        wishes = [
+            wish for wish in self._store._batches.wishes() if isinstance(wish, tuple) and _is_plain(wish)
+        ]
+        asked = [request, *wishes]
+        actors, ids = zip(*asked, strict=True)
+        return asked, self._raw.execute(_REQUESTS, (list(actors), list(ids))).fetchall()
 
     def _execute(self, statement: str) -> None:
         self._raw.execute(statement.encode())
@@ -304,6 +314,11 @@ class _Session(SqlSession):
             if self.hint:
                 self._raw.execute(_HINT.encode())
             self._raw.commit()
+
+
+def _is_plain(request: Request) -> bool:
+    """Tell whether the server has the texts as they are; see `rheostat.store.tables`."""
+    return not any(character in text for text in request for character in "\0\1")
 
 
 def _after_fork_in_child() -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import sqlalchemy
@@ -20,15 +20,18 @@ from rheostat.errors import AlreadyExistsError, StoreError, UnavailableError
 from rheostat.model.change import ChangeSet
 from rheostat.store import history
 from rheostat.store import record as beside
-from rheostat.store.base import Group, Identity, Record, Transaction, Write
+from rheostat.store.base import Group, Identity, Record, RequestWrite, Transaction, Write
 from rheostat.store.batch import Flush
 from rheostat.store.reading import SqlReads
 from rheostat.store.row import Rows, rows_of
 from rheostat.store.stamp import NONCE_BYTES, stamped
 
-__all__ = ["SqlSession", "SqlWrites"]
+__all__ = ["Request", "SqlSession", "SqlWrites"]
 
 T = TypeVar("T")
+
+Request = tuple[str, str]
+"""Actor and request id."""
 
 
 class SqlSession(ABC):
@@ -56,9 +59,10 @@ class SqlSession(ABC):
         self._pid = os.getpid()
         self._began = head.revision
         self._waiting: list[Rows] = []
-        self._requests: dict[tuple[str, str], ChangeSet] = {}
-        # Looked for and not found in this transaction, in which nobody else writes.
-        self._unused: set[tuple[str, str]] = set()
+        self._requests: dict[Request, ChangeSet] = {}
+        # In this transaction, in which nobody else writes.
+        self._looked_for: set[Request] = set()
+        self._used: set[Request] = set()
         self._touched = False
         self._broken = False
 
@@ -186,8 +190,12 @@ class SqlSession(ABC):
         """Turn the engine's errors inside into those of `rheostat.errors`."""
 
     @abstractmethod
-    def _has_request(self, actor: str, request_id: str) -> bool:
-        """Tell whether the audit history has the request, as fast as can be."""
+    def _find_used(self, request: Request) -> tuple[Iterable[Request], Iterable[Request]]:
+        """Find out, as fast as can be, whether the audit history has a request, and perhaps others that wait.
+
+        Returns:
+            Those that were looked for, and those of them that it has.
+        """
 
     @abstractmethod
     def _execute(self, statement: str) -> None:
@@ -201,16 +209,15 @@ class SqlSession(ABC):
     def _commit(self, rows: Sequence[Rows], rule_number: int) -> None:
         """Write change-sets, if there are any, and commit; give a hint if that is wanted."""
 
-    def _is_used(self, request: tuple[str, str]) -> bool:
+    def _is_used(self, request: Request) -> bool:
         if request in self._requests:
             return True
-        if request in self._unused:
-            return False
-        with self.reading():
-            used = self._has_request(*request)
-        if not used:
-            self._unused.add(request)
-        return used
+        if request not in self._looked_for:
+            with self.reading():
+                looked_for, used = self._find_used(request)
+            self._looked_for.update(looked_for)
+            self._used.update(used)
+        return request in self._used
 
     @contextlib.contextmanager
     def _breaking(self) -> Iterator[None]:
@@ -233,8 +240,10 @@ class SqlWrites(SqlReads):
     _randomness: Callable[[int], bytes]
 
     @abstractmethod
-    def _write(self, work: Callable[[SqlSession], Flush[T] | None]) -> T | None:
-        """Do *work* in its turn; see `rheostat.store.batch.Batches.run`."""
+    def _write(
+        self, work: Callable[[SqlSession], Flush[T] | None], *, request: Request | None = None
+    ) -> T | None:
+        """Do *work*, which looks for *request*, in its turn; see `rheostat.store.batch.Batches.run`."""
 
     def newest(self) -> tuple[Identity, int]:
         """See `Store.newest`."""
@@ -252,7 +261,8 @@ class SqlWrites(SqlReads):
                 transaction.end()
             return None if change_set is None else lambda: session.append(change_set)
 
-        return self._write(work)
+        request = (write.actor, write.request_id) if isinstance(write, RequestWrite) else None
+        return self._write(work, request=request)
 
     def raise_generation(self, above: int, cause: str = "") -> Identity:
         """See `Store.raise_generation`."""

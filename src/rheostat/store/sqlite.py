@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final, TypeVar
@@ -31,7 +31,7 @@ from rheostat.store.lock import WriterLock
 from rheostat.store.migration import check_schema, migrate
 from rheostat.store.pool import BUSY_TIMEOUT, Pool, Synchronous, driver_connection, translated
 from rheostat.store.row import Rows, put_in_sqlite
-from rheostat.store.session import SqlSession, SqlWrites
+from rheostat.store.session import Request, SqlSession, SqlWrites
 from rheostat.store.stamp import new_identity, utc_now
 
 __all__ = ["SqliteStore"]
@@ -206,7 +206,9 @@ class SqliteStore(SqlWrites):
     def _new_batches(self) -> Batches[_Session]:
         return Batches(lambda: _Session(self), timeout=self._timeout)
 
-    def _write(self, work: Callable[[SqlSession], Flush[T] | None]) -> T | None:
+    def _write(
+        self, work: Callable[[SqlSession], Flush[T] | None], *, request: Request | None = None
+    ) -> T | None:
         def turn(session: _Session) -> Flush[T] | None:
             with self._pool.inside():
                 return work(session)
@@ -296,8 +298,9 @@ class _Session(SqlSession):
     def _translated(self) -> contextlib.AbstractContextManager[None]:
         return self._store._translated()
 
-    def _has_request(self, actor: str, request_id: str) -> bool:
-        return self._raw.execute(_REQUEST, (actor, request_id)).fetchone() is not None
+    def _find_used(self, request: Request) -> tuple[Iterable[Request], Iterable[Request]]:
+        found = self._raw.execute(_REQUEST, request).fetchone()
+        return [request], [] if found is None else [request]
 
     def _execute(self, statement: str) -> None:
         self._raw.execute(statement)
