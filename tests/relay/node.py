@@ -146,6 +146,8 @@ class RelayNode(Node):
             relay._branches[PROJECT, slug] = branch
             self.lines[slug] = Line(branch, source, world.clock)
         relay._complete = True
+        # Applications would start its threads.
+        relay._started = True
         if kept:
             relay.changed()
 

@@ -1,0 +1,189 @@
+"""A relay's application: what it answers itself, passes on and refuses, and what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from rheo.v1.config_service_pb2 import (
+    DeclareSettingsRequest,
+    DeclareSettingsResponse,
+    EvaluateRequest,
+    GetSnapshotRequest,
+    PingRequest,
+    ReportStatusRequest,
+)
+from rheo.v1.watch_pb2 import WatchRequest
+from rheostat.errors import NotFoundError
+from rheostat.model.change import SetValue
+from rheostat.model.key import KeyKind, Role
+from rheostat.relay.serve import relay_app
+from rheostat.server import asgi_app
+from rheostat.wire.contract import SERVICES
+from tests.relay.node import RelayNode, relay_key
+from tests.server.exchange import WATCH, Answered, Asgi, Asked, asked
+from tests.service.book import put
+from tests.service.node import NOBODY, PROJECT, Node, World
+
+METHODS = {f"{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
+CONFIG = "rheo.v1.ConfigService"
+
+
+class Upstreams:
+    """Takes calls in the place of a server."""
+
+    def __init__(self) -> None:
+        self.urls = ("http://upstream",)
+        self.calls: list[tuple[str, Message, str | None]] = []
+        self.answer: Message | Exception = DeclareSettingsResponse(revision=77)
+
+    def prefer(self, url: str) -> None:
+        assert url in self.urls
+
+    def call(self, method: str, request: Message, timeout: float, *, authorization: str | None = None) -> Any:
+        self.calls.append((method, request, authorization))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def node(world: World) -> Node:
+    made = world.node()
+    made.commit(put("a"), put("b"))
+    return made
+
+
+@pytest.fixture
+def relay(world: World, node: Node) -> RelayNode:
+    made = RelayNode(world, node, relay_key(node))
+    made.relay.upstreams = Upstreams()  # type: ignore[assignment]
+    return made
+
+
+def key(node: Node, kind: KeyKind = KeyKind.SERVER, **options: Any) -> tuple[tuple[str, str], str]:
+    made, text, _ = node.service.create_key(NOBODY, kind=kind, project=PROJECT, **options)
+    return ("authorization", f"Bearer {text}"), made.selector
+
+
+def exchange(application: Any, request: Asked) -> Answered:
+    return asyncio.run(Asgi(application)(request))
+
+
+def readiness(relay: RelayNode) -> tuple[int, dict[str, Any]]:
+    answer = exchange(relay_app(relay.relay), Asked("/readyz", method="GET"))
+    return answer.status, json.loads(answer.body)
+
+
+def test_a_relay_answers_programs_as_its_node_does(node: Node, relay: RelayNode) -> None:
+    header, _ = key(node)
+    relay.pump()
+    here, there = relay_app(relay.relay), asgi_app(node.service)
+    for method, request, codec in (
+        ("Evaluate", EvaluateRequest(name="a", min_revision=node.revision), "json"),
+        ("GetSnapshot", GetSnapshotRequest(), "json"),
+        ("Watch", WatchRequest(), "proto"),
+    ):
+        answers = [
+            exchange(application, asked(f"{CONFIG}/{method}", request, codec, header))
+            for application in (here, there)
+        ]
+        if method == "Watch":
+            kinds = [[event.WhichOneof("event") for event in answer.events()] for answer in answers]
+            assert kinds[0] == kinds[1] and kinds[0][-1] == "snapshot_end"
+            assert answers[0].events()[1:] == answers[1].events()[1:]
+            assert (answers[0].events()[0].hello.hops, answers[1].events()[0].hello.hops) == (1, 0)
+        else:
+            assert answers[0].status == 200
+            assert json.loads(answers[0].body) == json.loads(answers[1].body)
+
+
+def test_each_method_is_answered_or_passed_on_or_refused(node: Node, relay: RelayNode) -> None:
+    header, _ = key(node, KeyKind.USER, role=Role.ADMIN)
+    relay.pump()
+    application = relay_app(relay.relay)
+    refused: set[str] = set()
+    for name, method in METHODS.items():
+        if name == WATCH:
+            continue
+        request = GetMessageClass(method.input_type)()
+        answer = exchange(application, asked(name, request, "json", header))
+        assert answer.code not in ("internal", "unknown", "unimplemented"), (name, answer.message)
+        if answer.reason == "ON_RELAY":
+            assert "http://upstream" in answer.message
+            refused.add(name.split("/")[0])
+        else:
+            assert name.startswith((CONFIG, "rheo.v1.EventService")), name
+    assert refused == {"rheo.v1.AdminService", "rheo.v1.DraftService", "rheo.v1.WebhookService"}
+
+
+def test_what_programs_declare_is_passed_on_under_their_own_key(node: Node, relay: RelayNode) -> None:
+    header, _ = key(node)
+    relay.pump()
+    upstreams: Any = relay.relay.upstreams
+    request = DeclareSettingsRequest(request_id="r1")
+    request.declarations.add(name="declared.there", type="int")
+    application = relay_app(relay.relay)
+    answer = exchange(application, asked(f"{CONFIG}/DeclareSettings", request, "json", header))
+    assert json.loads(answer.body)["revision"] == "77"
+    assert upstreams.calls == [("ConfigService/DeclareSettings", request, header[1])]
+    upstreams.answer = NotFoundError("no such thing", reason="SETTING_NOT_FOUND")
+    answer = exchange(application, asked(f"{CONFIG}/DeclareSettings", request, "json", header))
+    assert (answer.code, answer.reason, answer.message) == ("not_found", "SETTING_NOT_FOUND", "no such thing")
+
+
+def test_reports_are_taken_from_programs_of_their_own_and_kept_for_the_next_second(
+    node: Node, relay: RelayNode
+) -> None:
+    header, _ = key(node)
+    relay.pump()
+    application = relay_app(relay.relay)
+    request = ReportStatusRequest()
+    request.reports.add(revision=node.revision).client.id = "c1"
+    answer = exchange(application, asked(f"{CONFIG}/ReportStatus", request, "json", header))
+    assert answer.status == 200
+    request.reports.add().client.id = "c2"
+    answer = exchange(application, asked(f"{CONFIG}/ReportStatus", request, "json", header))
+    assert answer.reason == "INVALID_FIELD", "only relays speak for others"
+    (batch,) = relay.relay.fleet.reports.batches()
+    assert [report.client.id for report in batch.reports] == ["c1"]
+
+
+def test_a_relay_without_a_state_tells_everybody_to_come_back(node: Node, relay: RelayNode) -> None:
+    header, _ = key(node)
+    answer = exchange(relay_app(relay.relay), asked(f"{CONFIG}/Ping", PingRequest(), "json", header))
+    assert (answer.code, answer.reason) == ("unavailable", "RELAY_EMPTY")
+    status, told = readiness(relay)
+    assert (status, told["status"]) == (503, "unavailable")
+
+
+def test_a_relay_is_ready_while_it_is_cut_off_and_says_for_how_long(
+    world: World, node: Node, relay: RelayNode
+) -> None:
+    relay.pump()
+    assert readiness(relay)[1]["upstream"] == {"default/production": node.service.node}
+    relay.cut()
+    relay.pump()
+    world.clock.seconds += 90.0
+    status, told = readiness(relay)
+    assert (status, told["status"], told["stale_seconds"]) == (200, "ready", 90.0)
+    assert (told["upstream"], told["problem"]) == ({"default/production": ""}, "UNAVAILABLE")
+    relay.relay.drain()
+    assert readiness(relay)[0] == 503
+
+
+def test_a_revoked_key_opens_nothing_any_more(node: Node, relay: RelayNode) -> None:
+    header, selector = key(node)
+    relay.pump()
+    application = relay_app(relay.relay)
+    request = asked(f"{CONFIG}/Evaluate", EvaluateRequest(name="a"), "json", header)
+    assert exchange(application, request).status == 200
+    node.service.revoke_key(NOBODY, selector)
+    node.commit(SetValue("a", 60))
+    relay.pump()
+    assert exchange(application, request).code == "unauthenticated"
