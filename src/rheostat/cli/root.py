@@ -77,6 +77,9 @@ _COMMANDS: Final = {
         "Begin a generation after a backup was put in the place of a store",
         "Administer",
     ),
+    "doctor": Lazy(
+        "rheostat.cli.doctor:doctor", "Say whether a set-up works, and what to do where it does not", "Tools"
+    ),
     "codegen": Lazy(
         "rheostat.cli.codegen.command:codegen", "Generate typed code from an environment", "Tools"
     ),
