@@ -17,7 +17,7 @@ from rheo.v1.admin_service_pb2 import GetProjectRequest
 from rheo.v1.watch_pb2 import WATCH_MODE_SNAPSHOT
 from rheostat import Client, Setting
 from rheostat.errors import FailedPreconditionError
-from rheostat.model.change import PutSetting, SetValue
+from rheostat.model.change import PutEnvironment, PutSetting, SetValue
 from rheostat.model.key import KeyKind, Role
 from rheostat.relay.cache import RelayCache
 from rheostat.relay.relay import Relay
@@ -220,17 +220,22 @@ def test_a_relay_ends_the_streams_of_a_key_that_is_revoked(
 
 
 def test_a_relay_starts_from_its_file_when_its_upstream_is_away(
-    service: Service, places: dict[str, Place], relay_key: str, tmp_path: Path
+    service: Service, places: dict[str, Place], tmp_path: Path
 ) -> None:
+    service.commit(WRITER, "default", "", [PutEnvironment("staging")])
     value = change(service)
+    both = ("production", "staging")
+    _, relay_key, _ = service.create_key(WRITER, kind=KeyKind.RELAY, project="default", environments=both)
+    places["n2"].reached(service.head.revision)
     cache = RelayCache(tmp_path / "state")
     with Relay([places["n2"].url], relay_key, cache=cache) as relay:
-        wait_until(lambda: relay.has_state and relay.head.revision >= service.head.revision, PATIENCE)
-        token = relay.branches[0].held.token
+        wait_until(lambda: relay.has_state and relay.least_revision >= service.head.revision, PATIENCE)
+        assert [branch.environment for branch in relay.branches] == ["production", "staging"]
+        tokens = [branch.held.token for branch in relay.branches]
     assert cache.path.stat().st_mode & 0o777 == 0o600
     with Relay(["http://127.0.0.1:9"], relay_key, cache=cache) as relay:
         view = relay.head.views["default", "production"]
         assert view.snapshot.settings["n"].value == value
-        assert relay.branches[0].held.token == token
+        assert [branch.held.token for branch in relay.branches] == tokens
         assert relay.stale_seconds > 0
         wait_until(lambda: bool(relay.problem), PATIENCE)

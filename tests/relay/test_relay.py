@@ -236,6 +236,27 @@ def test_a_relay_that_was_away_for_longer_than_history_goes_on_with_a_snapshot(
     assert (back.mode, back.reason) == ("SNAPSHOT", "COMPACTED")
 
 
+def test_a_relay_lets_go_of_old_history(world: World, node: Node, key: str) -> None:
+    relay = RelayNode(world, node, key, keep_revisions=2, keep_seconds=100.0).pump()
+    old = relay.watch().opened().replica
+    node.commit(SetValue("a", 60))
+    relay.pump()
+    kept = relay.watch().opened().replica
+    relay.relay._compact(world.clock.seconds)
+    for value in range(3):
+        node.commit(SetValue("b", 60 + value))
+    node.commit(DeleteSetting("c"))
+    relay.pump()
+    relay.relay._compact(world.clock.seconds + 99.0)
+    assert relay.relay.head.floor < kept.at[1], "it is not old enough"
+    relay.relay._compact(world.clock.seconds + 101.0)
+    assert relay.relay.head.floor == kept.at[1]
+    for replica, mode in ((old, "SNAPSHOT"), (kept, "DELTA")):
+        watch = relay.watch(replica).opened()
+        assert watch.mode == mode
+        watch.check()
+
+
 # Cut off.
 
 
