@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-_SMALL_DELTA: Final = 32
-"""Items of a delta that are encoded on the loop, about a millisecond's work."""
+_SMALL_DELTA: Final = 128
+"""Items of a delta that are encoded on the loop: some milliseconds, once for all that send it."""
 
 _REMEMBERED: Final = 64
 """Events whose chunks are at hand: the newest of some scopes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import weakref
 from collections import deque
@@ -14,6 +15,8 @@ from rheostat.server.codec import Framing
 from rheostat.service.publish import Hub
 
 __all__ = ["Waiters", "Waiting"]
+
+log = logging.getLogger("rheostat.server")
 
 _TIMER_SECONDS: Final = 0.001
 """How much too early a loop's timer may fire."""
@@ -73,7 +76,11 @@ class Waiters:
         """Write what there is to write."""
         outgoing, self.outgoing = self.outgoing, []
         for write, chunks in outgoing:
-            write(chunks)
+            try:
+                write(chunks)
+            except Exception:
+                # A connection that has just ended: its own task is told, and the others are served.
+                log.debug("a connection cannot be written to", exc_info=True)
 
 
 class Waiting:
