@@ -44,6 +44,14 @@ bench-postgres:
 bench-delivery:
     {{ run }} python benchmarks/delivery.py
 
+# Clients that stop reading: what they cost, when they are ended, and what others notice
+bench-stalled:
+    {{ run }} python benchmarks/delivery.py --watchers 300 --stalled 200 --changes 40
+
+# 10 000 watchers on one node for ten minutes, with five changes a second; arguments such as: just bench-soak 60
+bench-soak seconds="600":
+    {{ run }} python benchmarks/delivery.py --watchers 10000 --soak {{ seconds }} --rate 5
+
 # Reads beside rules by hand and other SDKs, which are installed below build/; those that cannot be are named
 bench-evaluation *arguments:
     -{{ peers }}peers uv sync --quiet --locked --only-group peers
