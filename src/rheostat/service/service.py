@@ -42,6 +42,7 @@ from rheostat.service.declare import Answers, answer_declarations
 from rheostat.service.draft import Drafts
 from rheostat.service.fleet import Fleet
 from rheostat.service.limit import Limits
+from rheostat.service.metric import Metrics
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
 from rheostat.service.usage import FLUSH_SECONDS, Usage
@@ -161,6 +162,7 @@ class Service:
         self._closed = False
         self._draining = False
         self.admission = Admission(self.limits, randomness=self.randomness)
+        self.metrics = Metrics()
         self.usage = Usage(self)
         self.drafts = Drafts(self)
         self.webhooks = Webhooks(self, allow_private=webhook_allow_private, sender=webhook_sender)
@@ -234,6 +236,7 @@ class Service:
         self._hub = None
         self._tail = None
         self.admission = Admission(self.limits, randomness=self.randomness)
+        self.metrics = Metrics()
         self.usage = Usage(self)
         self.webhooks.after_fork_in_child()
         self.fleet = Fleet(self)
@@ -324,6 +327,7 @@ class Service:
             except Exception as exc:
                 if self._closed:
                     return
+                self.metrics.count("store errors")
                 if isinstance(exc, RheostatError):
                     log.warning("cannot follow the store: %s; trying again", exc)
                 else:
@@ -399,6 +403,7 @@ class Service:
         """Let everybody see what is durable. `_lock` is held."""
         if ahead.head is not ahead.base:
             self.fleet.note_commits(ahead.change_sets)
+            self.metrics.note_commits(ahead.change_sets)
             self.hub.publish(ahead.head)
             self.webhooks.notice()
 
@@ -958,10 +963,14 @@ class Service:
             return change_set if companion is None else companion.complete(transaction, change_set)
 
         _ = self.hub
+        began = self.monotonic()
         try:
             committed = self._commit(
                 RequestWrite(writer.principal.actor, writer.request_id, write) if writer.request_id else write
             )
+        except UnavailableError:
+            self.metrics.count("store errors")
+            raise
         finally:
             with self._lock:
                 # Unless another writer was faster, of the same group or of the next one.
@@ -969,6 +978,7 @@ class Service:
                     self._settle()
         head = self.head
         if committed is not None:
+            self.metrics.commits.note(self.monotonic() - began)
             if (head.identity.generation, head.revision) < (committed.generation, committed.revision):
                 self.catch_up()
             return Outcome(committed, committed.revision, committed.generation)
