@@ -175,6 +175,8 @@ def early_bookmark() -> Iterator[None]:
 
     def newest(self: WatchSession, now: float) -> Bookmark:
         bookmark = made(self, now)
+        if not isinstance(self._service, Service):
+            return bookmark
         with contextlib.suppress(RheostatError):
             revision = max(self._service.store.revision(), bookmark.position.revision)
             return dataclasses.replace(

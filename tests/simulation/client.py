@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rheo.v1 import watch_pb2
-from rheostat.errors import DeadlineExceededError, RheostatError
-from rheostat.model.position import Filter, parse_token
+from rheostat.errors import RheostatError
+from rheostat.model.position import Filter
 from rheostat.model.setting import Setting
 from rheostat.sdk.cache import Cache
 from rheostat.sdk.core import Core, Options
-from rheostat.sdk.effect import CloseStream, Effect, OpenStream, Receive, Sleep
-from rheostat.sdk.failure import translated
-from rheostat.sdk.watch_loop import Loop
-from tests.checking import DIGEST, EVALUATION, ORDER, PROTOCOL, STATE, Life, Violation, Watched
+from rheostat.sdk.held import Held
+from tests.checking import DIGEST, EVALUATION, PROTOCOL, STATE, Life, Violation, Watched
 from tests.simulation.clock import Timer
 from tests.simulation.disk import Disk, DiskCache
-from tests.simulation.network import Stream
+from tests.simulation.follower import Follower
 from tests.simulation.node import PROJECT
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-__all__ = ["LONGEST_BACKOFF", "Client"]
-
-LONGEST_BACKOFF: Final = 2.0
+__all__ = ["Client"]
 
 _CONTEXTS: Final = ({"region": "eu", "user": {"id": "1"}}, {"region": "us"}, {})
 
@@ -50,34 +45,23 @@ class SimulatedCore(Core):
         raise Violation(PROTOCOL, f"{self.client_id} is refused: {error}")
 
 
-class Client:
-    """See the module. A `Receiver` of the network.
+class Client(Follower):
+    """See the module.
 
     Attributes:
         core: None while the process does not run.
-        stream: The one that is open.
-        asleep_until: When the loop goes on that waits before it reconnects.
-        slow: It takes nothing from its stream.
     """
 
     def __init__(self, world: World, name: str, environment: str, filter_: Filter, *, cached: bool) -> None:
-        self.world = world
-        self.name = name
+        super().__init__(world, name)
         self.environment = environment
         self.filter = filter_
         self.cached = cached
         self.disk = Disk()
         self.watched = Watched(world.store.history, name, environment, filter_)
         self.core: SimulatedCore | None = None
-        self.stream: Stream | None = None
-        self.slow = False
-        self._loop: Loop | None = None
-        self._timer: Timer | None = None
-        self._receiving = False
         self._ticking: Timer | None = None
-        self._shown: Any = None
-        # The position below which the present stream must not say anything.
-        self._told: tuple[bytes, int, int] | None = None
+        self._shown: Held | None = None
         self._looks = 0
 
     def start(self) -> None:
@@ -94,7 +78,7 @@ class Client:
                 names=self.filter.names,
                 prefixes=self.filter.prefixes,
                 cache_path="cache" if self.cached else None,
-                backoff=(0.25, LONGEST_BACKOFF),
+                backoff=world.backoff,
                 timeout=1.0,
                 report=False,
             ),
@@ -110,129 +94,28 @@ class Client:
         core.load_cache()
         world.note(self.name, f"starts with revision {core.held.revision}")
         self._look()
-        self._loop = core.loop()
-        self._drive(next(self._loop))
+        self.follow(core.loop())
 
     def crash(self) -> None:
         """End the process at once."""
         if self.core is None:
             return
         self.world.note(self.name, "crashes")
-        assert self._loop is not None
-        self._stop_waiting()
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
-        if self.stream is not None:
-            self.stream.close()
-        self.core = self._loop = self.stream = None
-        self.slow = False
+        self.stop()
+        self.core = None
 
-    def pause(self, seconds: float) -> None:
-        """Take nothing from the stream for a while."""
-        self.slow = True
-        self.world.clock.after(seconds, self.resume)
-
-    def resume(self) -> None:
-        """Read on."""
-        if self.slow:
-            self.slow = False
-            if self.stream is not None:
-                self.arrived(self.stream)
-
-    # The loop.
-
-    def _drive(self, effect: Effect) -> None:
-        assert self._loop is not None
-        while True:
-            match effect:
-                case OpenStream(request):
-                    self._open(request)
-                    effect = self._loop.send(None)
-                case CloseStream():
-                    if self.stream is not None:
-                        self.stream.close()
-                        self.stream = None
-                    effect = self._loop.send(None)
-                case Receive(timeout):
-                    self._receiving = True
-                    self._timer = self.world.clock.after(timeout, self._timed_out)
-                    if self.stream is not None and self.stream.inbox:
-                        # In a turn of its own, so that a long answer is no recursion.
-                        self.world.clock.after(0.0, self.arrived, self.stream)
-                    return
-                case Sleep(seconds):
-                    self._timer = self.world.clock.after(seconds, self._go_on)
-                    return
-                case _:
-                    raise TypeError(f"{effect!r} is not foreseen")
-
-    def _open(self, request: watch_pb2.WatchRequest) -> None:
-        world = self.world
-        endpoint = world.endpoint()
-        dark = self in world.dark
-        world.note(self.name, f"opens {endpoint.name} with {self._position()}{' in the dark' * dark}")
-        self._told = self._position()
-        key = world.store.identity().token_key
-        token = parse_token(request.resume, key) if request.resume else None
-        held = self._position()
-        if held is not None and (token is None or (token.store_id, token.generation, token.revision) != held):
-            raise Violation(STATE, f"{self.name} holds {held} and resumes with {token}")
-        sent = watch_pb2.WatchRequest.FromString(request.SerializeToString())
-        self.stream = world.network.connect(self, endpoint, sent, dark=dark)
-
-    def _position(self) -> tuple[bytes, int, int] | None:
+    def held(self) -> Held:
         assert self.core is not None
-        position = self.core.held.position
-        return None if position is None else (position.store_id, position.generation, position.revision)
+        return self.core.held
 
-    def _go_on(self) -> None:
-        assert self._loop is not None
-        self._drive(self._loop.send(None))
-
-    def _timed_out(self) -> None:
-        assert self._loop is not None
-        self._receiving = False
-        self.world.note(self.name, "hears nothing")
-        self._drive(self._loop.throw(DeadlineExceededError("no answer in time")))
-
-    def _stop_waiting(self) -> None:
-        self._receiving = False
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def arrived(self, stream: Stream) -> None:
-        if stream is not self.stream or self.slow or not self._receiving or not stream.inbox:
-            return
-        assert self._loop is not None
-        found = stream.inbox.popleft()
-        stream.taken()
-        self._stop_waiting()
-        if isinstance(found, Exception):
-            self.world.note(self.name, f"loses its stream: {found}")
-            self._drive(self._loop.throw(translated(found, "http://simulated")))
-            return
-        event = None if found is None else watch_pb2.WatchResponse.FromString(found)
-        self._listen(event)
-        effect = self._loop.send(event)
+    def moved(self) -> None:
         self._look()
         self._tick()
-        self._drive(effect)
 
     # What is checked.
-
-    def _listen(self, event: watch_pb2.WatchResponse | None) -> None:
-        """What the stream says never goes back behind the token, nor behind what it said before."""
-        kind = None if event is None else event.WhichOneof("event")
-        if event is None or kind not in {"snapshot_end", "delta", "bookmark"}:
-            self.world.note(self.name, f"hears {kind or 'the end'}")
-            return
-        position = getattr(event, kind).position
-        said = (position.store_id, position.generation, position.revision)
-        self.world.note(self.name, f"hears {kind} at {said[1:]}")
-        if self._told is not None and said[0] == self._told[0] and said < self._told:
-            raise Violation(ORDER, f"{self.name} stands at {self._told[1:]} and is sent {kind} {said[1:]}")
-        self._told = said
 
     def _look(self) -> None:
         core = self.core

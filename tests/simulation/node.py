@@ -12,6 +12,7 @@ from rheo.v1 import watch_pb2
 from rheostat.errors import BehindError, RheostatError, UnavailableError
 from rheostat.model.change import Mutation
 from rheostat.service import Outcome, Service, Writer
+from rheostat.service.admission import Admission
 from rheostat.service.publish import Hub
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.error import to_connect
@@ -25,7 +26,7 @@ from tests.simulation.store import Access
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-__all__ = ["HEARTBEAT", "PROJECT", "Node"]
+__all__ = ["GRACE_SECONDS", "HEARTBEAT", "PROJECT", "Host", "Node", "Serving", "options_of"]
 
 PROJECT: Final = "default"
 
@@ -52,23 +53,77 @@ class SimulatedService(Service):
         return self._hub
 
 
-class Node:
-    """See the module. An `Endpoint` of the network.
+class Host:
+    """A process that serves streams.
 
     Attributes:
         name: Its address.
+        servings: The streams that are open.
+    """
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.servings: dict[Serving, None] = {}
+        self._encoders: dict[bytes, EventEncoder[bytes]] = {}
+
+    def encoder(self, token_key: bytes) -> EventEncoder[bytes]:
+        """Return what encodes events, each once for all streams."""
+        found = self._encoders.get(token_key)
+        if found is None:
+            found = EventEncoder(token_key, watch_pb2.WatchResponse.SerializeToString)
+            self._encoders[token_key] = found
+        return found
+
+    def begin_stream(self, serving: Serving) -> None:
+        """Begin to answer."""
+        self.servings[serving] = None
+        serving.stream.sender = serving
+        serving.step()
+
+    def end_streams(self) -> None:
+        """Break all connections."""
+        for serving in tuple(self.servings):
+            serving.end()
+            serving.stream.cut()
+
+    def rung(self) -> None:
+        """Let all streams look whether there is something to send."""
+        for serving in self.servings:
+            serving.wake(self.world.random.uniform(0.0, 0.002))
+
+    def when_running(self, action: Callable[..., None], *arguments: object) -> None:
+        """Call *action*, now or once the process goes on."""
+        action(*arguments)
+
+
+def options_of(request: watch_pb2.WatchRequest) -> WatchOptions:
+    """Return what a client asks for; a stream that has passed through a relay is that relay's."""
+    return WatchOptions(
+        project=request.project,
+        environment=request.environment,
+        resume=request.resume,
+        resnapshot=request.resnapshot,
+        min_revision=request.min_revision,
+        filter=filter_from_proto(request.filter).canonical(),
+        relay=bool(request.via),
+    )
+
+
+class Node(Host):
+    """See the module. An `Endpoint` of the network.
+
+    Attributes:
         access: Its way to the store.
         service: None while the process does not run.
         paused_until: It stands still until then, and does not notice.
     """
 
     def __init__(self, world: World, name: str) -> None:
-        self.world = world
-        self.name = name
+        super().__init__(world, name)
         self.access = Access(world.store)
         self.service: SimulatedService | None = None
         self.paused_until = 0.0
-        self.servings: dict[Serving, None] = {}
 
     @property
     def up(self) -> bool:
@@ -99,10 +154,7 @@ class Node:
             return
         world.note(self.name, f"starts at revision {service.head.revision}")
         self.service = service
-        self.encoder = EventEncoder(
-            service.head.identity.token_key, watch_pb2.WatchResponse.SerializeToString
-        )
-        service.hub.listen(self._rung)
+        service.hub.listen(self.rung)
         world.clock.after(POLL_SECONDS, self._poll, service)
 
     def crash(self) -> None:
@@ -112,9 +164,7 @@ class Node:
         self.world.note(self.name, "crashes")
         self.service = None
         self.paused_until = 0.0
-        for serving in tuple(self.servings):
-            serving.end()
-            serving.stream.cut()
+        self.end_streams()
 
     def drain(self) -> None:
         """End the process as a signal does."""
@@ -135,11 +185,11 @@ class Node:
         """Take a hint that *revision* was committed, which may be wrong, old, or late: the store tells."""
         service = self.service
         if service is not None:
-            self._when_running(self._read, service)
+            self.when_running(self._read, service)
 
     def _poll(self, service: Service) -> None:
         if self.service is service:
-            self._when_running(self._read, service)
+            self.when_running(self._read, service)
             self.world.clock.after(POLL_SECONDS, self._poll, service)
 
     def _read(self, service: Service) -> None:
@@ -147,6 +197,13 @@ class Node:
             # What `Service._follow` does at each turn; it tries again later, too.
             with contextlib.suppress(UnavailableError):
                 service.catch_up()
+
+    def has_seen_more(self, than: tuple[int, int]) -> bool:
+        """Tell whether the node works, and stands after a generation and revision."""
+        service = self.service
+        if service is None or self.access.away or self.world.clock.now < self.paused_until:
+            return False
+        return (service.head.identity.generation, service.head.revision) > than
 
     def commit(self, writer: Writer, environment: str, mutations: Sequence[Mutation]) -> Outcome:
         """Write; only while the node runs.
@@ -170,25 +227,21 @@ class Node:
     # The streams.
 
     def accept(self, stream: Stream, request: watch_pb2.WatchRequest) -> None:
-        self._when_running(self._accept, stream, request)
+        self.when_running(self._accept, stream, request)
 
     def _accept(self, stream: Stream, request: watch_pb2.WatchRequest) -> None:
-        if self.service is None:
+        service = self.service
+        if service is None:
             stream.cut()
             return
-        serving = Serving(self, self.service, stream, request)
-        self.servings[serving] = None
-        stream.sender = serving
-        serving.step()
+        key = service.head.identity.token_key
+        session = service.watch(options_of(request))
+        self.begin_stream(Serving(self, service.hub, service.admission, stream, session, key))
 
-    def _rung(self) -> None:
-        for serving in self.servings:
-            serving.wake(self.world.random.uniform(0.0, 0.002))
-
-    def _when_running(self, action: Callable[..., None], *arguments: object) -> None:
+    def when_running(self, action: Callable[..., None], *arguments: object) -> None:
         clock = self.world.clock
         if clock.now < self.paused_until:
-            clock.at(self.paused_until, self._when_running, action, *arguments)
+            clock.at(self.paused_until, self.when_running, action, *arguments)
         else:
             action(*arguments)
 
@@ -197,31 +250,29 @@ class Serving:
     """The server's side of one stream: steps the session when the last step was sent, as the drivers do."""
 
     def __init__(
-        self, node: Node, service: SimulatedService, stream: Stream, request: watch_pb2.WatchRequest
+        self,
+        host: Host,
+        hub: Hub,
+        admission: Admission,
+        stream: Stream,
+        session: WatchSession,
+        token_key: bytes,
     ) -> None:
-        self.node = node
-        self.service = service
+        self.host = host
         self.stream = stream
-        self._clock = node.world.clock
+        self.session = session
+        self._hub = hub
+        self._encoder = host.encoder(token_key)
+        self._clock = host.world.clock
         self._open = contextlib.ExitStack()
+        self._open.enter_context(admission.watch("", ""))
         self._ended = False
         self._done = False
         self._queue: deque[bytes] = deque()
         self._bell = 0
-        self._wake_at = 0.0
+        self._wake_at = self._due = 0.0
         self._timer: Timer | None = None
         self._sent_at = self._clock.now
-        self._open.enter_context(service.admission.watch("", ""))
-        self.session: WatchSession = service.watch(
-            WatchOptions(
-                project=request.project,
-                environment=request.environment,
-                resume=request.resume,
-                resnapshot=request.resnapshot,
-                min_revision=request.min_revision,
-                filter=filter_from_proto(request.filter).canonical(),
-            )
-        )
 
     def wake(self, seconds: float) -> None:
         """Step in a moment, unless it is to happen sooner anyway."""
@@ -237,7 +288,7 @@ class Serving:
         self._timer = self._clock.at(instant, self._wake)
 
     def _wake(self) -> None:
-        self.node._when_running(self.step)
+        self.host.when_running(self.step)
 
     def step(self) -> None:
         """Ask the session what to send, unless the last is not sent yet."""
@@ -245,24 +296,22 @@ class Serving:
             return
         if self._queue:
             if self._clock.now >= self._sent_at + STALLED_SECONDS:
-                self.node.world.note(self.node.name, "ends a stalled stream")
+                self.host.world.note(self.host.name, "ends a stalled stream")
                 self.end()
                 self.stream.cut()
             return
-        self._bell = self.service.hub.bell
+        self._bell = self._hub.bell
         try:
             step = self.session.step(self._clock.now)
             frames = [
-                frame
-                for event in step.events
-                for frame in self.node.encoder.encode(event, self.session.whole)
+                frame for event in step.events for frame in self._encoder.encode(event, self.session.whole)
             ]
         except (UnavailableError, BehindError) as error:
             self.end()
             self.stream.finish(to_connect(error))
             return
         except RheostatError as error:
-            raise Violation(PROTOCOL, f"{self.node.name} ends a stream with {error!r}") from error
+            raise Violation(PROTOCOL, f"{self.host.name} ends a stream with {error!r}") from error
         self._queue.extend(frames)
         self._done = step.done
         self._due = step.wake_at
@@ -280,7 +329,7 @@ class Serving:
         elif self._done:
             self.end()
             stream.finish()
-        elif self._bell != self.service.hub.bell:
+        elif self._bell != self._hub.bell:
             self.wake(0.0)
         else:
             self._plan(self._due)
@@ -292,6 +341,6 @@ class Serving:
         """Stop; says nothing to the client."""
         self._ended = True
         self._open.close()
-        self.node.servings.pop(self, None)
+        self.host.servings.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()

@@ -87,12 +87,15 @@ class SharedStore(MemoryStore):
         return {name: copy.copy(getattr(self, name)) for name in _CONTENTS}
 
     def replace(self, contents: Contained) -> None:
-        """Go on with other contents: those of a standby, or of a backup. The server does so only in a new generation."""
-        self._put(contents)
-        self.kept = {
-            revision: kept for revision, kept in self.kept.items() if revision <= len(self._change_sets)
-        }
+        """Go on with what a standby or a backup has, in a new generation, as the server sees to."""
+        self.put_back(contents)
         self.raise_generation(0)
+
+    def put_back(self, contents: Contained) -> None:
+        """Go on with other contents, as if nothing had been."""
+        self._put(contents)
+        newest = len(self._change_sets)
+        self.kept = {revision: kept for revision, kept in self.kept.items() if revision <= newest}
 
     def _put(self, contents: Contained) -> None:
         for name, content in contents.items():

@@ -17,17 +17,22 @@ from rheostat.errors import RheostatError, UnavailableError
 from rheostat.model.change import Mutation
 from rheostat.service import Writer, publish
 from rheostat.service.access import OPEN
+from rheostat.service.watch import CATCH_UP_SECONDS
 from rheostat.wire import event as wire_event
-from tests.checking import CONVERGENCE, PROTOCOL, Violation, check_acknowledged, check_gapless
+from tests.checking import CONVERGENCE, PROTOCOL, STATE, Violation, check_acknowledged, check_gapless
 from tests.service.book import equals, put_segment
-from tests.simulation.client import LONGEST_BACKOFF, Client
+from tests.simulation.client import Client
 from tests.simulation.clock import Clock
+from tests.simulation.follower import Follower
 from tests.simulation.network import Endpoint, Network
 from tests.simulation.node import GRACE_SECONDS, HEARTBEAT, Node
-from tests.simulation.store import SharedStore
+from tests.simulation.relay import RelayNode
+from tests.simulation.store import SharedStore, life_of
 from tests.simulation.writing import ENVIRONMENTS, FILTERS, base, mutations
 
 __all__ = ["Run", "World", "run"]
+
+LONGEST_BACKOFF: Final = 2.0
 
 CONVERGED_SECONDS: Final = 5.0
 """The page's: after short faults, and after long ones with a back-off of at most 2 s."""
@@ -62,7 +67,8 @@ class World:
     Attributes:
         random: Where everything is drawn from.
         max_stream_age: Seconds, ± 20 %.
-        dark: Clients whose packets are lost, without their noticing.
+        backoff: Of everybody who follows a stream.
+        dark: Followers whose packets are lost, without their noticing.
     """
 
     def __init__(self, seed: int, *, trace: bool = False) -> None:
@@ -74,8 +80,14 @@ class World:
         self.store = SharedStore(self.clock, draw, base(), self._committed)
         self.network = Network(self.clock, draw)
         self.max_stream_age = draw.choice((8.0, 1800.0, 1800.0))
-        self.dark: set[Client] = set()
+        self.backoff = (0.25, LONGEST_BACKOFF)
+        self.dark: set[Follower] = set()
         self.nodes = [Node(self, f"node-{number}") for number in range(draw.choice((1, 2, 2, 2, 3)))]
+        self.relays: list[RelayNode] = []
+        for number in range(draw.choice((0, 0, 0, 1, 2))):
+            above = [*self.relays, *self.nodes] if number else [*self.nodes]
+            self.relays.append(RelayNode(self, f"relay-{number}", above[: draw.choice((1, 2))]))
+        self._hosts: list[Node | RelayNode] = [*self.nodes, *self.relays]
         self.clients = [
             Client(self, f"client-{number}", draw.choice(ENVIRONMENTS), filter_, cached=draw.random() < 0.7)
             for number, filter_ in enumerate(draw.sample(FILTERS, draw.choice((2, 3, 3, 4))))
@@ -105,7 +117,7 @@ class World:
 
     def endpoint(self) -> Endpoint:
         """Return where a client's next stream leads, as a load balancer without knowledge decides."""
-        return self.random.choice(self.nodes)
+        return self.random.choice(self._hosts)
 
     def _committed(self, revision: int) -> None:
         for node in self.nodes:
@@ -123,8 +135,8 @@ class World:
         """
         draw, clock = self.random, self.clock
         began = clock.now
-        for node in self.nodes:
-            node.start()
+        for host in self._hosts:
+            host.start()
         for client in self.clients:
             clock.at(began + draw.uniform(0.0, 2.0), client.start)
         for _ in range(draw.randint(3, 6)):
@@ -209,6 +221,7 @@ class World:
             self._lose_store,
             self._fail_over,
             self._restore,
+            self._restore_by_hand,
             self._compact,
             self._jump,
             self._crash_client,
@@ -228,8 +241,13 @@ class World:
                 stream.cut()
         self.note("network", "cuts")
 
+    @property
+    def _followers(self) -> list[Follower]:
+        inner = [follower for relay in self.relays for follower in relay.followers.values()]
+        return [*self.clients, *inner]
+
     def _half_open(self) -> None:
-        client = self.random.choice(self.clients)
+        client = self.random.choice(self._followers)
         self.note("network", f"loses {client.name}")
         if client.stream is not None:
             client.stream.darken()
@@ -237,24 +255,26 @@ class World:
         self.clock.after(self._for_a_while(6.0), self.dark.discard, client)
 
     def _slow_network(self) -> None:
-        client = self.random.choice(self.clients)
+        client = self.random.choice(self._followers)
         seconds = self._for_a_while(4.0)
         self.note("network", f"holds up {client.name} for {seconds:.1f} s")
         self.network.slow_until[client] = self.clock.now + seconds
 
     def _slow_reader(self) -> None:
-        client = self.random.choice(self.clients)
+        client = self.random.choice(self._followers)
         seconds = self._for_a_while(40.0)
         self.note(client.name, f"reads nothing for {seconds:.1f} s")
         client.pause(seconds)
 
     def _crash_node(self) -> None:
-        node = self.random.choice(self.nodes)
+        node = self.random.choice(self._hosts)
         node.crash()
+        if isinstance(node, RelayNode) and self.random.random() < 0.4:
+            node.disk.damage("cache", self.random)
         self.clock.after(self._for_a_while(6.0), node.start)
 
     def _drain_node(self) -> None:
-        node = self.random.choice(self.nodes)
+        node = self.random.choice(self._hosts)
         self._drained_at = self.clock.now
         node.drain()
         self.clock.after(GRACE_SECONDS + self._for_a_while(4.0), node.start)
@@ -283,15 +303,37 @@ class World:
         self.note("store", f"is restored to {len(self._backup['_change_sets'])}")
         self._replace(self._backup)
 
+    def _restore_by_hand(self) -> None:
+        """Somebody puts an older file in place; nodes find out, as long as one is there that has seen more."""
+        store = self.store
+        _, generation, _ = life_of(self._backup["_identity"])
+        before = (generation, len(self._backup["_change_sets"]))
+        there = [node for node in self.nodes if node.has_seen_more(before)]
+        if not there:
+            return
+        self.note("store", f"is replaced by {before}")
+        store.put_back(self._backup)
+        self._forget_lost()
+        for node in there:
+            node.hinted(before[1])
+        if store.life == life_of(self._backup["_identity"]):
+            raise Violation(STATE, "no node has noticed that history was lost")
+
     def _replace(self, contents: dict[str, object]) -> None:
         self.store.replace(contents)
+        self._forget_lost()
+
+    def _forget_lost(self) -> None:
         newest = len(self.store.change_sets)
         self._acknowledged = {
             request: revision for request, revision in self._acknowledged.items() if revision <= newest
         }
 
     def _compact(self) -> None:
-        self.random.choice(self.nodes).compact(keep=self.random.choice((None, 0, 1, 2)))
+        if self.relays and self.random.random() < 0.3:
+            self.random.choice(self.relays).compact(self.random.choice((0, 1, 2)))
+        else:
+            self.random.choice(self.nodes).compact(keep=self.random.choice((None, 0, 1, 2)))
 
     def _jump(self) -> None:
         jump = self.random.choice((_HOUR, -_HOUR, _DECADE))
@@ -335,8 +377,13 @@ class World:
             if node.service is not None and node.service.draining:
                 node.crash()
             node.start()
+        for relay in self.relays:
+            if relay.process is not None and relay.process.draining:
+                relay.crash()
+            relay.start()
+        for follower in self._followers:
+            follower.resume()
         for client in self.clients:
-            client.resume()
             client.start()
 
     def _patience(self, client: Client) -> float:
@@ -344,6 +391,13 @@ class World:
         seconds = CONVERGED_SECONDS
         if client.stream is not None and client.stream.dark:
             seconds += 3 * HEARTBEAT
+        for relay in self.relays:
+            # Its clients may have seen more than it has, and wait for it in vain.
+            seconds += CATCH_UP_SECONDS + LONGEST_BACKOFF
+            if any(
+                follower.stream is not None and follower.stream.dark for follower in relay.followers.values()
+            ):
+                seconds += 3 * HEARTBEAT
         if self._drained_at > self.clock.now - GRACE_SECONDS - _SPREAD_SECONDS - LONGEST_BACKOFF:
             seconds += _SPREAD_SECONDS
         return seconds
