@@ -72,6 +72,10 @@ nightly:
 kill-postgres times="100":
     RHEOSTAT_POSTGRES_KILLS={{ times }} {{ run }} pytest --timeout 0 tests/store/test_postgres_kill.py -k loses_nothing
 
+# The watch protocol in simulated worlds, on two processors: just simulate 100000
+simulate seeds="2000" first="0":
+    {{ run }} python -m tests.simulation --seeds {{ seeds }} --first {{ first }}
+
 # Remove what is generated outside of gen/
 clean:
     rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
