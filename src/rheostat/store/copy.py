@@ -106,7 +106,7 @@ def back_up(source: str, destination: str) -> int:
     """Copy the SQLite store at *source* to a new file as it is at one moment, and return its newest revision.
 
     The copy is the same history, to be put in the place of the source one day, and begins no generation. The source
-    may be in use. The file is there as a whole or not at all, however this ends.
+    may be in use, and of an older schema. The file is there as a whole or not at all, however this ends.
 
     Raises:
         FailedPreconditionError: There is a file at the destination.
@@ -118,8 +118,9 @@ def back_up(source: str, destination: str) -> int:
     for url in (source, destination):
         kind, _, _ = parse_url(url)
         if kind != "sqlite":
-            raise StoreError(f"a backup is made of one file to another, and {kind} has its own tools")
-    with looking_at(source):
+            hint = "; for a database use pg_basebackup or pg_dump" if kind == "postgresql" else ""
+            raise StoreError(f"a backup is made of one sqlite file to another, and this is {kind}{hint}")
+    with looking_at(source, any_schema=True):
         pass
     path = Path(os.path.realpath(parse_url(source)[1]))
     with (
@@ -131,7 +132,7 @@ def back_up(source: str, destination: str) -> int:
         ) as connection,
     ):
         connection.execute("VACUUM INTO ?", (str(part),))
-    with looking_at(destination) as made, made.translated():
+    with looking_at(destination, any_schema=True) as made, made.translated():
         return history.read_head(made.connection).revision
 
 

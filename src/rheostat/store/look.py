@@ -62,8 +62,12 @@ class Side:
 
 
 @contextlib.contextmanager
-def looking_at(url: str) -> Iterator[Side]:
+def looking_at(url: str, *, any_schema: bool = False) -> Iterator[Side]:
     """Read the store at *url*: all that is read shows one moment, whoever writes meanwhile.
+
+    Args:
+        url: As of `rheostat.store.open_store`.
+        any_schema: Of a store with another schema, the table ``store`` can be read.
 
     Raises:
         StoreError: There is none, it is damaged, or its schema is not that of this version.
@@ -74,12 +78,14 @@ def looking_at(url: str) -> Iterator[Side]:
     if kind == "memory":
         raise StoreError("a store in memory belongs to the process that made it, and no other can reach it")
     with extra_for(kind):
-        from rheostat.store.migration import require_schema
+        from rheostat.store.migration import require_schema, stored_schema
 
         look = _postgres if kind == "postgresql" else _sqlite
         with look(path) as side:
             with side.translated():
-                require_schema(side.connection)
+                # Either refuses what is no store.
+                if not any_schema or stored_schema(side.connection) is None:
+                    require_schema(side.connection)
             yield side
 
 
