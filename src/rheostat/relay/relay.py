@@ -34,6 +34,8 @@ from rheostat.sdk.backoff import Backoff
 from rheostat.service import Limits
 from rheostat.service.access import Principal, authenticate, in_force
 from rheostat.service.admission import Admission
+from rheostat.service.metric import Metrics
+from rheostat.service.metric import Metrics
 from rheostat.service.publish import Head, Hub, KeyRing, View
 from rheostat.service.service import RECONNECTS_PER_SECOND
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions
@@ -76,8 +78,10 @@ class Relay:
         backoff: Seconds: the first and the last bound of the delay between two attempts at all upstreams.
         upstreams: Where the state comes from.
         admission: Counts what is open.
+        metrics: What it has done.
         fleet: Who is to report, and what was reported.
         usage: Notes nothing.
+        metrics: What is counted.
         closed: `close` was called.
     """
 
@@ -145,8 +149,10 @@ class Relay:
         self.backoff = backoff
         self.upstreams = Upstreams(upstreams, key)
         self.admission = Admission(self.limits, randomness=randomness)
+        self.metrics = Metrics()
         self.fleet = RelayFleet(self.clock, monotonic)
         self.usage = RelayUsage()
+        self.metrics = Metrics()
         self.closed = False
         self._key = key
         self._project = project
