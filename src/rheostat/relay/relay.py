@@ -35,7 +35,6 @@ from rheostat.service import Limits
 from rheostat.service.access import Principal, authenticate, in_force
 from rheostat.service.admission import Admission
 from rheostat.service.metric import Metrics
-from rheostat.service.metric import Metrics
 from rheostat.service.publish import Head, Hub, KeyRing, View
 from rheostat.service.service import RECONNECTS_PER_SECOND
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions
@@ -81,7 +80,6 @@ class Relay:
         metrics: What it has done.
         fleet: Who is to report, and what was reported.
         usage: Notes nothing.
-        metrics: What is counted.
         closed: `close` was called.
     """
 
@@ -152,7 +150,6 @@ class Relay:
         self.metrics = Metrics()
         self.fleet = RelayFleet(self.clock, monotonic)
         self.usage = RelayUsage()
-        self.metrics = Metrics()
         self.closed = False
         self._key = key
         self._project = project
