@@ -122,6 +122,7 @@ class Call:
         address: The caller's IP address; empty when the application server gives none.
         waited: ``min_revision`` has been waited for already; handlers do not wait again.
         authorization: The header that the caller is known by, for what is passed on; empty in open mode.
+        began: Instant of the service's monotonic clock.
     """
 
     principal: Principal
@@ -131,6 +132,7 @@ class Call:
     address: str = ""
     waited: bool = False
     authorization: str = field(default="", repr=False)
+    began: float = 0.0
 
 
 class Entrance:
@@ -173,19 +175,51 @@ class Entrance:
             error = refusal(exc, request_id, method)
             # A call that was not let in has no end.
             _say_when_to_retry(ctx, error)
+            self._service.metrics.count("calls", method, error.code.value)
             raise error from None
         left = ctx.timeout_ms
-        deadline = None if left is None else self._service.monotonic() + left / 1000
+        began = self._service.monotonic()
+        deadline = None if left is None else began + left / 1000
         address = (ctx.client_address or "").rpartition(":")[0]
         authorization = ctx.request_headers.get("authorization") or ""
-        self._calls[ctx] = Call(principal, request_id, method, deadline, address, authorization=authorization)
+        self._calls[ctx] = Call(
+            principal, request_id, method, deadline, address, authorization=authorization, began=began
+        )
 
     def on_end_sync(self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /) -> None:
-        """Complete the answer to a call that failed.
+        """Count a call that has ended, and complete the answer to one that failed.
 
         An error that the runtime made itself is replaced, with its details and without its internals. One that
         says when to try again says so in the header ``Retry-After`` too, unless a stream has begun.
         """
+        try:
+            self._complete(ctx, error)
+        except ConnectError as exc:
+            error = exc
+            raise
+        finally:
+            self._note_end(ctx, error)
+
+    def _note_end(self, ctx: RequestContext[Any, Any], error: Exception | None) -> None:
+        call = self._calls.get(ctx)
+        if call is None:
+            return
+        code = "ok" if error is None else error.code.value if isinstance(error, ConnectError) else "canceled"
+        service = self._service
+        seconds = service.monotonic() - call.began
+        service.metrics.called(call.method, code, seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            extra = {
+                "method": call.method,
+                "request_id": call.request_id,
+                "code": code,
+                "seconds": round(seconds, 6),
+            }
+            log.debug(
+                "%s: %s after %.3f s (request %s)", call.method, code, seconds, call.request_id, extra=extra
+            )
+
+    def _complete(self, ctx: RequestContext[Any, Any], error: Exception | None) -> None:
         if error is None or isinstance(error, Stalled):
             # Nobody can be told of a stall.
             return
