@@ -148,7 +148,7 @@ class Client(Follower):
                 except Exception as error:
                     raise Violation(EVALUATION, f"{self.name} reads {name!r}: {error!r}") from error
 
-    def current(self) -> str:
+    def missing(self) -> str:
         """Return what is missing until the client has what the store has; empty when nothing is."""
         store = self.world.store
         core = self.core

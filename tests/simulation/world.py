@@ -8,7 +8,7 @@ import functools
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from unittest import mock
@@ -36,6 +36,8 @@ LONGEST_BACKOFF: Final = 2.0
 
 CONVERGED_SECONDS: Final = 5.0
 """The page's: after short faults, and after long ones with a back-off of at most 2 s."""
+
+_LOOK_SECONDS: Final = 0.25
 
 _SPREAD_SECONDS: Final = 5.0
 """Over which the clients of a draining node come back."""
@@ -149,24 +151,31 @@ class World:
             clock.at(draw.uniform(began + 0.5, self._ends_at), draw.choice(kinds))
         clock.run_until(self._ends_at)
         self._heal()
-        due = {client: clock.now + self._patience(client) for client in self.clients}
-        for client in sorted(due, key=due.__getitem__):
-            clock.run_until(due[client])
-            self._check_current(client)
+        due = max(clock.now + self._patience(client) for client in self.clients)
+        self._converge({client: clock.now + self._patience(client) for client in self.clients})
         # Segments are in every scope.
         self._commit("last", "", [put_segment("last", equals("region", "us"))])
-        clock.run_until(clock.now + CONVERGED_SECONDS)
+        due = max(due, clock.now) + CONVERGED_SECONDS
+        self._converge(dict.fromkeys(self.clients, due))
         for client in self.clients:
-            self._check_current(client)
             assert client.core is not None
             client.evaluate(list(client.core.replica.view.snapshot.settings.values()))
         check_gapless(self.store.change_sets)
         check_acknowledged(self._acknowledged, self.store.change_sets)
 
-    def _check_current(self, client: Client) -> None:
-        missing = client.current()
-        if missing:
-            raise Violation(CONVERGENCE, f"{client.name} {missing}")
+    def _converge(self, due: Mapping[Client, float]) -> None:
+        """Let time pass until everybody has what the store has, each by its time; no longer, as little is learnt then."""
+        while not all(map(self._is_settled, self.clients)):
+            self.clock.run_until(self.clock.now + _LOOK_SECONDS)
+            for client in self.clients:
+                if self.clock.now >= due[client] and (missing := client.missing()):
+                    raise Violation(CONVERGENCE, f"{client.name} {missing}")
+            if self.clock.now >= max(due.values()):
+                return
+
+    def _is_settled(self, client: Client) -> bool:
+        streams = [follower.stream for follower in self._followers]
+        return not client.missing() and all(stream is not None and not stream.dark for stream in streams)
 
     # Writers.
 
