@@ -21,6 +21,7 @@ from rheostat.model.change import PutEnvironment, PutSetting, SetValue
 from rheostat.model.key import KeyKind, Role
 from rheostat.relay.cache import RelayCache
 from rheostat.relay.relay import Relay
+from rheostat.relay.upstream import Stream
 from rheostat.sdk.status import Status
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
@@ -185,6 +186,31 @@ def test_whatever_is_killed_every_program_gets_all_changes_and_no_second_snapsho
     assert len(watchers[victims[0]].hellos) > 1
     for watcher in watchers.values():
         assert WATCH_MODE_SNAPSHOT not in [hello.mode for hello in watcher.hellos[1:]]
+
+
+def test_a_program_moves_between_nodes_and_relays_both_ways_without_a_snapshot(
+    service: Service, places: dict[str, Place], program_key: str
+) -> None:
+    headers = {"authorization": f"Bearer {program_key}"}
+    token, modes, revisions = b"", [], []
+    for name in ("n1", "r2", "n2", "r1", "n1"):
+        change(service)
+        places[name].reached(service.head.revision)
+        stream = Stream(places[name].url, headers, watch_pb2.WatchRequest(resume=token))
+        try:
+            while event := stream.receive(PATIENCE):
+                match event.WhichOneof("event"):
+                    case "hello":
+                        modes.append(event.hello.mode)
+                    case "snapshot_end" | "delta" as kind:
+                        position = getattr(event, kind).position
+                        break
+        finally:
+            stream.close()
+        token = position.token
+        revisions.append(position.revision)
+    assert modes == [watch_pb2.WATCH_MODE_SNAPSHOT] + [watch_pb2.WATCH_MODE_DELTA] * 4
+    assert revisions == sorted(set(revisions))
 
 
 def test_a_relay_passes_on_what_programs_write_and_refuses_what_people_administer(
