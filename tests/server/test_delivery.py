@@ -35,6 +35,7 @@ from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.service.watch import WatchOptions
 from rheostat.store import open_store
+from rheostat.wire import event
 from tests.server.exchange import Wsgi, asked, enveloped
 
 WRITER = Writer(OPEN)
@@ -213,6 +214,34 @@ def test_changes_arrive_as_the_runtime_would_send_them(service: Service, kind: s
     run(scenario())
 
 
+def test_a_large_delta_is_made_once_for_all_and_not_lost_when_one_of_them_leaves(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    made = 0
+    encode_item = event.item_to_proto
+
+    def counting(entry: Any) -> Any:
+        nonlocal made
+        made += 1
+        return encode_item(entry)
+
+    async def scenario() -> None:
+        async with serving(asgi_app(service, open=True), service) as open_watch:
+            watches = [await open_watch() for _ in range(10)]
+            monkeypatch.setattr(event, "item_to_proto", counting)
+            many = [PutSetting(f"m.{number}", {"type": "int", "default": 0}) for number in range(300)]
+            written = asyncio.create_task(
+                asyncio.to_thread(service.commit, WRITER, "default", "production", many)
+            )
+            watches.pop(0).writer.transport.abort()
+            await written
+            for watch in watches:
+                assert len((await watch.delta()).items) == 300
+            assert made == 300
+
+    run(scenario())
+
+
 def test_a_client_that_leaves_is_no_watcher_any_more(service: Service):
     async def scenario() -> None:
         async with serving(asgi_app(service, open=True), service) as open_watch:
@@ -315,10 +344,9 @@ def test_a_client_that_stops_reading_is_told_so_and_its_stream_ends(
                 number += 1
                 await asyncio.to_thread(change, service, "s.1", f"{number:05}" * 4_000)
                 await asyncio.sleep(0)
-            event = await watch.event()
-            while not event.HasField("go_away"):
-                event = await watch.event()
-            assert event.go_away.reason == 3, "SLOW"
+            while not (last := await watch.event()).HasField("go_away"):
+                pass
+            assert last.go_away.reason == 3, "SLOW"
             assert await watch.next() is None
             assert watch.end is not None
 

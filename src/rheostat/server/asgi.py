@@ -326,10 +326,7 @@ class _Adapter:
                         step = await self._pool.run(session.step, now) if opening else session.step(now)
                     wake_at, done = step.wake_at, step.done
                     if step.events:
-                        if stream.takes_long(step.events):
-                            messages = await self._pool.run(stream.encoded, step.events, expected)
-                        else:
-                            messages = stream.encoded(step.events)
+                        messages = await stream.prepared(step.events, expected, self._pool.run)
                         with self._handlers.sending(messages):
                             while messages:
                                 if guard is None or guard.framing is None:

@@ -38,7 +38,7 @@ SEND_BUFFER_BYTES: Final = 64 * 1024
 """What the kernel holds of a connection that is not acknowledged; Linux takes it for twice as much. Left alone it grows
 to 4 MiB for a client that does not read."""
 
-_UNACKNOWLEDGED_MILLISECONDS: Final = 60_000
+UNACKNOWLEDGED_SECONDS: Final = 60.0
 """After which the kernel ends a connection that takes nothing: twice as long as the server itself waits."""
 
 LINGER_SECONDS: Final = 5.0
@@ -47,7 +47,7 @@ LINGER_SECONDS: Final = 5.0
 _END: Final = b"0\r\n\r\n"
 
 
-def limit_buffers(connection: Any) -> None:
+def limit_buffers(connection: Any, seconds: float = UNACKNOWLEDGED_SECONDS) -> None:
     """Limit what a connection may hold for a client that does not read, and for how long.
 
     A listening socket passes it on to the connections that it accepts.
@@ -56,7 +56,7 @@ def limit_buffers(connection: Any) -> None:
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # Not on every system, and never on a unix socket.
         with contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
 
 
 class Outlet:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rheostat.server.line import Line
 
-__all__ = ["GUARD", "PIECE_BYTES", "Guard", "Guards", "Stalled"]
+__all__ = ["GUARD", "PIECE_BYTES", "STALLED_SECONDS", "Guard", "Guards", "Stalled"]
 
 STALLED_SECONDS: Final = 30.0
 """A client that takes nothing for so long is too slow."""

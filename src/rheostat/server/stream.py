@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rheostat.model.watch import Delta, SnapshotEvent, WatchEvent
 from rheostat.server.codec import Framing, Shared
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rheostat.service.watch import Step, WatchSession
 
 __all__ = ["Stream"]
+
+Run: TypeAlias = Callable[..., Awaitable[deque[Shared]]]
 
 _SMALL_DELTA: Final = 128
 """Items of a delta that are encoded on the loop: some milliseconds, once for all that send it."""
@@ -61,6 +64,29 @@ class Stream(Waiting):
             or (isinstance(event, Delta) and len(event.entries) > _SMALL_DELTA)
             for event in events
         )
+
+    async def prepared(self, events: Sequence[WatchEvent], expected: Framing, run: Run) -> deque[Shared]:
+        """Return the messages of *events*, made by *run* in a thread where that takes long.
+
+        Args:
+            events: Of a step.
+            expected: As which they will most likely be sent.
+            run: Runs a function in a thread.
+        """
+        if not self.takes_long(events):
+            return self.encoded(events)
+        delta = next((event for event in events if isinstance(event, Delta)), None)
+        if delta is None:
+            return await run(self.encoded, events, expected)
+        # All watches have been woken for it: one makes what the others find made.
+        preparing = self.waiters.preparing
+        task = preparing.get(delta)
+        if task is None:
+            task = preparing[delta] = asyncio.ensure_future(run(self.encoded, events, expected))
+            task.add_done_callback(lambda _: preparing.pop(delta, None))
+        # It goes on when the client of this watch leaves.
+        await asyncio.wait([task])
+        return self.encoded(events)
 
     def encoded(self, events: Sequence[WatchEvent], expected: Framing | None = None) -> deque[Shared]:
         """Return the messages of *events*, with the bytes made that are *expected* to be sent."""

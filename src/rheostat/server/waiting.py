@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from rheostat.model.watch import WatchEvent
+from rheostat.model.watch import Delta, WatchEvent
 from rheostat.server.codec import Framing
 from rheostat.service.publish import Hub
 
@@ -39,6 +39,8 @@ class Waiters:
         self.outgoing: list[tuple[Callable[[bytes], None], bytes]] = []
         # What the newest events are on the connections of the watches that send them.
         self.made: dict[tuple[WatchEvent, Framing], bytes] = {}
+        # Large deltas that a thread is encoding.
+        self.preparing: dict[Delta, asyncio.Future[object]] = {}
         self._stop = hub.listen(self._rung)
 
     @property

@@ -24,7 +24,7 @@ from rheostat.server.handler import Handlers
 from rheostat.server.line import limit_buffers
 from rheostat.server.method import python_name
 from rheostat.server.mount import by_prefix
-from rheostat.server.stall import PIECE_BYTES
+from rheostat.server.stall import PIECE_BYTES, STALLED_SECONDS
 from rheostat.service import Service
 from rheostat.service.admission import Admission
 
@@ -148,7 +148,7 @@ def _until_left(messages: Iterable[bytes], environ: WSGIEnvironment) -> Iterator
     if connection is not None:
         # A worker waits for a client that does not read for as long as the kernel lets it.
         with contextlib.suppress(OSError):
-            limit_buffers(connection)
+            limit_buffers(connection, STALLED_SECONDS)
     try:
         for message in messages:
             for at in range(0, len(message), PIECE_BYTES):
