@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,8 +15,12 @@ from typing import Any
 import click
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from rheostat.cli.root import root
+from rheostat.server.metrics import exposition
+from rheostat.service import Service
+from rheostat.store import open_store
 from tests.program import SCRIPTS
 
 ROOT = Path(__file__).parent.parent
@@ -117,3 +122,24 @@ def test_pods_are_chosen_by_their_services_and_budgets() -> None:
         assert item["spec"]["replicas"] > 1
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    with Service(open_store("memory:")) as service:
+        # One of each kind that only appears when it has happened.
+        for what in ("snapshots", "ended", "refused", "calls"):
+            service.metrics.count(what, "a", *("ok" for _ in range(what == "calls")))
+        service.metrics.called("a", "ok", 0.1)
+        body, _ = exposition(service, "", stale_seconds=1.0)
+    known = {
+        sample.name for family in text_string_to_metric_families(body.decode()) for sample in family.samples
+    }
+    dashboard = json.loads(read("grafana.json"))
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"rheostat_\w+", target["expr"])
+    }
+    assert len(asked) > 10
+    assert asked <= known

@@ -27,6 +27,11 @@ class _Gate(Gate):
         super().__init__(_as_service(relay), open_=False, allow_origins=allow_origins)
         self._relay = relay
 
+    @property
+    def stale_seconds(self) -> float | None:
+        """How old the state is."""
+        return self._relay.stale_seconds
+
     def _readiness(self) -> Answer:
         relay = self._relay
         state = {

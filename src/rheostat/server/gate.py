@@ -1,4 +1,4 @@
-"""What is decided before any service sees a request: open mode's rules, origins, health.
+"""What is decided before any service sees a request: open mode's rules, origins, health, metrics.
 
 In open mode whoever reaches the port may do everything, so it must be unreachable for web pages and other
 machines: the peer is loopback, the Host is a loopback name (DNS rebinding), nothing was forwarded, and a browser's
@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from rheostat.errors import PermissionDeniedError
+from rheostat.errors import AuthenticationError, PermissionDeniedError, UnavailableError
+from rheostat.server.metrics import exposition
 from rheostat.server.screen import Refusal, screen
 from rheostat.service import Service
+from rheostat.service.access import Permission, authenticate
 from rheostat.wire.error import error_json, to_connect
 
 __all__ = ["Answer", "Gate", "Incoming"]
@@ -111,6 +113,8 @@ class Gate:
                 return Answer.json(200, {"status": "ok"})
             case "/readyz":
                 return self._readiness()
+            case "/metrics":
+                return self._metrics(incoming)
             case _:
                 return None
 
@@ -144,6 +148,33 @@ class Gate:
             ("access-control-expose-headers", "x-request-id, retry-after"),
             ("vary", "Origin"),
         )
+
+    @property
+    def stale_seconds(self) -> float | None:
+        """How old the state is; None on a node that reads the store itself."""
+        return None
+
+    def _metrics(self, incoming: Incoming) -> Answer:
+        """Answer with the node's counts; any key but a public one may read them, since they name nothing."""
+        if incoming.method not in ("GET", "HEAD"):
+            return Answer(405, b"", (("allow", "GET, HEAD"),))
+        service = self._service
+        if not self._open:
+            try:
+                state = service.head.state
+                authenticate(state, incoming.headers.get("authorization"), service.clock()).require(
+                    Permission.WATCH
+                )
+            except AuthenticationError as exc:
+                return self._refusal(Refusal(401, exc), ("www-authenticate", "Bearer"))
+            except PermissionDeniedError as exc:
+                return self._refusal(Refusal(403, exc))
+            except Exception:  # noqa: BLE001 - whatever it is, no key can be checked; the log has it
+                return self._refusal(Refusal(503, UnavailableError("the keys cannot be read now")))
+        body, content_type = exposition(
+            service, incoming.headers.get("accept", ""), stale_seconds=self.stale_seconds
+        )
+        return Answer(200, body, (("content-type", content_type), ("cache-control", "private, no-store")))
 
     def _readiness(self) -> Answer:
         service = self._service
