@@ -89,6 +89,22 @@ class Shared:
             patch.setattr(session, "_commit", changed)
             yield
 
+    @contextlib.contextmanager
+    def executing(self, statement: str) -> Iterator[None]:
+        """Let those that begin with *statement* fail."""
+        session: type[SqlSession] = postgres._Session if self._engine == "postgresql" else sqlite._Session
+        original = session._execute
+
+        def changed(self: SqlSession, text: str) -> None:
+            if text.startswith(statement):
+                raise failure
+            original(self, text)
+
+        failure = self.failure()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session, "_execute", changed)
+            yield
+
     def failure(self) -> Exception:
         """What the driver raises when a sync has failed."""
         if self._engine == "postgresql":

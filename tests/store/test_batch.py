@@ -198,6 +198,28 @@ class Counted:
         pass
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_breaks_while_it_is_kept_is_known_to_be_lost(shared: Shared, before: int) -> None:
+    store = shared.store
+    groups: list[Group] = []
+
+    def write(transaction: Transaction) -> ChangeSet:
+        groups.append(transaction.group)
+        transaction.put_record(Record("draft", "a", "{}"))
+        return ChangeSet("shop", ())
+
+    works: list[Callable[[], object]] = [
+        lambda: store.commit(lambda transaction: ChangeSet("shop", ()))
+    ] * before
+    works += [lambda: store.commit(write), lambda: put(store, "later").revision]
+    with shared.executing("RELEASE"), ThreadPoolExecutor(3) as pool:
+        outcomes = [outcome(future) for future in shared.start_together(works, pool)]
+    assert outcomes == [UnavailableError] * (before + 1) + [1]
+    assert (groups[0].lost, len(groups[0].written)) == (True, before + 1)
+    assert store.record("draft", "a") is None
+    assert [change_set.message for change_set in store.read_since(0)] == ["put later"]
+
+
 def test_a_process_lets_others_in_after_a_tenth_of_a_second() -> None:
     sessions: list[Counted] = []
     now = 0.0

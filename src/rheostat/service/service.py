@@ -196,7 +196,7 @@ class Service:
 
     def close(self) -> None:
         """End the tail and close the store. Idempotent."""
-        with self._lock:
+        with self._following:
             if self._closed:
                 return
             self._closed = True

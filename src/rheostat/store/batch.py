@@ -137,7 +137,8 @@ class Batches(Generic[S]):
         if batch.ended.is_set():
             return
         if not batch.kept:
-            self._end(batch, None)
+            # What the turn has written, if it came so far, ends here.
+            self._end(batch, None, lost=bool(batch.session.group.written))
             self._leave()
             return
         if not batch.session.undo():
@@ -169,9 +170,9 @@ class Batches(Generic[S]):
             self._end(batch, error)
 
     @staticmethod
-    def _end(batch: _Batch[S], error: BaseException | None) -> None:
+    def _end(batch: _Batch[S], error: BaseException | None, *, lost: bool = False) -> None:
         batch.error = error
-        batch.session.group.lost = error is not None
+        batch.session.group.lost = lost or error is not None
         # Before the closing: nobody has to wait for that, and the next one still has to wait for the lock.
         batch.ended.set()
         batch.session.close()

@@ -292,8 +292,10 @@ class _Session(SqlSession):
                 due = passed > self._began // store._checkpoint_interval
                 store._checkpoint(self.connection, due=due or self.characters > CHECKPOINT_SIZE)
         finally:
-            store._pool.give_back_writer(self.connection, sound=not self._broken)
-            self._lock.__exit__(None, None, None)
+            try:
+                store._pool.give_back_writer(self.connection, sound=not self._broken)
+            finally:
+                self._lock.__exit__(None, None, None)
 
     def _translated(self) -> contextlib.AbstractContextManager[None]:
         return self._store._translated()
