@@ -177,6 +177,18 @@ def test_a_relay_is_ready_while_it_is_cut_off_and_says_for_how_long(
     assert readiness(relay)[0] == 503
 
 
+def test_the_metrics_of_a_relay_say_how_old_its_state_is(world: World, node: Node, relay: RelayNode) -> None:
+    header, _ = key(node)
+    relay.pump()
+    relay.cut()
+    world.clock.seconds += 42.0
+    headers = (tuple(part.encode() for part in header),)
+    request = Asked("/metrics", method="GET", headers=headers)  # type: ignore[arg-type]
+    answer = exchange(relay_app(relay.relay), request)
+    assert answer.status == 200
+    assert b"\nrheostat_relay_stale_seconds 42.0\n" in answer.body
+
+
 def test_a_revoked_key_opens_nothing_any_more(node: Node, relay: RelayNode) -> None:
     header, selector = key(node)
     relay.pump()
