@@ -135,6 +135,11 @@ def test_what_programs_declare_is_passed_on_under_their_own_key(node: Node, rela
     upstreams.answer = NotFoundError("no such thing", reason="SETTING_NOT_FOUND")
     answer = exchange(application, asked(f"{CONFIG}/DeclareSettings", request, "json", header))
     assert (answer.code, answer.reason, answer.message) == ("not_found", "SETTING_NOT_FOUND", "no such thing")
+    relay.cut()
+    relay.pump()
+    answer = exchange(application, asked(f"{CONFIG}/DeclareSettings", request, "json", header))
+    assert (answer.code, answer.reason) == ("unavailable", "UPSTREAM_AWAY")
+    assert len(upstreams.calls) == 2, "nothing is waited for that does not answer"
 
 
 def test_reports_are_taken_from_programs_of_their_own_and_kept_for_the_next_second(

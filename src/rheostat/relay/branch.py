@@ -147,6 +147,15 @@ class Branch:
         """
         raise BehindError("a relay begins no generation; another node will do better")
 
+    def doubt(self, token: bytes) -> None:
+        """Tell the upstream of a client whose *token* is of a history that this relay does not have.
+
+        It may be one that the store has lost. Only a node can find that out, and clients of relays alone, and relays
+        of relays, would never ask one.
+        """
+        if self.upstream:
+            self._relay.doubt((self.project, self.environment), token)
+
     def wait_for(self, min_revision: int, timeout: float) -> Head:
         """Return a head that has reached *min_revision*.
 
@@ -262,7 +271,7 @@ class Branch:
         friendly = error is None and self._farewell == watch_pb2.GO_AWAY_REASON_MAX_AGE
         self._next = 0 if friendly else self._next + 1
         self.upstream = ""
-        if error is not None:
+        if error is not None and not self._relay.closed:
             self.problem = error.reason
             log.warning("the stream of %s/%s has ended: %s", self.project, self.environment, error.message)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from google.protobuf.message import Message
 
 from rheo.v1 import watch_pb2
-from rheostat.errors import DeadlineExceededError, FailedPreconditionError
+from rheostat.errors import DeadlineExceededError, FailedPreconditionError, UnavailableError
 from rheostat.relay.relay import Relay
 from rheostat.server.call import Call, check_request
 from rheostat.server.handler import ProgramHandlers
@@ -24,6 +24,8 @@ __all__ = ["RelayHandlers"]
 
 _FORWARD_SECONDS: Final = 30.0
 """How long a call that is passed on may take, unless its caller says less."""
+
+_AWAY_SECONDS: Final = 5.0
 
 _ANSWERED: Final = frozenset(
     f"rheo.v1.ConfigService/{name}"
@@ -67,6 +69,13 @@ class RelayHandlers(ProgramHandlers):
                 metadata={"upstream": upstream, "method": call.method},
             )
         check_request(self.service, request, call.method)
+        if not any(branch.upstream for branch in self._relay.branches):
+            # Waiting for what does not answer would occupy the threads that other calls need.
+            raise UnavailableError(
+                f"the relay is cut off from its upstream, which {call.method} needs",
+                reason="UPSTREAM_AWAY",
+                retry_after=_AWAY_SECONDS,
+            )
         left = _FORWARD_SECONDS
         if call.deadline is not None:
             left = min(left, call.deadline - self._relay.monotonic())

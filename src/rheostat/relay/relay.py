@@ -167,6 +167,8 @@ class Relay:
         self._below: Counter[str] = Counter()
         # The merged keys, and of which rings they are.
         self._keys: tuple[tuple[KeyRing, ...], dict[str, Key]] = ((), {})
+        # By project and environment: the newest token that the upstream is to be asked about.
+        self._doubted: dict[tuple[str, str], bytes] = {}
         self._complete = False
         self._problem = ""
         self._dirty = self._moved = False
@@ -427,6 +429,11 @@ class Relay:
             {address: view for head in heads for address, view in head.views.items()},
         )
 
+    def doubt(self, address: tuple[str, str], token: bytes) -> None:
+        """Ask the upstream about a token soon, for what that makes a node notice."""
+        with self._lock:
+            self._doubted[address] = token
+
     # The worker.
 
     def _work(self) -> None:
@@ -443,6 +450,7 @@ class Relay:
                     else:
                         look_at = now + attempts.delay()
                 self._pass_on()
+                self._ask_about_doubted()
                 if now >= marked_at + _MARK_SECONDS:
                     marked_at = now
                     self._compact(now)
@@ -533,6 +541,29 @@ class Relay:
                 self.fleet.reports.failed(request)
             else:
                 self.fleet.reports.answered(request, answer.declare_again)
+
+    def _ask_about_doubted(self) -> None:
+        """Open a stream with each doubted token, until it is answered.
+
+        A node raises the generation when the token tells that the store has lost history, and the streams of this
+        relay bring that; another relay asks its own upstream in turn.
+        """
+        with self._lock:
+            doubted, self._doubted = self._doubted, {}
+        for (project, environment), token in doubted.items():
+            request = watch_pb2.WatchRequest(
+                project=project, environment=environment, resume=token, via=self.via
+            )
+            for url in self.upstreams.urls:
+                stream = self.upstreams.watch(url, request)
+                try:
+                    stream.receive(_CALL_SECONDS)
+                except RheostatError as error:
+                    log.debug("%s cannot be asked about a token: %s", url, error.message)
+                    continue
+                finally:
+                    stream.close()
+                break
 
     def _compact(self, now: float) -> None:
         """Let go of what is older than both figures of `keep_revisions` and `keep_seconds`, as a node does."""

@@ -34,6 +34,7 @@ class RelaySession(WatchSession):
         patience = self._asked_at + CATCH_UP_SECONDS
         if now < patience and not (same and token.nonce != identity.nonce):
             return Step((), patience)
+        self._branch.doubt(self._options.resume)
         return self._leave(now, GoAway(GoAwayReason.BEHIND, spread=0.0, grace=0.0))
 
     def _hops(self) -> int:
