@@ -194,7 +194,7 @@ def test_a_store_is_looked_at_without_a_server(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "store.db"
     store = open_store(str(path))
-    store.raise_generation(1, "somebody restored it")
+    store.raise_generation(1)
     store.close()
     path.chmod(0o644)
     monkeypatch.setattr(health, "_LITTLE_SPACE", 2**62)
@@ -202,9 +202,13 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, monkeypatch: pytest.M
     assert found["file"].verdict is found["disk"].verdict is found["generation"].verdict is Verdict.WARN
     assert found["file"].fix == "chmod 600 store.db"
     assert "generation 2" in found["generation"].message
-    assert "somebody restored it" in found["generation"].message
-    # Old news are none.
+    assert "history was lost" in found["generation"].message
+    # Old news are none, and intentions are no faults.
     assert findings(examine_store(str(path), NOW))["generation"].verdict is Verdict.OK
+    assert CliRunner().invoke(root, ["restore", "--store", str(path)], env=CLEAN).exit_code == 0
+    found = findings(examine_store(str(path), datetime.datetime.now(datetime.UTC)))
+    assert found["generation"].verdict is Verdict.OK
+    assert "a backup was put in place" in found["generation"].message
     with monkeypatch.context() as newer:
         newer.setattr(migration, "SCHEMA", "9999")
         (only,) = examine_store(str(path), NOW)

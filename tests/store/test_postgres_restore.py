@@ -15,8 +15,7 @@ from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheostat import Client
 from rheostat.cli.root import root
 from rheostat.store import open_store
-from rheostat.store.generation import GENERATION_KIND, beginnings_in
-from rheostat.store.origin import MOVED
+from rheostat.store.generation import GENERATION_KIND, MOVED, beginnings_in
 from rheostat.testing import LocalServer
 from tests.e2e.process import wait_until
 from tests.postgres import Server

@@ -43,7 +43,7 @@ _MOST: Final = 2**53
     type=click.IntRange(0, _MOST),
     default=0,
     metavar="GENERATION",
-    help="Begin one above this too: the last that servers showed (`rheostat version`) before the store was lost.",
+    help="Begin one above this too: the last that servers had (`rheostat doctor` shows it) before the store was lost.",
 )
 @json_option
 def restore(store: str, above: int, output: Output) -> None:

@@ -10,13 +10,16 @@ from typing import Final
 
 from rheostat.store.base import Identity, Record
 
-__all__ = ["GENERATION_KIND", "LOST", "Beginning", "beginning_of", "beginnings_in"]
+__all__ = ["GENERATION_KIND", "LOST", "MOVED", "Beginning", "beginning_of", "beginnings_in"]
 
 GENERATION_KIND: Final = "generation"
 """The kind of the records; the key is the number, in twenty digits so that keys are ordered as numbers are."""
 
 LOST: Final = "history was lost that servers or clients have seen"
 """Why servers begin a generation by themselves."""
+
+MOVED: Final = "the database failed over, or was restored or copied, since it was last written"
+"""Why they begin one when they come to a database that is another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from rheostat.errors import RheostatError
 from rheostat.store import extra_for, parse_url
+from rheostat.store.generation import LOST, MOVED
 from rheostat.store.look import Description, describe
 
 if TYPE_CHECKING:
@@ -92,12 +93,13 @@ def _generation(found: Description, now: datetime.datetime) -> Finding:
     if newest is None or newest.generation != found.generation:
         return Finding("generation", Verdict.OK, f"generation {found.generation}")
     message = f"generation {found.generation} since {newest.began_at:%Y-%m-%d %H:%M} UTC: {newest.cause}"
-    if now - newest.began_at < _NEWS:
+    # Copies and `rheostat restore` are somebody's intention.
+    if newest.cause in (LOST, MOVED) and now - newest.began_at < _NEWS:
         return Finding(
             "generation",
             Verdict.WARN,
             message,
-            "nothing, when you know why; else changes may have been lost: see `rheostat history`",
+            "nothing, when you know why; else look in `rheostat history` for changes that are missing",
         )
     return Finding("generation", Verdict.OK, message)
 

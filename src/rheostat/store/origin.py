@@ -11,13 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from rheostat.store.base import Record
 
-__all__ = ["MOVED", "ORIGIN_KIND", "origin_of", "read_origin"]
+__all__ = ["ORIGIN_KIND", "origin_of", "read_origin"]
 
 ORIGIN_KIND: Final = "origin"
 """The kind of the one record that holds it."""
-
-MOVED: Final = "the database failed over, or was restored or copied, since it was last written"
-"""Why a generation begins when it is another one."""
 
 _ORIGIN: Final = """
 SELECT (SELECT system_identifier FROM pg_control_system())

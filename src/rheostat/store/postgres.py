@@ -27,9 +27,10 @@ from rheostat.store import record as beside
 from rheostat.store.base import ClientRow
 from rheostat.store.batch import Batches, Flush
 from rheostat.store.connection import AWAY, Connections, driver_connection
+from rheostat.store.generation import MOVED
 from rheostat.store.listener import CHANNEL, Listener
 from rheostat.store.migration import check_schema, migrate, require_schema, stored_schema
-from rheostat.store.origin import MOVED, ORIGIN_KIND, origin_of, read_origin
+from rheostat.store.origin import ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.row import Rows, put_in_postgres
 from rheostat.store.session import Request, SqlSession, SqlWrites
 from rheostat.store.stamp import NONCE_BYTES, new_identity, utc_now
