@@ -127,7 +127,7 @@ def test_pods_are_chosen_by_their_services_and_budgets() -> None:
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     with Service(open_store("memory:")) as service:
         # One of each kind that only appears when it has happened.
-        for what in ("snapshots", "ended", "refused", "calls"):
+        for what in ("snapshots", "ended", "errors", "calls"):
             service.metrics.count(what, "a", *("ok" for _ in range(what == "calls")))
         service.metrics.called("a", "ok", 0.1)
         body, _ = exposition(service, "", stale_seconds=1.0)

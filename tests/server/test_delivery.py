@@ -195,6 +195,10 @@ def test_changes_arrive_as_the_runtime_would_send_them(service: Service, kind: s
                 delta = await watch.delta()
                 assert delta.position.revision == revision
                 assert [item.setting.value.string_value for item in delta.items] == [value]
+            metrics = service.metrics
+            assert sum(metrics.lag.shape.counts) >= 1
+            assert metrics.counted("frames")[()] >= 2
+            assert metrics.counted("bytes")[()] > 100
             # What is too large for one write, and what takes the place of a delta that is too large for one message.
             await asyncio.to_thread(change, service, "s.2", "x" * 2 * PIECE_BYTES)
             assert len((await watch.delta()).items[0].setting.value.string_value) == 2 * PIECE_BYTES
@@ -347,6 +351,7 @@ def test_a_client_that_stops_reading_is_told_so_and_its_stream_ends(
             while not (last := await watch.event()).HasField("go_away"):
                 pass
             assert last.go_away.reason == 3, "SLOW"
+            assert service.metrics.counted("ended") == {("SLOW",): 1}
             assert await watch.next() is None
             assert watch.end is not None
 

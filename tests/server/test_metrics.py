@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rheo.v1.config_service_pb2 import EvaluateRequest, PingRequest
+from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.errors import UnavailableError
 from rheostat.model.change import SetValue
 from rheostat.model.key import KeyKind
-from rheostat.server import wsgi_app
+from rheostat.server import asgi_app, wsgi_app
 from rheostat.server.metrics import exposition
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.service.metric import Distribution
 from rheostat.store import open_store
-from tests.server.exchange import Asked, Wsgi, asked
+from tests.server.exchange import Asgi, Asked, Wsgi, asked
 from tests.service.book import put
 
 CONFIG = "rheo.v1.ConfigService/"
@@ -118,3 +121,27 @@ def test_calls_without_a_good_key_are_counted():
         call = Wsgi(wsgi_app(service))
         assert call(asked(f"{CONFIG}Ping", PingRequest())).code == "unauthenticated"
         assert value(service, "rheostat_calls_total", method=f"{CONFIG}Ping", code="unauthenticated") == 1
+
+
+@pytest.mark.parametrize("mount", ["asgi", "wsgi"])
+def test_what_a_watch_is_sent_is_counted(mount: str):
+    with Service(open_store("memory:")) as service:
+        service.commit(Writer(OPEN), "default", "production", [put("n", default=1)])
+        call = Asgi(asgi_app(service, open=True)) if mount == "asgi" else Wsgi(wsgi_app(service, open=True))
+
+        def watch(resume: bytes = b"") -> bytes:
+            request = asked(f"{CONFIG}Watch", WatchRequest(environment="production", resume=resume))
+            answer = asyncio.run(call(request)) if mount == "asgi" else call(request)
+            for event in reversed(answer.events()):
+                for part in (event.snapshot_end, event.delta):
+                    if part.position.token:
+                        return part.position.token
+            raise AssertionError(answer)
+
+        token = watch()
+        assert value(service, "rheostat_watch_snapshots_total", reason="NEW") == 1
+        for number in range(2):
+            service.commit(Writer(OPEN), "default", "production", [SetValue("n", 2 + number)])
+        watch(token)
+        assert value(service, "rheostat_watch_coalesced_total") == 1
+        assert value(service, "rheostat_watch_streams") == 0

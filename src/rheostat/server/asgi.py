@@ -17,6 +17,7 @@ from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.draft_service_connect import DraftServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceASGIApplication
+from rheostat.model.watch import Delta
 from rheostat.server.call import PERMISSIONS, Call, Entrance, refusal
 from rheostat.server.codec import Framing, codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
@@ -327,14 +328,22 @@ class _Adapter:
                     wake_at, done = step.wake_at, step.done
                     if step.events:
                         messages = await stream.prepared(step.events, expected, self._pool.run)
+                        self._handlers.note_events(step.events)
+                        deltas = sum(isinstance(event, Delta) for event in step.events)
                         with self._handlers.sending(messages):
+                            frames, size = 0, 0
                             while messages:
+                                message = messages.popleft()
                                 if guard is None or guard.framing is None:
-                                    yield messages.popleft()
+                                    yield message
                                 else:
-                                    await guard.frame(messages.popleft())
+                                    await guard.frame(message)
+                                    size += len(message.framed(guard.framing))
+                                frames += 1
+                                del message
                                 if not session.may_go_on:
                                     break
+                        self._handlers.note_delivery(frames, size, deltas)
                     if done:
                         return
                     # While it waits, which can be for its whole life, it must not keep a snapshot in memory.
@@ -351,5 +360,5 @@ class _Adapter:
         loop = asyncio.get_running_loop()
         found = self._waiters.get(loop)
         if found is None or found.hub is not hub:
-            found = self._waiters[loop] = Waiters(hub, loop)
+            found = self._waiters[loop] = Waiters(hub, loop, self._handlers.note_delivery)
         return found

@@ -176,6 +176,7 @@ class Entrance:
             # A call that was not let in has no end.
             _say_when_to_retry(ctx, error)
             self._service.metrics.count("calls", method, error.code.value)
+            self._service.metrics.count("errors", from_connect(error).reason)
             raise error from None
         left = ctx.timeout_ms
         began = self._service.monotonic()
@@ -208,6 +209,8 @@ class Entrance:
         service = self._service
         seconds = service.monotonic() - call.began
         service.metrics.called(call.method, code, seconds)
+        if isinstance(error, ConnectError):
+            service.metrics.count("errors", from_connect(error).reason)
         if log.isEnabledFor(logging.DEBUG):
             extra = {
                 "method": call.method,

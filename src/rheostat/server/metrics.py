@@ -18,7 +18,11 @@ __all__ = ["exposition"]
 
 _COUNTERS: Final = {
     "frames": ("rheostat_watch_frames", "Messages that were handed to the connections of watchers.", ()),
-    "bytes": ("rheostat_watch_bytes", "Bytes of these messages, compressed where they are.", ()),
+    "bytes": (
+        "rheostat_watch_bytes",
+        "Bytes of these messages, after compression where the node itself does it.",
+        (),
+    ),
     "snapshots": ("rheostat_watch_snapshots", "Snapshots that were sent, by why.", ("reason",)),
     "coalesced": (
         "rheostat_watch_coalesced",
@@ -26,7 +30,7 @@ _COUNTERS: Final = {
         (),
     ),
     "ended": ("rheostat_watch_ended", "Watches that the node has ended, by why.", ("reason",)),
-    "refused": ("rheostat_watch_refused", "Watches and snapshots that were refused for a limit.", ("limit",)),
+    "errors": ("rheostat_call_errors", "Calls that were answered with an error, by its reason.", ("reason",)),
     "diverged": (
         "rheostat_client_digest_mismatches",
         "Reports of clients whose state is not the node's.",

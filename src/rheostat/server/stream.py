@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rheostat.model.watch import Delta, SnapshotEvent, WatchEvent
+from rheostat.model.watch import Bookmark, Delta, SnapshotEvent, WatchEvent
 from rheostat.server.codec import Framing, Shared
 from rheostat.server.stall import PIECE_BYTES, Guard
 from rheostat.server.waiting import Waiters, Waiting
@@ -126,6 +126,7 @@ class Stream(Waiting):
                     self.wake()
                     return
                 waiters.outgoing.append((outlet.write, chunks))
+                self._note(events)
             elif step.done:
                 self._left = step
                 self.wake()
@@ -136,6 +137,14 @@ class Stream(Waiting):
             return
         waiters.waiting.add(self)
         self.until(now + step.wake_at - monotonic)
+
+    def _note(self, events: Sequence[WatchEvent]) -> None:
+        """Count what goes out, at little cost for a delta or a bookmark by itself."""
+        first = events[0]
+        if type(first) is Delta:
+            self.waiters.deltas += 1
+        if len(events) > 1 or not (type(first) is Bookmark or (type(first) is Delta and not first.coalesced)):
+            self._handlers.note_events(events)
 
     def _chunks(self, events: Sequence[WatchEvent], framing: Framing) -> bytes | None:
         """Return what *events* are on the connection; None when that is much, or takes long to make."""

@@ -29,7 +29,13 @@ to its own commit among them."""
 class Waiters:
     """The watches of one event loop that wait for the hub; one wake-up of the loop serves them all."""
 
-    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        loop: asyncio.AbstractEventLoop,
+        note_delivery: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        """Make it; *note_delivery* is told how many frames were written, their bytes, and how many were deltas."""
         # Not a strong one: the hub outlives the loops, and the applications keep these by their loop.
         self._loop = weakref.ref(loop)
         self.hub = hub
@@ -37,6 +43,9 @@ class Waiters:
         # What those that were served in this turn have to say. One write after the other finds the caches of the
         # kernel warm and its readers awake, which halves what each costs.
         self.outgoing: list[tuple[Callable[[bytes], None], bytes]] = []
+        # How many of them bring a delta.
+        self.deltas = 0
+        self._note_delivery = note_delivery
         # What the newest events are on the connections of the watches that send them.
         self.made: dict[tuple[WatchEvent, Framing], bytes] = {}
         # Large deltas that a thread is encoding.
@@ -77,12 +86,19 @@ class Waiters:
     def flush(self) -> None:
         """Write what there is to write."""
         outgoing, self.outgoing = self.outgoing, []
+        deltas, self.deltas = self.deltas, 0
+        if not outgoing:
+            return
+        size = 0
         for write, chunks in outgoing:
+            size += len(chunks)
             try:
                 write(chunks)
             except Exception:
                 # A connection that has just ended: its own task is told, and the others are served.
                 log.debug("a connection cannot be written to", exc_info=True)
+        if self._note_delivery is not None:
+            self._note_delivery(len(outgoing), size, deltas)
 
 
 class Waiting:

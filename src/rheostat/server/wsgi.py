@@ -17,6 +17,7 @@ from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
 from rheo.v1.draft_service_connect import DraftServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceWSGIApplication
+from rheostat.model.watch import Delta
 from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
@@ -216,15 +217,23 @@ class _Adapter:
             raise refusal(exc, call.request_id, call.method) from None
 
     def _drive(self, session: Any, ctx: RequestContext[Any, Any], service: Service) -> Iterator[Shared]:
+        # Taken once: asking the service for it costs a system call, to notice a fork.
+        hub = service.hub
         while True:
-            bell = service.hub.bell
+            bell = hub.bell
             step = session.step(service.monotonic())
             messages = [message for event in step.events for message in self._handlers.encode(event, session)]
+            self._handlers.note_events(step.events)
             with self._handlers.sending(messages):
                 for message in messages:
                     yield message
                     if not session.may_go_on:
                         break
+            if messages:
+                # Of what the application server makes of them no application knows.
+                size = sum(message.message.ByteSize() for message in messages)
+                deltas = sum(isinstance(event, Delta) for event in step.events)
+                self._handlers.note_delivery(len(messages), size, deltas)
             if step.done:
                 return
             wait = step.wake_at - service.monotonic()
@@ -234,4 +243,6 @@ class _Adapter:
                 if left <= 0:
                     raise ConnectError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
                 wait = min(wait, left / 1000)
-            service.hub.wait(bell, max(wait, 0.0))
+            # While it waits, it must not keep a snapshot in memory.
+            del step, messages
+            hub.wait(bell, max(wait, 0.0))

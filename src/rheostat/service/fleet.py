@@ -232,6 +232,9 @@ class Fleet:
         if ahead > head.revision and ahead <= _MAX_INT:
             # A client of another node may know what this one has not read yet.
             head = self._service.catch_up()
+        diverged = sum(report.diverged for report in reports)
+        if diverged:
+            self._service.metrics.count("diverged", times=diverged)
         known: dict[bytes, bool] = {b"": True}
         declare_again = []
         for report in reports:

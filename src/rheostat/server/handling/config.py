@@ -24,7 +24,18 @@ from rheostat.model.client import ClientReport
 from rheostat.model.declaration import Declaration, DeclarationOutcome, DeclarationResult
 from rheostat.model.key import KeyKind
 from rheostat.model.position import Filter, parse_token
-from rheostat.model.watch import Bookmark, Entry, GoAway, GoAwayReason, SnapshotEvent, WatchEvent
+from rheostat.model.watch import (
+    Bookmark,
+    Delta,
+    Entry,
+    GoAway,
+    GoAwayReason,
+    Hello,
+    Reset,
+    SnapshotEvent,
+    SnapshotReason,
+    WatchEvent,
+)
 from rheostat.server.call import Call, check_request
 from rheostat.server.codec import Shared
 from rheostat.server.handling.base import (
@@ -131,6 +142,35 @@ class ConfigHandlers(Handling):
             return contextlib.nullcontext()
         return self.service.admission.snapshot()
 
+    def note_events(self, events: Sequence[WatchEvent]) -> None:
+        """Count what a watch was told that is not everyday."""
+        count = self.service.metrics.count
+        for event_ in events:
+            match event_:
+                case Hello(reason=SnapshotReason() as reason):
+                    count("snapshots", reason.name)
+                case Reset(reason=reset):
+                    count("snapshots", reset.name)
+                case Delta(coalesced=True):
+                    count("coalesced")
+                case GoAway(reason=end):
+                    count("ended", end.name)
+                case _:
+                    pass
+
+    def note_delivery(self, frames: int, size: int, deltas: int) -> None:
+        """Count what was handed to the connections of watches.
+
+        Args:
+            frames: How many messages.
+            size: Their bytes in sum.
+            deltas: How many of them were deltas that lead up to the newest revision.
+        """
+        metrics = self.service.metrics
+        metrics.delivered(frames, size)
+        if deltas and metrics.newest[0]:
+            metrics.lag.note(self.service.clock().timestamp() - metrics.newest[1], deltas)
+
     def encode(self, event_: WatchEvent, session: WatchSession) -> Sequence[Shared]:
         """Return the messages of an event of *session*, each encoded once for all streams that send it."""
         if isinstance(event_, Bookmark):
@@ -153,7 +193,9 @@ class ConfigHandlers(Handling):
 
     def slow(self) -> Shared:
         """Return the message to a client that has taken nothing for too long."""
-        (message,) = self._encoder().encode(GoAway(GoAwayReason.SLOW, spread=0.0, grace=0.0), _no_whole)
+        go_away = GoAway(GoAwayReason.SLOW, spread=0.0, grace=0.0)
+        self.note_events((go_away,))
+        (message,) = self._encoder().encode(go_away, _no_whole)
         return message
 
     def _encoder(self) -> EventEncoder[Shared]:
