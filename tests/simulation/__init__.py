@@ -7,10 +7,11 @@ milliseconds and the same seed gives the same run, in every process. All message
 encoded and decoded as on the wire.
 
 - `clock`: the events, the monotonic and the wall clock.
-- `network`: streams of frames; cuts, half-open and slow ones.
-- `store`: the shared store, and the way of each node to it. `disk`: the files of the clients.
-- `node`, `client`: production code and what drives it. What the network needs of an end is `network.Endpoint` and
-  `network.Receiver`, so that a relay, which is both, is one more kind of actor.
+- `network`: streams of frames; cuts, half-open and slow ones, requests that come twice.
+- `store`: the shared store, and the way of each node to it. `disk`: the files of clients and relays.
+- `follower`: drives a watch loop. `client` is one, with the core of the SDK on it.
+- `node`: the production service and what drives its sessions. `relay`: the production branches, each with a follower,
+  and sessions; so a relay is at both ends of the network.
 - `writing`: what is written. `world`: a run, with its accidents, and its end, at which all must converge.
 - `batch`: many runs. `bugs`: ten bugs, to see that they are caught.
 

@@ -55,13 +55,21 @@ class Stream:
 
     Attributes:
         inbox: Frames that have arrived; then what ended the stream, None for its proper end.
+        request: What was asked for.
         sender: The answering end, once it has accepted.
     """
 
-    def __init__(self, network: Network, receiver: Receiver | None, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        network: Network,
+        receiver: Receiver | None,
+        endpoint: Endpoint,
+        request: watch_pb2.WatchRequest,
+    ) -> None:
         self.network = network
         self.receiver = receiver
         self.endpoint = endpoint
+        self.request = request
         self.sender: Sender | None = None
         self.inbox: deque[bytes | Exception | None] = deque()
         self.ended = False
@@ -186,20 +194,24 @@ class Network:
             request: What is asked for.
             dark: The request is lost, and nobody notices.
         """
-        stream = Stream(self, receiver, endpoint)
+        stream = Stream(self, receiver, endpoint, request)
         self.open = [each for each in self.open if not each.ended]
         self.open.append(stream)
         if dark:
             stream.darken()
         else:
-            self.clock.at(stream._arrival(), _accept, stream, request)
+            self.clock.at(stream._arrival(), _accept, stream)
         return stream
 
+    def repeat(self, stream: Stream) -> None:
+        """Send the request of a stream a second time, as proxies do; nobody reads the answer."""
+        self.clock.after(self.latency(), _accept, Stream(self, None, stream.endpoint, stream.request))
 
-def _accept(stream: Stream, request: watch_pb2.WatchRequest) -> None:
+
+def _accept(stream: Stream) -> None:
     if stream.ended:
         return
     if stream.endpoint.up:
-        stream.endpoint.accept(stream, request)
+        stream.endpoint.accept(stream, stream.request)
     else:
         stream.finish(UnavailableError("the connection was refused"))

@@ -21,7 +21,7 @@ from rheostat.wire.error import to_connect
 from tests.checking import DIGEST, PROTOCOL, Violation
 from tests.simulation.disk import Disk
 from tests.simulation.follower import Follower
-from tests.simulation.network import Endpoint, Stream
+from tests.simulation.network import Endpoint, Network, Stream
 from tests.simulation.node import GRACE_SECONDS, HEARTBEAT, PROJECT, Host, Serving, options_of
 
 if TYPE_CHECKING:
@@ -178,11 +178,37 @@ class Process:
     def ring(self) -> None:
         self._relay.rung()
 
+    def doubt(self, address: tuple[str, str], token: bytes) -> None:
+        # As `Relay._ask_about_doubted`, within a tick.
+        self._relay.world.clock.after(1.0, self._ask, address[1], token)
+
+    def _ask(self, environment: str, token: bytes) -> None:
+        relay = self._relay
+        if relay.process is not self:
+            return
+        request = watch_pb2.WatchRequest(project=PROJECT, environment=environment, resume=token, via=self.via)
+        upstream = next((each for each in relay.upstreams if each.up), None)
+        if upstream is not None:
+            Asking(relay.world.network).open(upstream, request)
+
     def prefer(self, url: str) -> None:
         """Calls are no part of this."""
 
     def watch(self, url: str, request: watch_pb2.WatchRequest) -> _Opened:
         return _Opened(url)
+
+
+class Asking:
+    """A stream that is left after its first event. A `Receiver` of the network."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def open(self, endpoint: Endpoint, request: watch_pb2.WatchRequest) -> None:
+        self._network.connect(self, endpoint, request, dark=False)
+
+    def arrived(self, stream: Stream) -> None:
+        stream.close()
 
 
 class _Opened:

@@ -30,7 +30,7 @@ from tests.simulation.relay import RelayNode
 from tests.simulation.store import SharedStore, life_of
 from tests.simulation.writing import ENVIRONMENTS, FILTERS, base, mutations
 
-__all__ = ["Run", "World", "run"]
+__all__ = ["Run", "World", "run", "scaled"]
 
 LONGEST_BACKOFF: Final = 2.0
 
@@ -70,6 +70,7 @@ class World:
         random: Where everything is drawn from.
         max_stream_age: Seconds, ± 20 %.
         backoff: Of everybody who follows a stream.
+        calm: Answers to writers are not lost any more.
         dark: Followers whose packets are lost, without their noticing.
     """
 
@@ -89,7 +90,7 @@ class World:
         for number in range(draw.choice((0, 0, 0, 1, 2))):
             above = [*self.relays, *self.nodes] if number else [*self.nodes]
             self.relays.append(RelayNode(self, f"relay-{number}", above[: draw.choice((1, 2))]))
-        self._hosts: list[Node | RelayNode] = [*self.nodes, *self.relays]
+        self.hosts: list[Node | RelayNode] = [*self.nodes, *self.relays]
         self.clients = [
             Client(self, f"client-{number}", draw.choice(ENVIRONMENTS), filter_, cached=draw.random() < 0.7)
             for number, filter_ in enumerate(draw.sample(FILTERS, draw.choice((2, 3, 3, 4))))
@@ -97,7 +98,7 @@ class World:
         self._acknowledged: dict[str, int] = {}
         self._requests = 0
         self._backup = self.store.contents()
-        self._calm = False
+        self.calm = False
         self._drained_at = -1000.0
         self._hints_lost = draw.choice((0.0, 0.3, 1.0))
         self._hints_late = draw.choice((0.01, 0.01, 2.0))
@@ -119,7 +120,7 @@ class World:
 
     def endpoint(self) -> Endpoint:
         """Return where a client's next stream leads, as a load balancer without knowledge decides."""
-        return self.random.choice(self._hosts)
+        return self.random.choice(self.hosts)
 
     def _committed(self, revision: int) -> None:
         for node in self.nodes:
@@ -137,7 +138,7 @@ class World:
         """
         draw, clock = self.random, self.clock
         began = clock.now
-        for host in self._hosts:
+        for host in self.hosts:
             host.start()
         for client in self.clients:
             clock.at(began + draw.uniform(0.0, 2.0), client.start)
@@ -153,8 +154,7 @@ class World:
         self._heal()
         due = max(clock.now + self._patience(client) for client in self.clients)
         self._converge({client: clock.now + self._patience(client) for client in self.clients})
-        # Segments are in every scope.
-        self._commit("last", "", [put_segment("last", equals("region", "us"))])
+        self.commit_segment("last")
         due = max(due, clock.now) + CONVERGED_SECONDS
         self._converge(dict.fromkeys(self.clients, due))
         for client in self.clients:
@@ -174,10 +174,14 @@ class World:
                 return
 
     def _is_settled(self, client: Client) -> bool:
-        streams = [follower.stream for follower in self._followers]
+        streams = [follower.stream for follower in self.followers]
         return not client.missing() and all(stream is not None and not stream.dark for stream in streams)
 
     # Writers.
+
+    def commit_segment(self, name: str) -> None:
+        """Write something that is in every scope, at any node."""
+        self._commit(name, "", [put_segment(name, equals("region", "us"))])
 
     def _write(self) -> None:
         self._requests += 1
@@ -202,14 +206,14 @@ class World:
 
     def _commit(self, request: str, environment: str, wanted: list[Mutation]) -> bool:
         node = self.random.choice(self.nodes)
-        if self.random.random() < 0.1 and not self._calm:
+        if self.random.random() < 0.1 and not self.calm:
             node.access.unknown = True
         writer = Writer(OPEN, message=request, request_id=request, payload=request.encode())
         try:
             outcome = node.commit(writer, environment, wanted)
         finally:
             node.access.unknown = False
-        if self.random.random() < 0.1 and not self._calm:
+        if self.random.random() < 0.1 and not self.calm:
             return False
         self.note("writer", f"is told {request} is {outcome.change_set.revision} by {node.name}")
         if outcome.change_set.revision:
@@ -222,6 +226,7 @@ class World:
         return [
             self._cut,
             self._half_open,
+            self._repeat,
             self._slow_network,
             self._slow_reader,
             self._crash_node,
@@ -251,39 +256,45 @@ class World:
         self.note("network", "cuts")
 
     @property
-    def _followers(self) -> list[Follower]:
+    def followers(self) -> list[Follower]:
+        """All that follow a stream: clients, and relays for each environment."""
         inner = [follower for relay in self.relays for follower in relay.followers.values()]
         return [*self.clients, *inner]
 
     def _half_open(self) -> None:
-        client = self.random.choice(self._followers)
+        client = self.random.choice(self.followers)
         self.note("network", f"loses {client.name}")
         if client.stream is not None:
             client.stream.darken()
         self.dark.add(client)
         self.clock.after(self._for_a_while(6.0), self.dark.discard, client)
 
+    def _repeat(self) -> None:
+        for stream in self.network.open[-3:]:
+            self.network.repeat(stream)
+        self.note("network", "repeats requests")
+
     def _slow_network(self) -> None:
-        client = self.random.choice(self._followers)
+        client = self.random.choice(self.followers)
         seconds = self._for_a_while(4.0)
         self.note("network", f"holds up {client.name} for {seconds:.1f} s")
         self.network.slow_until[client] = self.clock.now + seconds
 
     def _slow_reader(self) -> None:
-        client = self.random.choice(self._followers)
+        client = self.random.choice(self.followers)
         seconds = self._for_a_while(40.0)
         self.note(client.name, f"reads nothing for {seconds:.1f} s")
         client.pause(seconds)
 
     def _crash_node(self) -> None:
-        node = self.random.choice(self._hosts)
+        node = self.random.choice(self.hosts)
         node.crash()
         if isinstance(node, RelayNode) and self.random.random() < 0.4:
             node.disk.damage("cache", self.random)
         self.clock.after(self._for_a_while(6.0), node.start)
 
     def _drain_node(self) -> None:
-        node = self.random.choice(self._hosts)
+        node = self.random.choice(self.hosts)
         self._drained_at = self.clock.now
         node.drain()
         self.clock.after(GRACE_SECONDS + self._for_a_while(4.0), node.start)
@@ -377,7 +388,7 @@ class World:
 
     def _heal(self) -> None:
         self.note("world", "is healed")
-        self._calm = True
+        self.calm = True
         self._hints_lost = 0.0
         self._hints_late = 0.01
         self.dark.clear()
@@ -390,7 +401,7 @@ class World:
             if relay.process is not None and relay.process.draining:
                 relay.crash()
             relay.start()
-        for follower in self._followers:
+        for follower in self.followers:
             follower.resume()
         for client in self.clients:
             client.start()
