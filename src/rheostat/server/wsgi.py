@@ -17,6 +17,7 @@ from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
 from rheo.v1.draft_service_connect import DraftServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceWSGIApplication
+from rheostat.model.watch import Delta
 from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
 from rheostat.server.gate import Answer, Gate, Incoming
@@ -222,11 +223,17 @@ class _Adapter:
             bell = hub.bell
             step = session.step(service.monotonic())
             messages = [message for event in step.events for message in self._handlers.encode(event, session)]
+            self._handlers.note_events(step.events)
             with self._handlers.sending(messages):
                 for message in messages:
                     yield message
                     if not session.may_go_on:
                         break
+            if messages:
+                # Of what the application server makes of them no application knows.
+                size = sum(message.message.ByteSize() for message in messages)
+                deltas = sum(isinstance(event, Delta) for event in step.events)
+                self._handlers.note_delivery(len(messages), size, deltas)
             if step.done:
                 return
             wait = step.wake_at - service.monotonic()
