@@ -7,6 +7,7 @@ once and kept on the view: deltas, snapshots, the closure of a filter.
 from __future__ import annotations
 
 import bisect
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -257,7 +258,7 @@ class View:
         return before, log.revisions[start:length], log.touches[start:length]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeyRing:
     """The keys that bear on one environment, by selector.
 
@@ -268,6 +269,21 @@ class KeyRing:
 
     valid: Mapping[str, Key] = field(default_factory=dict)
     revoked: Mapping[str, int] = field(default_factory=dict)
+
+    @functools.cached_property
+    def digest(self) -> int:
+        """Over the valid keys, as items of a stream."""
+        digest = 0
+        for selector, key in self.valid.items():
+            digest ^= item_digest("key", selector, key.revision)
+        return digest
+
+    @functools.cached_property
+    def changes(self) -> Sequence[tuple[int, str]]:
+        """The last change of each key, as its revision and the selector, oldest first."""
+        found = [(key.revision, selector) for selector, key in self.valid.items()]
+        found += [(revision, selector) for selector, revision in self.revoked.items()]
+        return sorted(found)
 
     @classmethod
     def of(cls, keys: Iterable[Key], project: str, environment: str) -> KeyRing:
@@ -295,16 +311,13 @@ class RelayView(View):
 
     def __init__(self, plain: View, ring: KeyRing) -> None:
         """Add the keys of *ring* to the items of *plain*."""
-        digest = plain.digest
-        for selector, key in ring.valid.items():
-            digest ^= item_digest("key", selector, key.revision)
         super().__init__(
             plain.project,
             plain.environment,
             plain.snapshot,
             {**plain._tombstones, **{("key", name): revision for name, revision in ring.revoked.items()}},
             plain._log,
-            digest,
+            plain.digest ^ ring.digest,
             plain._size,
             plain._segment_use,
             plain._narrowed,
@@ -312,9 +325,6 @@ class RelayView(View):
         )
         self._length = plain._length
         self.ring = ring
-        changed = [(key.revision, selector) for selector, key in ring.valid.items()]
-        changed += [(revision, selector) for selector, revision in ring.revoked.items()]
-        self._changed = sorted(changed)
 
     def entry(self, key: ItemKey) -> Entry | None:
         """As `View.entry`, keys too."""
@@ -331,13 +341,14 @@ class RelayView(View):
     def touches_since(self, revision: int) -> tuple[int, Sequence[int], Sequence[_Touch]]:
         """As `View.touches_since`; what a key was before its last change is not known."""
         before, revisions, touches = super().touches_since(revision)
-        at = bisect.bisect_right(self._changed, revision, key=lambda each: each[0])
+        changes = self.ring.changes
+        at = bisect.bisect_right(changes, revision, key=lambda each: each[0])
         if at:
-            before = max(before, self._changed[at - 1][0])
-        if at == len(self._changed):
+            before = max(before, changes[at - 1][0])
+        if at == len(changes):
             return before, revisions, touches
         merged = dict(zip(revisions, touches, strict=True))
-        for when, selector in self._changed[at:]:
+        for when, selector in changes[at:]:
             touch = merged.get(when) or _Touch((), frozenset())
             merged[when] = replace(touch, keys=(*touch.keys, ("key", selector)))
         ordered = sorted(merged)
@@ -518,7 +529,8 @@ class Head:
         state: The whole store.
         floor: The compaction floor.
         views: By project and environment.
-        rings: The keys of environments, by these; of a node they are read from `state` at the first use.
+        rings: The keys of environments, by these; of a node they are read from `state` at the first use, and shared
+            by the heads until a key changes.
     """
 
     identity: Identity
@@ -614,7 +626,8 @@ def next_head(head: Head, change_set: ChangeSet, *, rule_number: int | None = No
             # Made by this very change-set: no watcher can have a position in it yet.
             view = views[address]
             views[address] = _fresh_view(state, *address, {}, view._log)
-    return Head(head.identity, state, head.floor, views)
+    keys_changed = any(change.kind == "key" for change in change_set.changes)
+    return Head(head.identity, state, head.floor, views, {} if keys_changed else head.rings)
 
 
 @dataclass(frozen=True, slots=True)
