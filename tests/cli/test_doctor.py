@@ -110,14 +110,17 @@ def test_clocks_that_differ_are_worth_a_warning(local: LocalServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "expected"),
-    [("key", "no stream begins"), ("snapshot", "the stream came to nothing after its beginning")],
+    ("after", "patience", "expected"),
+    [
+        ("key", "_HELLO_SECONDS", "no stream begins"),
+        ("snapshot", "_BOOKMARK_SECONDS", "the stream came to nothing after its beginning"),
+    ],
 )
 def test_a_stream_that_something_holds_back_is_a_failure(
-    local: LocalServer, monkeypatch: pytest.MonkeyPatch, after: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, after: str, patience: str, expected: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_HELLO_SECONDS", 0.5)
-    with Proxy(int(local.url.rpartition(":")[2])) as proxy:
+    monkeypatch.setattr(doctor, patience, 0.3)
+    with LocalServer(heartbeat=1.0) as server, Proxy(int(server.url.rpartition(":")[2])) as proxy:
         last = None
         for finding in examine_server(Target(proxy.url)):
             last = finding

@@ -33,6 +33,9 @@ _SLOW_PING: Final = 1.0
 _SLOW_HELLO: Final = 3.0
 _HELLO_SECONDS: Final = 10.0
 
+_BOOKMARK_SECONDS: Final = 10.0
+"""After two heartbeats."""
+
 _SKEW: Final = datetime.timedelta(seconds=5)
 """Between two clocks. Keys, schedules and signatures are about seconds at best."""
 
@@ -316,9 +319,8 @@ def _stream(connection: Connection, target: Target, *, wait_for_bookmark: bool) 
                 event = message.WhichOneof("event")
                 if event == "hello":
                     hello = message.hello
-                    connection.wait_at_most(
-                        2 * hello.heartbeat.ToTimedelta().total_seconds() + _HELLO_SECONDS
-                    )
+                    heartbeat = hello.heartbeat.ToTimedelta().total_seconds()
+                    connection.wait_at_most(2 * heartbeat + _BOOKMARK_SECONDS)
                     yield _about_hello(hello, waited)
                 elif event == "snapshot_end":
                     yield Finding(
@@ -329,7 +331,8 @@ def _stream(connection: Connection, target: Target, *, wait_for_bookmark: bool) 
                     )
                     if not wait_for_bookmark:
                         return
-                elif event == "bookmark":
+                elif event in {"bookmark", "delta"}:
+                    # A change proves as much as the sign of life that comes without one.
                     yield Finding("bookmark", Verdict.OK, f"a sign of life came after {waited:.1f} s")
                     return
                 elif event == "go_away":
