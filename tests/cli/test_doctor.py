@@ -16,9 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from rheostat.cli import doctor
+from rheostat.cli.connection import Connection
 from rheostat.cli.doctor import examine_server
 from rheostat.cli.option import Target
 from rheostat.cli.root import root
+from rheostat.errors import FailedPreconditionError
 from rheostat.model.key import KeyKind, Role
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
@@ -177,6 +179,24 @@ def test_keys_and_certificates_are_looked_at(
     found = look(keys["viewer"][:-4] + "AAAA", 1)
     assert "RHEOSTAT_KEY" in found["server"]["fix"]
     assert "set RHEOSTAT_KEY" in run("--url", server.url, *PLACE, code=1)["server"]["fix"]
+
+
+def test_a_relay_is_known_as_one(local: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Connection.call
+
+    def as_a_relay_answers(connection: Connection, rpc: Any, request: Any) -> Any:
+        if type(rpc.__self__).__name__ in ("AdminServiceClientSync", "DraftServiceClientSync"):
+            raise FailedPreconditionError(
+                "a relay does not serve this",
+                reason="ON_RELAY",
+                metadata={"upstream": "https://config.example"},
+            )
+        return call(connection, rpc, request)
+
+    monkeypatch.setattr(Connection, "call", as_a_relay_answers)
+    found = run("--url", local.url, "--quick")
+    assert found["place"]["message"] == "a relay, which serves programs; people ask https://config.example"
+    assert found["key"]["message"] == "without a key, everybody may watch, evaluate"
 
 
 # The store.

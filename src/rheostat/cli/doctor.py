@@ -22,7 +22,7 @@ from rheostat.cli.connection import Connection
 from rheostat.cli.failure import ExitCode
 from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
-from rheostat.errors import AuthenticationError, PermissionDeniedError, RheostatError
+from rheostat.errors import AuthenticationError, PermissionDeniedError, RheostatError, UnavailableError
 from rheostat.store.health import Finding, Verdict, examine_store
 
 __all__ = ["doctor", "examine_server"]
@@ -246,6 +246,9 @@ def _place(connection: Connection, target: Target) -> Finding | None:
             "place", Verdict.OK, f"project {connection.project}, environment {connection.environment}"
         )
     except RheostatError as exc:
+        if exc.reason == "ON_RELAY":
+            upstream = exc.metadata.get("upstream", "its upstream")
+            return Finding("place", Verdict.OK, f"a relay, which serves programs; people ask {upstream}")
         return None if exc.reason == "PERMISSION_DENIED" else _refused("place", exc)
 
 
@@ -297,8 +300,12 @@ def _permissions(connection: Connection, target: Target) -> Iterator[Finding]:
                 yield _refused("key", exc)
                 return
             may_not.append(name)
-        except RheostatError:
-            may.append(name)
+        except UnavailableError:
+            # Neither refused nor let through, as by a relay that is cut off.
+            continue
+        except RheostatError as exc:
+            if exc.reason != "ON_RELAY":
+                may.append(name)
         else:
             may.append(name)
     whose = "the key may" if target.key else "without a key, everybody may"
