@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.batch import replay, run_seed, violations
 
 ROOT = Path(__file__).parents[2]
-CHUNK = 100
+CHUNK = 50
 
 
 def hold(first: int) -> None:

@@ -87,7 +87,7 @@ class World:
         self.dark: set[Follower] = set()
         self.nodes = [Node(self, f"node-{number}") for number in range(draw.choice((1, 2, 2, 2, 3)))]
         self.relays: list[RelayNode] = []
-        for number in range(draw.choice((0, 0, 0, 1, 2))):
+        for number in range(draw.choice((0, 0, 0, 0, 1, 2))):
             above = [*self.relays, *self.nodes] if number else [*self.nodes]
             self.relays.append(RelayNode(self, f"relay-{number}", above[: draw.choice((1, 2))]))
         self.hosts: list[Node | RelayNode] = [*self.nodes, *self.relays]
@@ -102,7 +102,7 @@ class World:
         self._drained_at = -1000.0
         self._hints_lost = draw.choice((0.0, 0.3, 1.0))
         self._hints_late = draw.choice((0.01, 0.01, 2.0))
-        self._ends_at = self.clock.now + draw.uniform(6.0, 12.0)
+        self._ends_at = self.clock.now + draw.uniform(4.0, 9.0)
 
     # What others ask for.
 
@@ -142,13 +142,13 @@ class World:
             host.start()
         for client in self.clients:
             clock.at(began + draw.uniform(0.0, 2.0), client.start)
-        for _ in range(draw.randint(3, 6)):
+        for _ in range(draw.randint(2, 5)):
             instant = draw.uniform(began, self._ends_at)
             for _ in range(draw.choice((1, 1, 1, 3))):
                 clock.at(instant, self._write)
         # Swarms: each world knows a few kinds of accidents only, and those well.
         kinds = draw.sample(self._accidents(), 4)
-        for _ in range(draw.randint(3, 9)):
+        for _ in range(draw.randint(3, 7)):
             clock.at(draw.uniform(began + 0.5, self._ends_at), draw.choice(kinds))
         clock.run_until(self._ends_at)
         self._heal()
