@@ -28,6 +28,7 @@ VARIABLE: Final = "RHEOSTAT_TEST_POSTGRES"
 USER: Final = "rheostat"
 
 _PATIENCE: Final = 60.0
+_PORTS: Final = 5
 
 _MEMORY: Final = Path("/dev/shm")
 """A file system in memory, for clusters that need not outlive it. Containers may have a very small one."""
@@ -95,12 +96,22 @@ class Server:
             )
             hba = self.cluster / "pg_hba.conf"
             hba.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + hba.read_text())
-            with socket.create_server(("127.0.0.1", 0)) as listening:
-                self.port: int = listening.getsockname()[1]
-            self.start()
+            self._start_somewhere()
         except BaseException:
             self.close()
             raise
+
+    def _start_somewhere(self) -> None:
+        for left in reversed(range(_PORTS)):
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                self.port: int = listening.getsockname()[1]
+            try:
+                return self.start()
+            except AssertionError as exc:
+                # Somebody else may have been given the port since.
+                if "Address already in use" not in str(exc) or not left:
+                    raise
+        return None
 
     def run(self, program: str, *arguments: object) -> None:
         """Run one of PostgreSQL's programs to its end."""
@@ -138,6 +149,8 @@ class Server:
             "max_connections=120",
             "shared_buffers=32MB",
             "logging_collector=off",
+            # In the cluster's folder: segments of shared memory outlive a server that is killed.
+            "dynamic_shared_memory_type=mmap",
             *self._options,
         )
         command = [self._programs / "postgres", "-D", cluster or self.cluster]
