@@ -195,8 +195,15 @@ class Watched:
         """Forget the position: the watcher has lost what it held."""
         self._last = None
 
-    def saw(self, life: Life, revision: int, items: Mapping[ItemKey, Any]) -> None:
-        """Check a state that the watcher shows at a position."""
+    def saw(self, life: Life, revision: int, items: Mapping[ItemKey, Any], *, rule: str = STATE) -> None:
+        """Check a state that the watcher shows at a position.
+
+        Args:
+            life: The history that it stands in.
+            revision: Where it stands.
+            items: What it holds, by kind and key.
+            rule: What is broken when that is not what the history says: `BOOKMARK` when a bookmark brought it there.
+        """
         store, generation, _ = life
         if self._last is not None and self._last[0] == store and self._last[1:] > (generation, revision):
             raise Violation(ORDER, f"{self.name} went from {self._last[1:]} to {(generation, revision)}")
@@ -204,12 +211,12 @@ class Watched:
         newest = self.history.revision(life)
         if newest is None or not 0 < revision <= newest:
             raise Violation(
-                STATE, f"{self.name} stands at generation {generation} revision {revision}, which never was"
+                rule, f"{self.name} stands at generation {generation} revision {revision}, which never was"
             )
         expected = self.history.state(life, revision, self.environment, self.filter)
         if items.keys() != expected.keys():
             raise Violation(
-                STATE,
+                rule,
                 f"{self.name} holds at {(generation, revision)} too much "
                 f"{sorted(items.keys() - expected.keys())} and lacks {sorted(expected.keys() - items.keys())}",
             )
@@ -219,7 +226,7 @@ class Watched:
                 continue
             if not _same(item, expected[key]):
                 raise Violation(
-                    STATE,
+                    rule,
                     f"{self.name} holds at {(generation, revision)} {_text(item)}, and not "
                     f"{_text(expected[key])}",
                 )

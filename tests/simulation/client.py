@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from rheo.v1 import watch_pb2
 from rheostat.errors import RheostatError
 from rheostat.model.position import Filter
 from rheostat.model.setting import Setting
 from rheostat.sdk.cache import Cache
 from rheostat.sdk.core import Core, Options
 from rheostat.sdk.held import Held
-from tests.checking import DIGEST, EVALUATION, PROTOCOL, STATE, Life, Violation, Watched
+from tests.checking import BOOKMARK, DIGEST, EVALUATION, PROTOCOL, STATE, Life, Violation, Watched
 from tests.simulation.clock import Timer
 from tests.simulation.disk import Disk, DiskCache
 from tests.simulation.follower import Follower
@@ -63,6 +64,7 @@ class Client(Follower):
         self._ticking: Timer | None = None
         self._shown: Held | None = None
         self._looks = 0
+        self._rule = STATE
 
     def start(self) -> None:
         """Begin a process."""
@@ -90,6 +92,7 @@ class Client(Follower):
             core.narrow(dict(self.filter.tracked))
         self.core = core
         self._shown = core.held
+        self._rule = STATE
         self.watched.begin_anew()
         core.load_cache()
         world.note(self.name, f"starts with revision {core.held.revision}")
@@ -111,6 +114,9 @@ class Client(Follower):
         assert self.core is not None
         return self.core.held
 
+    def heard(self, event: watch_pb2.WatchResponse) -> None:
+        self._rule = BOOKMARK if event.HasField("bookmark") else STATE
+
     def moved(self) -> None:
         self._look()
         self._tick()
@@ -128,7 +134,7 @@ class Client(Follower):
         assert position is not None
         life: Life = (position.store_id, position.generation, position.nonce)
         items = {key: item.item for key, item in held.items.items()}
-        self.watched.saw(life, position.revision, items)
+        self.watched.saw(life, position.revision, items, rule=self._rule)
         snapshot = core.replica.view.snapshot
         shown = {("setting", name): item for name, item in snapshot.settings.items()}
         shown.update({("segment", name): item for name, item in snapshot.segments.items()})  # type: ignore[misc]
