@@ -52,8 +52,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("rheostat.server")
 
-_THREADS: Final = 8
-"""Writes are one after another anyway, and reads that wait for the store are short."""
+_THREADS: Final = 32
+"""Writes that wait at the same time share a sync; more of them than this gain little by it."""
 
 
 def asgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[str] = ()) -> ASGI3Application:

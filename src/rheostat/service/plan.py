@@ -1011,22 +1011,37 @@ class _Draft:
         features = () if project is None else project.features
         stored = self.base
         everywhere = stored is not None and stored.project.features != features
-        for environment in self.environments():
-            for setting in list(self.settings(environment).values()):
-                address = (environment, "setting", setting.name)
-                if setting.order is not Order.SPECIFICITY or not (everywhere or address in self.items):
-                    continue
-                cause = address if address in self.touched_by else ("", "project", self.project)
-                self.index = self.touched_by.get(cause, self.index)
-                hierarchy = features
-                if setting.features is not None:
-                    hierarchy = tuple(f for f in features if f in setting.features)
-                try:
-                    rules = order_by_specificity(setting.rules, hierarchy)
-                except RheostatError as exc:
-                    raise self._placed_error(cause, exc) from None
-                if rules != setting.rules:
-                    self._put(environment, replace(setting, rules=rules))
+        for environment, setting in self._settings_of_all() if everywhere else self._settings_touched():
+            if setting.order is not Order.SPECIFICITY:
+                continue
+            address = (environment, "setting", setting.name)
+            cause = address if address in self.touched_by else ("", "project", self.project)
+            self.index = self.touched_by.get(cause, self.index)
+            hierarchy = features
+            if setting.features is not None:
+                hierarchy = tuple(f for f in features if f in setting.features)
+            try:
+                rules = order_by_specificity(setting.rules, hierarchy)
+            except RheostatError as exc:
+                raise self._placed_error(cause, exc) from None
+            if rules != setting.rules:
+                self._put(environment, replace(setting, rules=rules))
+
+    def _settings_of_all(self) -> list[tuple[str, Setting]]:
+        """The draft's settings, by environment."""
+        return [
+            (environment, setting)
+            for environment in self.environments()
+            for setting in self.settings(environment).values()
+        ]
+
+    def _settings_touched(self) -> list[tuple[str, Setting]]:
+        """Those that mutations have touched and left; looking at all of them would cost more than the rest of a plan."""
+        return [
+            (environment, item)
+            for (environment, kind, _), item in self.items.items()
+            if kind == "setting" and isinstance(item, Setting)
+        ]
 
     def _changes(self) -> Iterator[Change]:
         # Project-wide items first: who applies the changes in order then never meets an unknown environment.
@@ -1199,9 +1214,12 @@ class _Whole:
         self._environment = environment
         self._settings = settings
         self._segments = segments
-        self._aliases = {alias for setting in settings.values() for alias in setting.aliases}
         # Shared by all checks: what a segment leads to is followed once.
         self._dependencies = Dependencies(Snapshot(0, settings, segments))
+
+    @functools.cached_property
+    def _aliases(self) -> frozenset[str]:
+        return frozenset(alias for setting in self._settings.values() for alias in setting.aliases)
 
     def check(self, setting: Setting, *, touched: bool) -> None:
         draft, environment = self._draft, self._environment
