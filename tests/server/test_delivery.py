@@ -11,6 +11,7 @@ import gc
 import itertools
 import json
 import socket
+import threading
 import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,6 +32,7 @@ from rheostat.server.handling.config import ConfigHandlers
 from rheostat.server.line import limit_buffers
 from rheostat.server.punctual import protocol_of
 from rheostat.server.stall import PIECE_BYTES, Guards
+from rheostat.server.stream import Stream
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.service.watch import WatchOptions
@@ -242,6 +244,35 @@ def test_a_large_delta_is_made_once_for_all_and_not_lost_when_one_of_them_leaves
             for watch in watches:
                 assert len((await watch.delta()).items) == 300
             assert made == 300
+
+    run(scenario())
+
+
+def test_a_change_in_the_moment_after_a_large_one_is_not_missed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    wake = Stream.wake
+    late: list[int] = []
+
+    def waking(stream: Stream) -> None:
+        wake(stream)
+        if stream._left is not None and not late:
+            # Before the task has had its turn, which is the one to send the large one.
+            commit = threading.Thread(target=lambda: late.append(change(service, "s.1", "last")))
+            commit.start()
+            commit.join()
+
+    monkeypatch.setattr(Stream, "wake", waking)
+
+    async def scenario() -> None:
+        async with serving(asgi_app(service, open=True), service) as open_watch:
+            watch = await open_watch()
+            # So many are encoded in a thread, and the watch is not waiting when the bell rings meanwhile.
+            many = [PutSetting(f"m.{number}", {"type": "int", "default": 0}) for number in range(300)]
+            await asyncio.to_thread(service.commit, WRITER, "default", "production", many)
+            while (await watch.delta()).position.revision != service.head.revision:
+                pass
+            assert late == [service.head.revision]
 
     run(scenario())
 

@@ -145,3 +145,10 @@ def test_what_a_watch_is_sent_is_counted(mount: str):
         watch(token)
         assert value(service, "rheostat_watch_coalesced_total") == 1
         assert value(service, "rheostat_watch_streams") == 0
+
+
+def test_a_node_that_has_not_begun_tells_so_and_reads_nothing():
+    service = Service(open_store("memory:"))
+    assert value(service, "rheostat_ready") == 0
+    assert not service.started
+    service.close()

@@ -318,9 +318,11 @@ class _Adapter:
                 if guard is not None:
                     guard.may_go_on = lambda: session.may_go_on
                 while True:
-                    bell = hub.bell
-                    step = stream.left()
-                    if step is None:
+                    left = stream.left()
+                    if left is not None:
+                        step, bell = left
+                    else:
+                        bell = hub.bell
                         now = service.monotonic()
                         # The first step may read the store: a token can be ahead of this node.
                         opening = session.position is None
@@ -347,7 +349,7 @@ class _Adapter:
                     if done:
                         return
                     # While it waits, which can be for its whole life, it must not keep a snapshot in memory.
-                    del step
+                    del step, left
                     await stream.wait(bell, wake_at - service.monotonic())
         except Stalled:
             if guard is not None and not guard.refused and guard.take_leave(self._handlers.slow()):

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from rheostat.errors import UnavailableError
+from rheostat.errors import RheostatError
 from rheostat.service import Service
 from rheostat.service.metric import Shape
 
@@ -78,12 +78,15 @@ class _Collector:
             yield GaugeMetricFamily(
                 "rheostat_relay_stale_seconds", "How old the state of this relay is.", self._stale_seconds
             )
-        # A relay may have none yet.
-        with contextlib.suppress(UnavailableError):
-            head = service.head
-            yield GaugeMetricFamily("rheostat_revision", "The newest revision of this node.", head.revision)
-            generation = head.identity.generation
-            yield GaugeMetricFamily("rheostat_generation", "The generation of the store.", generation)
+        if service.started:
+            # A relay may have none yet, and a node may have lost its own.
+            with contextlib.suppress(RheostatError):
+                head = service.head
+                yield GaugeMetricFamily(
+                    "rheostat_revision", "The newest revision of this node.", head.revision
+                )
+                generation = head.identity.generation
+                yield GaugeMetricFamily("rheostat_generation", "The generation of the store.", generation)
         for what, (name, text, labels) in _COUNTERS.items():
             family = CounterMetricFamily(name, text, labels=labels)
             counted = metrics.counted(what)

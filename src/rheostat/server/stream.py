@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -43,11 +44,13 @@ class Stream(Waiting):
         self._framing: Framing | None = None
         self._outlet = None if guard is None or guard.line is None else guard.line.outlet
         self._monotonic = handlers.service.monotonic
-        self._left: Step | None = None
+        self._left: tuple[Step, int] | None = None
         self._error: Exception | None = None
 
-    def left(self) -> Step | None:
+    def left(self) -> tuple[Step, int] | None:
         """Return a step whose events are still to be sent; None when it is time for the next one.
+
+        With it comes the bell as it was before the step: what has rung since is still to be looked at.
 
         Raises:
             RheostatError: The session has raised it.
@@ -83,7 +86,7 @@ class Stream(Waiting):
         task = preparing.get(delta)
         if task is None:
             task = preparing[delta] = asyncio.ensure_future(run(self.encoded, events, expected))
-            task.add_done_callback(lambda _: preparing.pop(delta, None))
+            task.add_done_callback(functools.partial(_prepared, preparing, delta))
         # It goes on when the client of this watch leaves.
         await asyncio.wait([task])
         return self.encoded(events)
@@ -113,6 +116,7 @@ class Stream(Waiting):
             self.wake()
             return
         waiters = self.waiters
+        bell = waiters.hub.bell
         monotonic = self._monotonic()
         try:
             step = self._session.step(monotonic)
@@ -122,13 +126,13 @@ class Stream(Waiting):
                 if chunks is None:
                     chunks = self._chunks(events, framing)
                 if chunks is None or step.done:
-                    self._left = step
+                    self._left = (step, bell)
                     self.wake()
                     return
                 waiters.outgoing.append((outlet.write, chunks))
                 self._note(events)
             elif step.done:
-                self._left = step
+                self._left = (step, bell)
                 self.wake()
                 return
         except Exception as exc:  # noqa: BLE001 - the task raises it
@@ -165,3 +169,12 @@ class Stream(Waiting):
             made[event, framing] = chunks
             parts.append(chunks)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _prepared(
+    preparing: dict[Delta, asyncio.Future[object]], delta: Delta, task: asyncio.Future[object]
+) -> None:
+    preparing.pop(delta, None)
+    if not task.cancelled():
+        # Looked at, so that it is not reported as forgotten: each watch meets the same error by itself.
+        task.exception()

@@ -78,10 +78,10 @@ class Waiters:
         now = self.loop.time()
         for _ in range(min(_AT_ONCE, len(waiting))):
             waiting.popleft().serve(now)
-        self.flush()
         if waiting:
             # After everything else that the loop has to do by now.
             self.loop.call_soon(self._serve, waiting)
+        self.flush()
 
     def flush(self) -> None:
         """Write what there is to write."""
