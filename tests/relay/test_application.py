@@ -22,8 +22,11 @@ from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.errors import NotFoundError
 from rheostat.model.change import SetValue
 from rheostat.model.key import KeyKind, Role
+from rheostat.relay.handling import RelayHandlers
 from rheostat.relay.serve import relay_app
 from rheostat.server import asgi_app
+from rheostat.server.call import Call
+from rheostat.service.access import authenticate
 from rheostat.wire.contract import SERVICES
 from tests.relay.node import RelayNode, relay_key
 from tests.server.exchange import WATCH, Answered, Asgi, Asked, asked
@@ -140,6 +143,20 @@ def test_what_programs_declare_is_passed_on_under_their_own_key(node: Node, rela
     answer = exchange(application, asked(f"{CONFIG}/DeclareSettings", request, "json", header))
     assert (answer.code, answer.reason) == ("unavailable", "UPSTREAM_AWAY")
     assert len(upstreams.calls) == 2, "nothing is waited for that does not answer"
+
+
+@pytest.mark.parametrize("kind", [KeyKind.SERVER, KeyKind.USER, KeyKind.RELAY], ids=lambda kind: kind.name)
+def test_only_relays_are_believed_what_their_streams_have_passed_through(
+    world: World, node: Node, relay: RelayNode, kind: KeyKind
+) -> None:
+    header, _ = key(node, kind, **({"role": Role.VIEWER} if kind is KeyKind.USER else {}))
+    relay.pump()
+    principal = authenticate(relay.relay.head.state, header[1], world.clock.now())
+    call = Call(principal, "r1", WATCH)
+    with RelayHandlers(relay.relay).watching(WatchRequest(via=["another-upstream"]), call):
+        told = relay.relay.via
+    assert told == (relay.relay.node, *(["another-upstream"] if kind is KeyKind.RELAY else []))
+    assert relay.relay.via == (relay.relay.node,)
 
 
 def test_reports_are_taken_from_programs_of_their_own_and_kept_for_the_next_second(

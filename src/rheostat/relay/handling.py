@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import DeadlineExceededError, FailedPreconditionError, UnavailableError
+from rheostat.model.key import KeyKind
 from rheostat.relay.relay import Relay
 from rheostat.server.call import Call, check_request
 from rheostat.server.handler import ProgramHandlers
@@ -87,7 +88,10 @@ class RelayHandlers(ProgramHandlers):
     @contextlib.contextmanager
     def watching(self, request: watch_pb2.WatchRequest, call: Call) -> Iterator[WatchSession]:
         """As of a node, for relays below that do not watch each other in a circle."""
-        with self._relay.below(request.via), super().watching(request, call) as session:
+        key = call.principal.key
+        # It becomes part of this relay's own requests: whoever else names an upstream would cut the relay off it.
+        via = request.via if key is not None and key.kind is KeyKind.RELAY else ()
+        with self._relay.below(via), super().watching(request, call) as session:
             yield session
 
     def _located(self, request: Any, call: Call) -> tuple[Head, str, str]:
