@@ -118,7 +118,7 @@ class Page:
         self._ports: dict[str, str] = {}
         self._background: Program | None = None
         self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("RHEOSTAT_")
+            name: value for name, value in os.environ.items() if not name.startswith(("RHEOSTAT_", "PYTEST_"))
         } | {
             "PATH": f"{SCRIPTS}{os.pathsep}{NODE.parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",

@@ -133,6 +133,7 @@ class Watcher(Replica):
 
     def __init__(self, url: str) -> None:
         super().__init__()
+        self.began = -1
         self.steps: list[tuple[int, int]] = []
         self._client = ConfigServiceClientSync(url)
 
@@ -143,6 +144,9 @@ class Watcher(Replica):
         with contextlib.closing(stream):  # type: ignore[type-var]
             for message in stream:
                 self.feed(message.SerializeToString())
+                if message.HasField("snapshot_end"):
+                    assert self.began < 0, "one snapshot is enough"
+                    self.began = message.snapshot_end.position.revision
                 if message.HasField("delta"):
                     delta = message.delta
                     self.steps.append((delta.from_revision, delta.position.revision))
@@ -217,7 +221,7 @@ def kill_under_load(server: Server, url: str, node: LocalServer) -> None:
     # The watcher on the node: a chain without a gap, a state that is the store's, and nothing that came twice.
     reached = [position for _, position in watcher.steps]
     assert [after for after, _ in watcher.steps[1:]] == reached[:-1]
-    assert watcher.steps[0][0] <= begun
+    assert watcher.steps[0][0] <= watcher.began < reached[0]
     assert watcher.at == (1, reached[-1])
     lives = History()
     life = (identity.store_id, identity.generation, identity.nonce)
