@@ -19,7 +19,7 @@ from rheo.v1.config_service_pb2 import (
     ReportStatusRequest,
 )
 from rheo.v1.watch_pb2 import WatchRequest
-from rheostat.errors import NotFoundError
+from rheostat.errors import BehindError, NotFoundError
 from rheostat.model.change import SetValue
 from rheostat.model.key import KeyKind, Role
 from rheostat.relay.handling import RelayHandlers
@@ -157,6 +157,27 @@ def test_only_relays_are_believed_what_their_streams_have_passed_through(
         told = relay.relay.via
     assert told == (relay.relay.node, *(["another-upstream"] if kind is KeyKind.RELAY else []))
     assert relay.relay.via == (relay.relay.node,)
+
+
+def test_a_revision_is_waited_for_once(world: World, node: Node, relay: RelayNode) -> None:
+    header, _ = key(node)
+    relay.pump()
+    principal = authenticate(relay.relay.head.state, header[1], world.clock.now())
+    began = world.clock.seconds
+    waits: list[float] = []
+
+    def wait(bell: int, timeout: float) -> None:
+        waits.append(timeout)
+        world.clock.seconds += timeout
+
+    relay.branch.hub.wait = wait  # type: ignore[method-assign]
+    for waited_for in (0.0, 1.0, 3.0):
+        world.clock.seconds = began + waited_for
+        call = Call(principal, "r1", f"{CONFIG}/Evaluate", waited=waited_for > 0, began=began)
+        request = EvaluateRequest(name="a", min_revision=node.revision + 1)
+        with pytest.raises(BehindError):
+            RelayHandlers(relay.relay).handle("evaluate", request, call)
+    assert waits == [3.0, 2.0], "another environment may have been there a moment before"
 
 
 def test_reports_are_taken_from_programs_of_their_own_and_kept_for_the_next_second(

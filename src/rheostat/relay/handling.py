@@ -97,9 +97,13 @@ class RelayHandlers(ProgramHandlers):
     def _located(self, request: Any, call: Call) -> tuple[Head, str, str]:
         relay = self._relay
         project, environment = resolve(relay.head.state, call.principal, request.project, request.environment)
+        now = relay.monotonic()
         left = CATCH_UP_SECONDS
+        if call.waited:
+            # For any environment; this one gets the rest of the time, and no thread for as long again.
+            left = call.began + CATCH_UP_SECONDS - now
         if call.deadline is not None:
-            left = min(left, call.deadline - relay.monotonic())
+            left = min(left, call.deadline - now)
         return relay.branch(project, environment).wait_for(request.min_revision, left), project, environment
 
     def _newest(self, project: str, environment: str) -> Head:
