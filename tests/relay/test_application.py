@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.errors import BehindError, NotFoundError
 from rheostat.model.change import SetValue
 from rheostat.model.key import KeyKind, Role
-from rheostat.relay.handling import RelayHandlers
+from rheostat.relay.handling import FORWARDED_AT_ONCE, RelayHandlers
 from rheostat.relay.serve import relay_app
 from rheostat.server import asgi_app
 from rheostat.server.call import Call
@@ -157,6 +158,42 @@ def test_only_relays_are_believed_what_their_streams_have_passed_through(
         told = relay.relay.via
     assert told == (relay.relay.node, *(["another-upstream"] if kind is KeyKind.RELAY else []))
     assert relay.relay.via == (relay.relay.node,)
+
+
+def test_an_upstream_that_does_not_answer_keeps_no_watch_from_opening(node: Node, relay: RelayNode) -> None:
+    header, _ = key(node)
+    relay.pump()
+    answered = threading.Event()
+    upstreams: Any = relay.relay.upstreams
+    answer = upstreams.call
+
+    def hung(*arguments: Any, **options: Any) -> Any:
+        answered.wait(60.0)
+        return answer(*arguments, **options)
+
+    upstreams.call = hung
+    call = Asgi(relay_app(relay.relay))
+    declare = asked(f"{CONFIG}/DeclareSettings", DeclareSettingsRequest(request_id="r1"), "json", header)
+
+    async def run() -> tuple[list[Answered], Answered, list[Answered]]:
+        # More than the application has threads.
+        pending = {asyncio.ensure_future(call(declare)) for _ in range(48)}
+        refused: list[Answered] = []
+        try:
+            while len(pending) > FORWARDED_AT_ONCE:
+                done, pending = await asyncio.wait(pending, timeout=30.0, return_when=asyncio.FIRST_COMPLETED)
+                assert done, "calls that cannot be passed on are not refused"
+                refused += [each.result() for each in done]
+            opened = await asyncio.wait_for(call(asked(WATCH, WatchRequest(), "proto", header)), 30.0)
+        finally:
+            answered.set()
+        return refused, opened, [await each for each in (*pending, call(declare))]
+
+    refused, opened, passed_on = asyncio.run(run())
+    assert opened.events()[-1].WhichOneof("event") == "snapshot_end"
+    told = {(each.code, each.reason, each.retry_seconds) for each in refused}
+    assert told == {("unavailable", "UPSTREAM_AWAY", 1.0)}
+    assert {each.status for each in passed_on} == {200}
 
 
 def test_a_revision_is_waited_for_once(world: World, node: Node, relay: RelayNode) -> None:

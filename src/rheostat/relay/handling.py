@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -21,12 +22,18 @@ from rheostat.service.watch import CATCH_UP_SECONDS, WatchSession
 if TYPE_CHECKING:
     from rheostat.service import Service
 
-__all__ = ["RelayHandlers"]
+__all__ = ["FORWARDED_AT_ONCE", "RelayHandlers"]
 
 _FORWARD_SECONDS: Final = 30.0
 """How long a call that is passed on may take, unless its caller says less."""
 
 _AWAY_SECONDS: Final = 5.0
+
+FORWARDED_AT_ONCE: Final = 16
+"""Half of the application's threads: an upstream that takes calls and does not answer must not hold up the other half,
+which opens watches and serves polls."""
+
+_BUSY_SECONDS: Final = 1.0
 
 _ANSWERED: Final = frozenset(
     f"rheo.v1.ConfigService/{name}"
@@ -51,6 +58,7 @@ class RelayHandlers(ProgramHandlers):
         # It offers all that the methods of `_ANSWERED` use; the others do not come that far.
         super().__init__(cast("Service", relay))
         self._relay = relay
+        self._room = threading.BoundedSemaphore(FORWARDED_AT_ONCE)
 
     def blocks(self, method: str, request: Message) -> bool:
         """As of a node; an environment that is behind the others is waited for, too."""
@@ -82,8 +90,17 @@ class RelayHandlers(ProgramHandlers):
             left = min(left, call.deadline - self._relay.monotonic())
         if left <= 0:
             raise DeadlineExceededError("the deadline has passed")
-        method = call.method.removeprefix("rheo.v1.")
-        return self._relay.upstreams.call(method, request, left, authorization=call.authorization)
+        if not self._room.acquire(blocking=False):
+            raise UnavailableError(
+                f"the upstream has not answered {FORWARDED_AT_ONCE} calls that were passed on before this one",
+                reason="UPSTREAM_AWAY",
+                retry_after=_BUSY_SECONDS,
+            )
+        try:
+            method = call.method.removeprefix("rheo.v1.")
+            return self._relay.upstreams.call(method, request, left, authorization=call.authorization)
+        finally:
+            self._room.release()
 
     @contextlib.contextmanager
     def watching(self, request: watch_pb2.WatchRequest, call: Call) -> Iterator[WatchSession]:
