@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import fcntl
 import sqlite3
 import stat
 import subprocess
@@ -302,6 +303,8 @@ class Killed:
     source: str
     stored: Path
     copied: dict[str, str]
+    placed: tuple[str, str]
+    """Copies that had their name already, but also still the one that they were made under."""
 
 
 @pytest.fixture(scope="module")
@@ -311,14 +314,15 @@ def killed(tmp_path_factory: pytest.TempPathFactory, postgres: Template) -> Kill
         str(folder / "source.db"),
         folder / "stored.db",
         {"sqlite": str(folder / "copy.db"), "postgresql": postgres.empty()},
+        (str(folder / "placed.db"), str(folder / "saved.db")),
     )
     fill(left.source, 3)
     program = """
 import os, signal, sys
 from rheostat.store import open_store
 from rheostat.store.base import Record
-from rheostat.store.copy import copy_store
-source, stored, *copies = sys.argv[1:]
+from rheostat.store.copy import back_up, copy_store
+source, stored, placed, saved, *copies = sys.argv[1:]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 def store():
@@ -326,7 +330,11 @@ def store():
     die()
 def copy(place):
     copy_store(source, place, on_progress=lambda done, total: die() if done else None)
-for job in (store, *((lambda place=place: copy(place)) for place in copies)):
+def place(make, path, link=os.link):
+    os.link = lambda *names: (link(*names), die())
+    make(source, path)
+jobs = [store, lambda: place(copy_store, placed), lambda: place(back_up, saved)]
+for job in (*jobs, *((lambda place=place: copy(place)) for place in copies)):
     pid = os.fork()
     if not pid:
         try:
@@ -335,7 +343,7 @@ for job in (store, *((lambda place=place: copy(place)) for place in copies)):
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 """
-    arguments = (left.source, left.stored, *left.copied.values())
+    arguments = (left.source, left.stored, *left.placed, *left.copied.values())
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, timeout=60)
     return left
 
@@ -504,6 +512,34 @@ def test_a_copy_whose_process_was_killed_is_no_store_and_the_next_one_succeeds(
     assert not Path(f"{destination}.copying").exists()
 
 
+@pytest.mark.parametrize("make", [copy_store, back_up])
+def test_a_copy_whose_process_was_killed_after_it_was_put_in_its_place_is_never_emptied(
+    killed: Killed, make: Callable[[str, str], object], tmp_path: Path
+) -> None:
+    for path in map(Path, killed.placed):
+        # As the kill has left it, for each of the two that come after it.
+        placed, part = tmp_path / path.name, tmp_path / f"{path.name}.copying"
+        assert path.samefile(f"{path}.copying")
+        placed.hardlink_to(path)
+        part.hardlink_to(path)
+        content = path.read_bytes()
+        with pytest.raises(FailedPreconditionError, match=f"has the file '{path.name}'"):
+            make(killed.source, str(placed))
+        assert placed.read_bytes() == content
+        assert not part.exists()
+        # Nor is it when it has moved meanwhile, and the next copy gets its name.
+        part.hardlink_to(path)
+        placed.rename(tmp_path / "moved.db")
+        make(killed.source, str(placed))
+        assert path.read_bytes() == content
+        assert not placed.samefile(path)
+        assert not part.exists()
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.execute("SELECT revision FROM store").fetchall() == [(3,)]
+        connection.close()
+
+
 def test_nobody_opens_a_database_while_a_copy_is_made_in_it(source: str, postgres: Template) -> None:
     url = postgres.empty()
     refused: list[UnavailableError] = []
@@ -537,3 +573,49 @@ def test_a_copy_never_takes_the_place_of_a_file_that_was_made_meanwhile(source: 
         copy_store(source, str(destination), on_progress=lambda _, __: destination.write_text("mine"))
     assert destination.read_text() == "mine"
     assert not (tmp_path / "copy.db.copying").exists()
+
+
+@pytest.mark.parametrize("make", [copy_store, back_up])
+def test_a_copy_that_waited_for_the_end_of_another_leaves_it_alone(
+    source: str, make: Callable[[str, str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = tmp_path / "copy.db"
+    lock = fcntl.flock
+
+    def finish_another_first(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        make(source, str(destination))
+        lock(descriptor, operation)
+
+    # The other is made between the opening of the file and its lock.
+    monkeypatch.setattr(fcntl, "flock", finish_another_first)
+    with pytest.raises(UnavailableError, match=r"making 'copy\.db\.copying'") as caught:
+        make(source, str(destination))
+    assert caught.value.reason == "STORE_BUSY"
+    store = open_store(str(destination))
+    assert store.revision() == 3
+    store.close()
+    assert not (tmp_path / "copy.db.copying").exists()
+
+
+def test_a_copy_whose_file_was_removed_neither_places_nor_removes_what_another_makes(
+    source: str, tmp_path: Path
+) -> None:
+    part = tmp_path / "copy.db.copying"
+
+    def begin_another(done: int, total: int) -> None:
+        part.unlink()
+        part.write_text("half of another")
+
+    with pytest.raises(StoreError, match=r"'copy\.db\.copying' was removed"):
+        copy_store(source, str(tmp_path / "copy.db"), on_progress=begin_another)
+    assert not (tmp_path / "copy.db").exists()
+    assert part.read_text() == "half of another"
+
+
+def test_a_copy_is_not_made_where_a_link_leads(source: str, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "copy.db.copying").symlink_to(tmp_path / "notes")
+    with pytest.raises(StoreError, match=r"'copy\.db\.copying' cannot be made"):
+        copy_store(source, str(tmp_path / "copy.db"))
+    assert (tmp_path / "notes").read_text() == "mine"

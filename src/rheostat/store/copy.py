@@ -290,8 +290,12 @@ def _placing(path: str) -> Iterator[Path]:
                     f"the destination has the file {target.name + suffix!r}; copy to a new one",
                     reason="STORE_NOT_EMPTY",
                 )
+        # What a copy that was killed has left.
+        os.ftruncate(descriptor, 0)
         yield part
         os.fsync(descriptor)
+        if not _names(part, descriptor):
+            raise StoreError(f"the file {part.name!r} was removed while the copy was made")
         try:
             # Unlike a renaming, this never takes the place of a file that somebody has made meanwhile.
             target.hardlink_to(part)
@@ -302,26 +306,51 @@ def _placing(path: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(part: Path) -> Iterator[int]:
-    """Make the file *part*, empty and for this process alone, and remove it in the end."""
+    """Open the file *part* for this process alone, with what is in it, and remove it in the end."""
+    descriptor = _open_alone(part)
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise StoreError(f"the file {part.name!r} cannot be made: {exc.strerror}") from exc
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UnavailableError(
-                f"another process is making {part.name!r}", reason="STORE_BUSY", retry_after=1.0
-            ) from None
-        try:
-            # What a copy that was killed has left.
-            os.ftruncate(descriptor, 0)
-            yield descriptor
-        finally:
-            part.unlink(missing_ok=True)
+        yield descriptor
     finally:
-        os.close(descriptor)
+        try:
+            if _names(part, descriptor):
+                part.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+def _open_alone(part: Path) -> int:
+    """Open the file *part*, made if need be, locked and without another name."""
+    while True:
+        with contextlib.ExitStack() as opened:
+            try:
+                descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError as exc:
+                raise StoreError(f"the file {part.name!r} cannot be made: {exc.strerror}") from exc
+            opened.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _busy(part) from None
+            # Only who has the lock of the file that has this name removes the name. Whoever had it until now may have
+            # done that, and what is open here is then the whole store, in its place.
+            if not _names(part, descriptor):
+                raise _busy(part)
+            if os.fstat(descriptor).st_nlink == 1:
+                opened.pop_all()
+                return descriptor
+            # Left by a copy that was killed once it had put its file in its place: the other name is a store's.
+            part.unlink(missing_ok=True)
+
+
+def _names(part: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(part.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _busy(part: Path) -> UnavailableError:
+    return UnavailableError(f"another process is making {part.name!r}", reason="STORE_BUSY", retry_after=1.0)
 
 
 def _private_engine(path: Path) -> sqlalchemy.Engine:
