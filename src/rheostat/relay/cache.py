@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import hmac
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ class Kept:
 
 
 class RelayCache:
-    """One file. Not for several threads at once."""
+    """One file, of one process. Not for several threads at once."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Name the file; nothing is read or written yet."""
@@ -114,11 +113,14 @@ class RelayCache:
         """Replace the file: readers see the old one or the new one, never a part.
 
         Raises:
-            OSError: It cannot be written; the old one stays.
+            OSError: It cannot be written, and the old one stays; or nobody knows whether the new one would outlast a
+                loss of power.
         """
         content = self.content(environments)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
+        # Always of the same name, so that the next write removes what a kill has left: it is as secret as the file.
+        draft = self.path.with_name(f".{self.path.name}.draft")
+        draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -130,6 +132,11 @@ class RelayCache:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def _damaged(self, why: str) -> DamagedRelayCacheError:
         return DamagedRelayCacheError(f"the cache {self.path.name} is not used: {why}")
