@@ -75,6 +75,16 @@ class Place:
             return json.loads(urllib.request.urlopen(f"{self.url}/readyz", timeout=PATIENCE).read())
         return {}
 
+    def hops(self, key: str) -> int:
+        """How many relays its streams pass through."""
+        stream = Stream(self.url, {"authorization": f"Bearer {key}"}, watch_pb2.WatchRequest())
+        try:
+            event = stream.receive(PATIENCE)
+            assert event is not None
+            return event.hello.hops
+        finally:
+            stream.close()
+
 
 class Watcher:
     """A client of the SDK that remembers how its streams have begun."""
@@ -147,7 +157,8 @@ def places(service: Service, store: str, program_key: str, relay_key: str) -> It
         place("r2", "relay", "--name", "r2", *above, key=relay_key)
         made["r2"].wait()
         made["r2"].reached(service.head.revision)
-        assert made["r2"].readiness()["upstream"] == {"default/production": "r1"}
+        assert made["r2"].readiness()["connected"] == 1
+        assert made["r2"].hops(program_key) == 2
         yield made
 
 

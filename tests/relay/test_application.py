@@ -246,15 +246,31 @@ def test_a_relay_is_ready_while_it_is_cut_off_and_says_for_how_long(
     world: World, node: Node, relay: RelayNode
 ) -> None:
     relay.pump()
-    assert readiness(relay)[1]["upstream"] == {"default/production": node.service.node}
+    assert readiness(relay)[1].items() >= {"environments": 1, "connected": 1}.items()
     relay.cut()
     relay.pump()
     world.clock.seconds += 90.0
     status, told = readiness(relay)
     assert (status, told["status"], told["stale_seconds"]) == (200, "ready", 90.0)
-    assert (told["upstream"], told["problem"]) == ({"default/production": ""}, "UNAVAILABLE")
+    assert (told["environments"], told["connected"], told["problem"]) == (1, 0, "UNAVAILABLE")
     relay.relay.drain()
     assert readiness(relay)[0] == 503
+
+
+def test_readiness_tells_who_has_no_key_no_names(world: World) -> None:
+    node = world.node(node="node-7")
+    node.add_environment("staging")
+    relay = RelayNode(world, node, relay_key(node)).pump()
+    for problem, told in (
+        ("", None),
+        ("RELAY_OUTDATED", "RELAY_OUTDATED"),
+        ("production at node-7", "UNKNOWN"),
+    ):
+        relay.branch.problem = problem
+        answer = exchange(relay_app(relay.relay), Asked("/readyz", method="GET"))
+        assert json.loads(answer.body).get("problem") == told
+        for name in (b"node-7", b"default", b"production", b"upstream", relay.relay.node.encode()):
+            assert name not in answer.body
 
 
 def test_the_metrics_of_a_relay_say_how_old_its_state_is(world: World, node: Node, relay: RelayNode) -> None:

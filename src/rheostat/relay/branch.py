@@ -233,6 +233,7 @@ class Branch:
 
     def connected(self, hello: watch_pb2.Hello) -> None:
         """Note where the stream comes from."""
+        log.info("%s/%s comes from %s", self.project, self.environment, hello.node)
         self.upstream = hello.node
         self.hops = hello.hops + 1
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from rheostat.relay.handling import RelayHandlers
 from rheostat.relay.relay import Relay
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rheostat.service import Service
 
 __all__ = ["relay_app", "serve_relay"]
+
+_REASON: Final = re.compile("[A-Z][A-Z0-9_]{1,62}")
 
 
 class _Gate(Gate):
@@ -34,14 +37,17 @@ class _Gate(Gate):
 
     def _readiness(self) -> Answer:
         relay = self._relay
-        state = {
+        branches = relay.branches
+        # No names: everybody may ask.
+        state: dict[str, float | str] = {
             "stale_seconds": round(relay.stale_seconds, 3),
-            "upstream": {
-                f"{branch.project}/{branch.environment}": branch.upstream for branch in relay.branches
-            },
+            "environments": len(branches),
+            "connected": sum(bool(branch.upstream) for branch in branches),
         }
-        if relay.problem:
-            state["problem"] = relay.problem
+        problem = relay.problem
+        if problem:
+            # What stands between this relay and its upstream could put anything there.
+            state["problem"] = problem if _REASON.fullmatch(problem) else "UNKNOWN"
         if relay.draining:
             return Answer.json(503, {"status": "draining", **state}, ("retry-after", "5"))
         if not relay.has_state:
