@@ -270,3 +270,91 @@ def test_a_transaction_takes_no_more_than_so_many(monkeypatch: pytest.MonkeyPatc
         held.set()
         assert [future.result(PATIENCE) for future in futures] == list(range(8))
     assert [len(session.written) for session in sessions] == [4, 4]
+
+
+class Kill(BaseException):
+    """What stops a thread that waits: a KeyboardInterrupt, or a GreenletExit of gevent."""
+
+
+class Killing(threading.Event):
+    """Who waits for it is killed, at once or when it is set."""
+
+    at_once = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert self.at_once or super().wait(timeout)
+        raise Kill
+
+
+@pytest.mark.parametrize("third_waits", [True, False])
+@pytest.mark.parametrize("joins", [True, False])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_who_is_killed_while_it_waits_for_its_turn_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, at_once: bool, joins: bool, third_waits: bool
+) -> None:
+    monkeypatch.setattr(batch, "_LONGEST", PATIENCE if joins else 0.0)
+    sessions: list[Counted] = []
+    write = threading.Event()
+
+    def begin() -> Counted:
+        sessions.append(Counted())
+        return sessions[-1]
+
+    def first(session: Counted) -> Flush[int]:
+        assert write.wait(PATIENCE)
+        return lambda: 1
+
+    def third() -> int | None:
+        return batches.run(lambda session: lambda: 3)
+
+    batches: Batches[Counted] = Batches(begin, timeout=PATIENCE)
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(batches.run, first)]
+        eventually(lambda: batches._busy)
+        with monkeypatch.context() as patch:
+            turn, killing = batch._Turn, Killing()
+            killing.at_once = at_once
+            patch.setattr(batch, "_Turn", lambda wish: turn(wish, killing))
+            killed = pool.submit(batches.run, lambda session: lambda: 2)
+            eventually(lambda: killed.done() if at_once else len(batches._queue) == 1)
+        waiting = len(batches._queue)
+        if third_waits:
+            futures.append(pool.submit(third))
+            eventually(lambda: len(batches._queue) == waiting + 1)
+        write.set()
+        with pytest.raises(Kill):
+            killed.result(PATIENCE)
+        assert [future.result(PATIENCE) for future in futures] == [1, 3][: len(futures)]
+        if not third_waits:
+            assert pool.submit(third).result(PATIENCE) == 3
+    assert [number for session in sessions for number in session.written] == [1, 3]
+    assert (batches._busy, list(batches._queue)) == (False, [])
+
+
+def test_who_is_killed_before_its_transaction_begins_holds_nobody_up() -> None:
+    closed: list[Counted] = []
+
+    class Closing(Counted):
+        def close(self) -> None:
+            closed.append(self)
+
+    batches: Batches[Counted] = Batches(Closing, timeout=PATIENCE)
+    former, batches._ended = batches._ended, Killing()
+    with pytest.raises(Kill):
+        batches.run(lambda session: lambda: 1)
+    assert len(closed) == 1
+    batches._ended = former
+    assert (batches.run(lambda session: lambda: 2), batches._busy) == (2, False)
+
+
+@pytest.mark.parametrize("error", [Kill, LookupError])
+def test_a_transaction_that_cannot_be_closed_holds_nobody_up(error: type[BaseException]) -> None:
+    class Stuck(Counted):
+        def close(self) -> None:
+            raise error
+
+    batches: Batches[Counted] = Batches(Stuck, timeout=PATIENCE)
+    for _ in range(2):
+        with pytest.raises(error):
+            batches.run(lambda session: None)
+        assert not batches._busy

@@ -7,6 +7,7 @@ work before the transaction has ended. See docs/decisions/0004-sqlite.md and doc
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import threading
 import time
@@ -108,11 +109,15 @@ class Batches(Generic[S]):
         if batch is None:
             try:
                 batch = _Batch(self._begin(), self._monotonic())
+                try:
+                    # It has let go of the lock, and its own thread may not know yet what has become of it.
+                    self._ended.wait()
+                except BaseException:
+                    batch.session.close()
+                    raise
             except BaseException:
                 self._leave()
                 raise
-            # It has let go of the lock, and its own thread may not know yet what has become of it.
-            self._ended.wait()
             self._ended = batch.ended
         try:
             flush = work(batch.session)
@@ -138,16 +143,24 @@ class Batches(Generic[S]):
             return
         if not batch.kept:
             # What the turn has written, if it came so far, ends here.
-            self._end(batch, None, lost=bool(batch.session.group.written))
-            self._leave()
+            self._end_and_leave(batch, None, lost=bool(batch.session.group.written))
             return
-        if not batch.session.undo():
-            self._end(batch, UnavailableError("the transaction was lost", reason="STORE_AWAY"))
-            self._leave()
-        elif not (self._goes_on(batch) and self._pass_on(batch)):
-            self._commit(batch, None)
+        self._skip(batch)
         # What it has seen may be what an unfinished turn has written.
         self._await(batch)
+
+    def _skip(self, batch: _Batch[S]) -> None:
+        """End a turn that adds nothing to what was kept before it."""
+        if not batch.session.undo():
+            self._end_and_leave(batch, UnavailableError("the transaction was lost", reason="STORE_AWAY"))
+        elif not (self._goes_on(batch) and self._pass_on(batch)):
+            self._commit(batch, None)
+
+    def _end_and_leave(self, batch: _Batch[S], error: BaseException | None, *, lost: bool = False) -> None:
+        try:
+            self._end(batch, error, lost=lost)
+        finally:
+            self._leave()
 
     def _commit(self, batch: _Batch[S], flush: Flush[T] | None) -> T | None:
         # The next one may begin; it waits for the database's lock meanwhile.
@@ -194,7 +207,13 @@ class Batches(Generic[S]):
                 return None
             turn: _Turn[S] = _Turn(wish)
             self._queue.append(turn)
-        if not turn.called.wait(self._timeout):
+        try:
+            called = turn.called.wait(self._timeout)
+        except BaseException:
+            # A signal, or what gevent throws into who waits. Nobody else would take this turn.
+            self._withdraw(turn)
+            raise
+        if not called:
             with self._lock:
                 if not turn.called.is_set():
                     self._queue.remove(turn)
@@ -202,6 +221,18 @@ class Batches(Generic[S]):
                         "the store is busy with other writes", reason="STORE_BUSY", retry_after=1.0
                     )
         return turn.batch
+
+    def _withdraw(self, turn: _Turn[S]) -> None:
+        with self._lock:
+            if not turn.called.is_set():
+                self._queue.remove(turn)
+                return
+        if turn.batch is None:
+            self._leave()
+            return
+        # What becomes of the others' work is told to them.
+        with contextlib.suppress(Exception):
+            self._skip(turn.batch)
 
     def _goes_on(self, batch: _Batch[S]) -> bool:
         """Whether somebody waits and may still join."""
