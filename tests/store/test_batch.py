@@ -358,3 +358,37 @@ def test_a_transaction_that_cannot_be_closed_holds_nobody_up(error: type[BaseExc
         with pytest.raises(error):
             batches.run(lambda session: None)
         assert not batches._busy
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (LookupError("its secret"), "the transaction was lost with that of another writer"),
+        (
+            UnavailableError("the disk is full"),
+            "the transaction was lost with that of another writer: the disk is full",
+        ),
+    ],
+)
+def test_nobody_is_told_of_an_unexpected_error_of_another_writer(error: Exception, told: str) -> None:
+    write = threading.Event()
+
+    class Failing(Counted):
+        def commit(self, flush: Flush[int] | None) -> int | None:
+            raise error
+
+    def first(session: Counted) -> Flush[int]:
+        assert write.wait(PATIENCE)
+        return lambda: 1
+
+    batches: Batches[Counted] = Batches(Failing, timeout=PATIENCE, monotonic=lambda: 0.0)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(batches.run, first)
+        eventually(lambda: batches._busy)
+        two = pool.submit(batches.run, lambda session: lambda: 2)
+        eventually(lambda: len(batches._queue) == 1)
+        write.set()
+        with pytest.raises(UnavailableError) as caught:
+            one.result(PATIENCE)
+        assert str(caught.value) == told
+        assert type(two.exception(PATIENCE)) is type(error)

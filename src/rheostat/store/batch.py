@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from rheostat.errors import UnavailableError
+from rheostat.errors import RheostatError, UnavailableError
 from rheostat.store.base import Group
 
 __all__ = ["Batches", "Flush", "Session"]
@@ -194,8 +194,10 @@ class Batches(Generic[S]):
     def _await(batch: _Batch[S]) -> None:
         batch.ended.wait()
         if batch.error is not None:
+            # Any other error may tell of what the other one wrote.
+            why = f": {batch.error}" if isinstance(batch.error, RheostatError) else ""
             raise UnavailableError(
-                f"the transaction was lost with that of another writer: {batch.error}",
+                f"the transaction was lost with that of another writer{why}",
                 reason="STORE_AWAY",
                 retry_after=1.0,
             ) from batch.error
