@@ -243,9 +243,9 @@ class Branch:
         Raises:
             RheostatError: It cannot be served; the former state is.
         """
-        head = mirrored(self.head, update, self.project, self.environment)
         with self._changed:
-            self._publish(head, update.held)
+            # Both at once: what follows a head is noted in its log before it is published, and `compact` copies that.
+            self._publish(mirrored(self.head, update, self.project, self.environment), update.held)
         self._relay.changed(state=True)
         return True
 
