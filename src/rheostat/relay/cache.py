@@ -7,9 +7,6 @@ key of the store's tokens, and is readable by its owner only.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,13 +21,13 @@ from rheo.v1 import watch_pb2
 from rheostat.errors import RheostatError
 from rheostat.relay.mirror import mirrored
 from rheostat.sdk.held import Held, whole
+from rheostat.sdk.sealed import replace_by, sealed, unsealed
 from rheostat.service.publish import Head
 from rheostat.wire.watch import item_to_proto
 
 __all__ = ["DamagedRelayCacheError", "Kept", "RelayCache"]
 
 _MAGIC: Final = b"rheostat-relay 1\n"
-_HASH_BYTES: Final = 32
 _LENGTH: Final = struct.Struct(">I")
 
 _MESSAGES: Final = 5
@@ -91,12 +88,10 @@ class RelayCache:
         Raises:
             DamagedRelayCacheError: It is not what was written.
         """
-        if not content.startswith(_MAGIC):
-            raise self._damaged("it is no cache of this version")
-        checksum = content[len(_MAGIC) : len(_MAGIC) + _HASH_BYTES]
-        body = content[len(_MAGIC) + _HASH_BYTES :]
-        if not hmac.compare_digest(checksum, hashlib.sha256(body).digest()):
-            raise self._damaged("its checksum is wrong")
+        try:
+            body = unsealed(_MAGIC, content)
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
         try:
             return list(map(_kept, _streams(list(_messages(body)))))
         except (DecodeError, struct.error, ValueError, RheostatError) as error:
@@ -107,7 +102,7 @@ class RelayCache:
         messages = (message for kept in environments for message in _stream(kept))
         encoded = (message.SerializeToString() for message in messages)
         body = b"".join(part for each in encoded for part in (_LENGTH.pack(len(each)), each))
-        return _MAGIC + hashlib.sha256(body).digest() + body
+        return sealed(_MAGIC, body)
 
     def write(self, environments: Iterable[Kept]) -> None:
         """Replace the file: readers see the old one or the new one, never a part.
@@ -117,21 +112,10 @@ class RelayCache:
                 loss of power.
         """
         content = self.content(environments)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Always of the same name, so that the next write removes what a kill has left: it is as secret as the file.
         draft = self.path.with_name(f".{self.path.name}.draft")
         draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
+        replace_by(self.path, content, draft=draft.name)
         directory = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)

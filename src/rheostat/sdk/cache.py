@@ -7,9 +7,7 @@ is readable by its owner only.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import hmac
 import json
 import os
 import secrets
@@ -22,11 +20,11 @@ from google.protobuf.message import DecodeError
 from rheo.v1.config_service_pb2 import GetSnapshotResponse
 from rheostat.errors import RheostatError
 from rheostat.sdk.held import Held, whole
+from rheostat.sdk.sealed import replace_by, sealed, unsealed
 
 __all__ = ["Cache", "DamagedCacheError"]
 
 _MAGIC: Final = b"rheostat-cache 1\n"
-_HASH_BYTES: Final = 32
 
 
 class DamagedCacheError(RheostatError):
@@ -85,12 +83,10 @@ class Cache:
         Raises:
             DamagedCacheError: It is not what was written.
         """
-        if not content.startswith(_MAGIC):
-            raise self._damaged("it is no cache of this version")
-        checksum = content[len(_MAGIC) : len(_MAGIC) + _HASH_BYTES]
-        body = content[len(_MAGIC) + _HASH_BYTES :]
-        if not hmac.compare_digest(checksum, hashlib.sha256(body).digest()):
-            raise self._damaged("its checksum is wrong")
+        try:
+            body = unsealed(_MAGIC, content)
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
         about, _, encoded = body.partition(b"\n")
         if about != self._about:
             raise self._damaged("it is of another server, project, environment, key or filter")
@@ -111,7 +107,7 @@ class Cache:
             digest=held.digest,
         )
         body = self._about + b"\n" + message.SerializeToString()
-        return _MAGIC + hashlib.sha256(body).digest() + body
+        return sealed(_MAGIC, body)
 
     def write(self, held: Held, *, sync: Callable[[int], None] = os.fsync) -> None:
         """Replace the file by one that keeps *held*: readers see the old one or the new one, never a part.
@@ -121,20 +117,9 @@ class Cache:
         """
         if "\0" in str(self.path):
             raise OSError("the path holds a NUL")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Of its own name, so that processes that share the path do not write into each other's.
-        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.content(held))
-                file.flush()
-                sync(file.fileno())
-            draft.replace(self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
+        draft = f".{self.path.name}.{secrets.token_hex(6)}"
+        replace_by(self.path, self.content(held), draft=draft, sync=sync)
 
     def _damaged(self, why: str) -> DamagedCacheError:
         return DamagedCacheError(f"the cache {self.path} is not used: {why}")
