@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from rheo.v1 import watch_pb2
@@ -42,6 +43,8 @@ class Line:
         self.cut = False
         # The source knows something of settings that this version does not.
         self.newer = False
+        # Called with each event before the branch gets it.
+        self.spoil: Callable[[watch_pb2.WatchResponse], None] | None = None
         self.opened: list[watch_pb2.WatchRequest] = []
         self.hellos: list[watch_pb2.Hello] = []
         self.error: RheostatError | None = None
@@ -109,6 +112,8 @@ class Line:
             for item in event.delta.items:
                 # A field that a later version may have.
                 item.setting.MergeFromString(b"\xf8\x3f\x01")
+        if self.spoil is not None:
+            self.spoil(event)
         if event.HasField("hello"):
             self.hellos.append(event.hello)
         self.branch._note(event, self)  # type: ignore[arg-type]

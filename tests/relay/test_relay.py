@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import rheostat.relay as relay_package
+from rheo.v1 import watch_pb2
 from rheostat.errors import (
     AuthenticationError,
     BehindError,
@@ -276,6 +277,30 @@ def test_a_relay_that_is_cut_off_goes_on_with_bookmarks_that_grow_old(
     assert origins == {at}
     assert relay.relay.stale_seconds == 60.0
     relay.cut(off=False)
+    relay.pump()
+    assert relay.relay.stale_seconds == 0.0
+
+
+def test_a_relay_whose_state_differs_from_its_upstreams_does_not_look_fresh(
+    world: World, node: Node, relay: RelayNode
+) -> None:
+    (line,) = relay.lines.values()
+
+    def spoil(event: watch_pb2.WatchResponse) -> None:
+        if event.HasField("bookmark"):
+            event.bookmark.digest ^= 1
+        if event.HasField("hello"):
+            line.cut = True
+
+    line.spoil = spoil
+    world.clock.seconds += 15.0
+    relay.pump()
+    assert isinstance(line.error, UnavailableError) and len(line.hellos) == 2, (
+        "it has asked for all of the state"
+    )
+    assert relay.relay.stale_seconds == 15.0
+    line.spoil = None
+    line.cut = False
     relay.pump()
     assert relay.relay.stale_seconds == 0.0
 

@@ -77,6 +77,8 @@ class Branch:
         self._held = Held()
         self._hub: Hub | None = None
         self._origin: Timestamp | None = None
+        # What the last event says of it, a bookmark whose position and digest were not compared yet.
+        self._told_origin: Timestamp | None = None
         self._passed_on: Timestamp | None = None
         if kept is not None:
             self.hops = kept.hops
@@ -253,6 +255,8 @@ class Branch:
         """Serve the state at a later position."""
         self.problem = ""
         with self._changed:
+            if self._told_origin is not None:
+                self._origin, self._told_origin = self._told_origin, None
             head = self.head
             moved = head is not None and held.revision > head.revision
             if head is not None and moved:
@@ -372,6 +376,7 @@ class Branch:
         return None
 
     def _note(self, event: watch_pb2.WatchResponse, stream: Stream) -> None:
+        self._told_origin = None
         match event.WhichOneof("event"):
             case "hello":
                 if event.hello.hops + 1 > MAX_DEPTH:
@@ -382,7 +387,7 @@ class Branch:
                     )
                 self._relay.upstreams.prefer(stream.url)
             case "bookmark":
-                self._origin = event.bookmark.origin_time
+                self._told_origin = event.bookmark.origin_time
             case "go_away":
                 self._farewell = event.go_away.reason
             case _:
