@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from rheostat.model.change import PutEnvironment, PutSetting, SetValue
+from rheostat.model.change import Change, ChangeSet, PutEnvironment, PutSetting, SetValue
 from rheostat.model.position import Filter
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
+from rheostat.service.publish import compacted_head, next_head
 from rheostat.service.watch import WatchOptions
 from rheostat.store import open_store
 
@@ -50,3 +52,25 @@ def test_a_view_that_nobody_holds_is_gone_without_the_collector(service: Service
         assert [view() for view in views] == [None] * 3
     finally:
         gc.enable()
+
+
+def test_what_was_never_published_is_no_part_of_a_compacted_head(service: Service):
+    head = service.head
+    floor = head.revision - 1
+    lost = ChangeSet(
+        "default",
+        tuple(
+            Change("default", "production", "setting", "n", item, replace(item, revision=head.revision + 1))
+            for item in head.views["default", "production"].snapshot.settings.values()
+        ),
+        revision=head.revision + 1,
+        generation=head.identity.generation,
+    )
+    view = next_head(head, lost).views["default", "production"]
+    assert view.touches_since(floor)[1] == [lost.revision]
+    compacted = compacted_head(head, floor)
+    assert compacted.floor == floor
+    assert [list(view.touches_since(floor)[1]) for view in compacted.views.values()] == [[], [head.revision]]
+    assert not compacted.views["default", "production"].scope(Filter()).changed_since(head.revision)
+    # The head that it was made of still has its own.
+    assert list(head.views["default", "staging"].touches_since(0)[1])[-1] == head.revision

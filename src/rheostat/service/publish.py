@@ -745,14 +745,18 @@ def stepped_head(
 
 
 def compacted_head(head: Head, floor: int) -> Head:
-    """Return the head with its logs cut at *floor*."""
+    """Return the head with its logs cut at *floor*.
+
+    Not while another head is made after it: they may share their logs.
+    """
     views = {
         address: View(
             view.project,
             view.environment,
             view.snapshot,
             {key: revision for key, revision in view._tombstones.items() if revision > floor},
-            view._log.compacted(floor),
+            # It may have gone on for a head that was made and is not published, or never was.
+            view._log.cut(view._length).compacted(floor),
             view.digest,
             view._size,
             view._segment_use,
