@@ -51,7 +51,7 @@ from tests.server.shop import fill, open_service
 SEED = os.environ.get("RHEOSTAT_FUZZ_SEED", "1")
 INPUTS = int(os.environ.get("RHEOSTAT_FUZZ_INPUTS", "500"))
 INPUTS_OVER_WSGI = max(40, INPUTS // 10)
-INPUTS_OF_A_NODE = 100
+WRITES_OF_A_NODE = 100
 """Then a new store: one whose history only grows makes every check of it slower."""
 
 METHODS = [method for service in SERVICES for method in service.methods]
@@ -386,7 +386,7 @@ async def fuzz(
     fuzzer = Fuzzer(f"{SEED} {method.full_name}", samples)
     requests = enumerate(fuzzer.requests(method, count))
     writes = 0
-    while part := list(itertools.islice(requests, INPUTS_OF_A_NODE)):
+    while part := list(itertools.islice(requests, WRITES_OF_A_NODE if writing else count)):
         node = next(nodes)
         call = serve(node.service)
         for number, request in part:
