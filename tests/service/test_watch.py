@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from rheo.v1 import watch_pb2
 from rheostat.errors import BehindError, PermissionDeniedError, UnavailableError
 from rheostat.evaluation.narrow import Narrower
 from rheostat.model.change import (
+    ChangeSet,
     DeleteSegment,
     DeleteSetting,
     PutSetting,
@@ -23,10 +25,14 @@ from rheostat.model.key import KeyKind
 from rheostat.model.position import Filter, Position, parse_token, scope_of
 from rheostat.model.setting import Setting
 from rheostat.service.access import OPEN, Principal
+from rheostat.store.base import Contents
 from rheostat.wire.event import CHUNK_BYTES, LARGE_DELTA_BYTES
 from tests.service.book import equals, in_segment, on, put, put_rule, put_segment, rule
 from tests.service.node import NOBODY, PROJECT, Node, Watch, World
 from tests.service.replica import digest
+
+DEADLINE = 20.0
+"""Seconds that a test waits for another thread at most."""
 
 
 @pytest.fixture
@@ -551,6 +557,58 @@ def test_a_store_that_loses_history_while_a_node_reads_it_anew_is_noticed_at_the
     with pytest.raises(UnavailableError, match="lost history"):
         # Somebody else seems to have raised it already, so that this reads the store without another look.
         node.service.raise_generation(0)
+    node.service.catch_up()
+    watch.step()
+    assert _reset(watch) == "GENERATION"
+    watch.check()
+
+
+def _read_anew(world: World, node: Node, meanwhile: Callable[[], object]) -> None:
+    """Let a node read the store from scratch and commit itself at once, and *meanwhile* before it looks for that."""
+    load, read_since = world.store.load, world.store.read_since
+    waiting = [meanwhile, lambda: node.commit(put("own"))]
+
+    def load_and_commit() -> Contents:
+        contents = load()
+        if len(waiting) == 2:
+            waiting.pop()()
+        return contents
+
+    def be_overtaken(revision: int) -> list[ChangeSet]:
+        if waiting:
+            waiting.pop()()
+        return read_since(revision)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.store, "load", load_and_commit)
+        patch.setattr(world.store, "read_since", be_overtaken)
+        # Somebody else seems to have raised it already, so that this reads the store without another look.
+        node.service.raise_generation(0)
+    assert not waiting
+
+
+def test_a_node_writes_while_it_waits_for_a_store_that_it_reads_anew(world: World, node: Node) -> None:
+    watch = node.watch().opened()
+    with ThreadPoolExecutor(1) as pool:
+        _read_anew(world, node, lambda: pool.submit(node.commit, put("meanwhile")).result(DEADLINE))
+    assert node.revision == world.store.revision()
+    watch.step()
+    watch.check()
+
+
+def test_nothing_of_a_new_generation_is_shown_as_of_the_one_before(world: World, node: Node) -> None:
+    other = world.node()
+    watch = node.watch().opened()
+
+    def begin() -> None:
+        world.store.raise_generation(1)
+        other.commit(put("newer"))
+
+    _read_anew(world, node, begin)
+    head = node.service.head
+    assert (head.identity.generation, head.revision) == (1, world.store.revision() - 1)
+    watch.step()
+    assert watch.replica.at == (1, head.revision)
     node.service.catch_up()
     watch.step()
     assert _reset(watch) == "GENERATION"

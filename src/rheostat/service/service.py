@@ -44,7 +44,7 @@ from rheostat.service.fleet import Fleet
 from rheostat.service.limit import Limits
 from rheostat.service.metric import Metrics
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
-from rheostat.service.publish import Head, Hub, View, compacted_head, head_of, next_head
+from rheostat.service.publish import Head, Hub, View, compacted_head, head_of
 from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.service.webhook import Sender, Webhooks
@@ -372,22 +372,27 @@ class Service:
 
     def _reload(self) -> Head:
         """Publish the store's contents, read from scratch. `_following` is held, and `_lock` is not."""
-        head = self._load()
+        read = Ahead(Group(), self._load())
+        while not self._replace(read.head):
+            before = read.head
+            read.follow(self.store.read_since(before.revision))
+            if read.head is before:
+                # To publish it would be to go back. The next look finds that the history was lost.
+                raise UnavailableError(
+                    "the store has lost history while it was read", reason="STORE_AWAY", retry_after=1.0
+                )
+        self.webhooks.notice()
+        return read.head
+
+    def _replace(self, head: Head) -> bool:
+        """Publish *head*, unless it is behind what was published while it was read; return whether it was not."""
         with self._lock:
             held = self.hub.head
-            while _same_history(held.identity, head.identity) and head.revision < held.revision:
-                change_sets = self.store.read_since(head.revision)
-                if not change_sets:
-                    # To publish it would be to go back. The next look finds that the history was lost.
-                    raise UnavailableError(
-                        "the store has lost history while it was read", reason="STORE_AWAY", retry_after=1.0
-                    )
-                for change_set in change_sets:
-                    head = next_head(head, change_set)
+            if _same_history(held.identity, head.identity) and head.revision < held.revision:
+                return False
             self.hub.publish(head)
             self._strayed = False
-        self.webhooks.notice()
-        return head
+            return True
 
     def _advance(self, change_sets: Sequence[ChangeSet]) -> bool:
         """Publish those of some change-sets that follow the head; return whether none was of another generation.
