@@ -179,8 +179,6 @@ class Service:
         # writer whose turn it is waits for another one's disk.
         self._lock = threading.RLock()
         self._ahead: Ahead | None = None
-        # The logs of views may hold revisions of heads that were made and never published.
-        self._strayed = False
         self._planning = _Planning()
 
     def start(self) -> Self:
@@ -391,7 +389,6 @@ class Service:
             if _same_history(held.identity, head.identity) and head.revision < held.revision:
                 return False
             self.hub.publish(head)
-            self._strayed = False
             return True
 
     def _advance(self, change_sets: Sequence[ChangeSet]) -> bool:
@@ -431,9 +428,8 @@ class Service:
                 head = self.hub.head
                 if raised <= head.floor:
                     return raised
-                strayed = self._strayed or (self._ahead is not None and bool(self._ahead.change_sets))
                 # Unless another process has committed and compacted since.
-                if raised <= head.revision and not strayed:
+                if raised <= head.revision:
                     self.hub.publish(compacted_head(head, raised))
                     return raised
             self._reload()
@@ -1022,19 +1018,15 @@ class Service:
     def _settle(self) -> None:
         """Publish what a group of commits that has ended has led to, or forget it. `_lock` is held."""
         ahead, self._ahead = self._ahead, None
-        if ahead is None:
+        if ahead is None or ahead.group.lost:
             return
-        if not ahead.group.lost:
-            # Nobody came after the last one to take it in.
-            ahead.follow(ahead.group.written)
-            if self.head is ahead.base:
-                self._publish(ahead)
-                return
-        if ahead.change_sets:
-            self._strayed = True
-            if not ahead.group.lost:
-                # It was read from the store meanwhile, or history was compacted.
-                self._advance(ahead.change_sets)
+        # Nobody came after the last one to take it in.
+        ahead.follow(ahead.group.written)
+        if self.head is ahead.base:
+            self._publish(ahead)
+        elif ahead.change_sets:
+            # It was read from the store meanwhile, or history was compacted.
+            self._advance(ahead.change_sets)
 
     def _commit(self, write: Write) -> ChangeSet | None:
         for _ in range(_STALE_ATTEMPTS):
