@@ -36,7 +36,6 @@ from rheostat.service.access import Principal, authenticate, in_force
 from rheostat.service.admission import Admission
 from rheostat.service.metric import Metrics
 from rheostat.service.publish import Head, Hub, KeyRing, View
-from rheostat.service.service import RECONNECTS_PER_SECOND
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions
 
 __all__ = ["Relay"]
@@ -245,13 +244,12 @@ class Relay:
     @property
     def drain_spread(self) -> float:
         """Seconds over which a draining relay's clients are asked to spread their reconnects."""
-        return max(5.0, self.admission.open / RECONNECTS_PER_SECOND)
+        return self.admission.drain_spread
 
     @property
     def reconnect_spread(self) -> float:
         """Seconds over which the clients are to spread their reconnects if the relay ends without a word."""
-        # Half as much again, as at a node.
-        return 1.5 * self.admission.open / RECONNECTS_PER_SECOND
+        return self.admission.reconnect_spread
 
     def stream_age(self) -> float:
         """Draw the age at which a new watch is asked to reconnect: the maximum ± 20 %."""

@@ -15,6 +15,11 @@ from rheostat.service.limit import Limits
 
 __all__ = ["Admission"]
 
+_RECONNECTS_PER_SECOND: Final = 400
+"""What a node takes of clients that come back; they are told how long to spread for this."""
+
+_LEAST_SPREAD_SECONDS: Final = 5.0
+
 _RETRY_SECONDS: Final = 5.0
 
 _SNAPSHOT_RETRY_SECONDS: Final = (0.5, 2.0)
@@ -39,6 +44,17 @@ class Admission:
     def open(self) -> int:
         """How many watches are open."""
         return self._open
+
+    @property
+    def drain_spread(self) -> float:
+        """Seconds over which the clients of a node that drains are asked to spread their reconnects."""
+        return max(_LEAST_SPREAD_SECONDS, self.open / _RECONNECTS_PER_SECOND)
+
+    @property
+    def reconnect_spread(self) -> float:
+        """Seconds over which the clients are to spread their reconnects if the node ends without a word."""
+        # Half as much again: what comes at random times clumps, and those who came too early come again.
+        return 1.5 * self.open / _RECONNECTS_PER_SECOND
 
     @property
     def actors(self) -> Sequence[str]:

@@ -53,9 +53,6 @@ from rheostat.store.base import Contents, Group, Identity, RequestWrite, Store, 
 
 __all__ = ["DeclarationsOutcome", "Outcome", "Service", "Writer", "behind"]
 
-RECONNECTS_PER_SECOND: Final = 400
-"""What a node takes of clients that come back; they are told how long to spread for this."""
-
 log = logging.getLogger("rheostat.service")
 
 _COMPACTION_SECONDS: Final = 600.0
@@ -262,13 +259,12 @@ class Service:
     @property
     def drain_spread(self) -> float:
         """Seconds over which a draining node's clients are asked to spread their reconnects."""
-        return max(5.0, self.admission.open / RECONNECTS_PER_SECOND)
+        return self.admission.drain_spread
 
     @property
     def reconnect_spread(self) -> float:
         """Seconds over which the clients of this node are to spread their reconnects if it ends without a word."""
-        # Half as much again: what comes at random times clumps, and those who came too early come again.
-        return 1.5 * self.admission.open / RECONNECTS_PER_SECOND
+        return self.admission.reconnect_spread
 
     def drain(self) -> None:
         """Refuse new watches and ask the open ones to leave. Idempotent; returns at once."""
