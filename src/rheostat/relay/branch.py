@@ -22,6 +22,7 @@ from rheostat.sdk.effect import CloseStream, Effect, OpenStream, Receive, Sleep
 from rheostat.sdk.held import Held, Update
 from rheostat.sdk.watch_loop import Loop, Target, watch_loop
 from rheostat.service.publish import Head, Hub, compacted_head, stepped_head
+from rheostat.service.service import behind
 from rheostat.wire.instant import instant_from_proto
 
 if TYPE_CHECKING:
@@ -164,20 +165,10 @@ class Branch:
         Raises:
             BehindError: It was not reached in *timeout* seconds.
         """
-        hub = self.hub
-        deadline = self._relay.monotonic() + timeout
-        while True:
-            bell = hub.bell
-            head = hub.head
-            left = deadline - self._relay.monotonic()
-            if head.revision >= min_revision:
-                return head
-            if left <= 0:
-                raise BehindError(
-                    f"revision {min_revision} was not reached in time; this relay is at {head.revision}",
-                    metadata={"revision": str(head.revision)},
-                )
-            hub.wait(bell, left)
+        head = self.hub.reach(min_revision, timeout, self._relay.monotonic)
+        if head.revision < min_revision:
+            raise behind(min_revision, head, "relay")
+        return head
 
     # What the relay asks for.
 

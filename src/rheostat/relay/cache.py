@@ -23,6 +23,7 @@ from rheostat.relay.mirror import mirrored
 from rheostat.sdk.held import Held, whole
 from rheostat.sdk.sealed import replace_by, sealed, unsealed
 from rheostat.service.publish import Head
+from rheostat.store.disk import sync_directory
 from rheostat.wire.watch import item_to_proto
 
 __all__ = ["DamagedRelayCacheError", "Kept", "RelayCache"]
@@ -116,11 +117,7 @@ class RelayCache:
         draft = self.path.with_name(f".{self.path.name}.draft")
         draft.unlink(missing_ok=True)
         replace_by(self.path, content, draft=draft.name)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
 
     def _damaged(self, why: str) -> DamagedRelayCacheError:
         return DamagedRelayCacheError(f"the cache {self.path.name} is not used: {why}")

@@ -17,7 +17,6 @@ from typing import Final, Self
 from rheo.v1 import watch_pb2
 from rheostat.errors import (
     AuthenticationError,
-    BehindError,
     FailedPreconditionError,
     InvalidArgumentError,
     RheostatError,
@@ -32,10 +31,11 @@ from rheostat.relay.session import RelaySession
 from rheostat.relay.upstream import Upstreams
 from rheostat.sdk.backoff import Backoff
 from rheostat.service import Limits
-from rheostat.service.access import Principal, authenticate, in_force
+from rheostat.service.access import Principal, authenticate, life_left, still_in_force
 from rheostat.service.admission import Admission
 from rheostat.service.metric import Metrics
 from rheostat.service.publish import Head, Hub, KeyRing, View
+from rheostat.service.service import behind
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions
 
 __all__ = ["Relay"]
@@ -354,33 +354,20 @@ class Relay:
         Raises:
             BehindError: It was not reached in time.
         """
-        hub = self.hub
-        deadline = self.monotonic() + min(CATCH_UP_SECONDS, CATCH_UP_SECONDS if timeout is None else timeout)
-        while True:
-            bell = hub.bell
-            head = hub.head
-            left = deadline - self.monotonic()
-            if head.revision >= min_revision:
-                return head
-            if left <= 0:
-                raise BehindError(
-                    f"revision {min_revision} was not reached in time; this relay is at {head.revision}",
-                    metadata={"revision": str(head.revision)},
-                )
-            hub.wait(bell, left)
+        patience = CATCH_UP_SECONDS if timeout is None else min(CATCH_UP_SECONDS, timeout)
+        head = self.hub.reach(min_revision, patience, self.monotonic)
+        if head.revision < min_revision:
+            raise behind(min_revision, head, "relay")
+        return head
 
     def key_in_force(self, principal: Principal) -> bool:
         """Tell whether the caller's key still opens anything."""
-        if principal.key is None:
-            return True
-        return in_force(self.head.state.keys.get(principal.key.selector), self.clock())
+        return principal.key is None or still_in_force(self.head.state, principal, self.clock())
 
     def key_ends_at(self, principal: Principal) -> float | None:
         """Return the instant of the monotonic clock at which the caller's key expires; None when it does not."""
-        key = None if principal.key is None else self.head.state.keys.get(principal.key.selector)
-        if key is None or key.expires_at is None:
-            return None
-        return self.monotonic() + (key.expires_at - self.clock()).total_seconds()
+        left = None if principal.key is None else life_left(self.head.state, principal, self.clock())
+        return None if left is None else self.monotonic() + left
 
     # What the environments tell.
 

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from connectrpc.code import Code
+from connectrpc.compat import google_protobuf_binary_codec
 from connectrpc.errors import ConnectError
 
 from rheo.v1.admin_service_connect import AdminServiceWSGIApplication
@@ -231,7 +232,7 @@ class _Adapter:
                         break
             if messages:
                 # Of what the application server makes of them no application knows.
-                size = sum(message.message.ByteSize() for message in messages)
+                size = sum(len(message.encoded(google_protobuf_binary_codec())) for message in messages)
                 deltas = sum(isinstance(event, Delta) for event in step.events)
                 self._handlers.note_delivery(len(messages), size, deltas)
             if step.done:

@@ -176,6 +176,17 @@ def in_force(key: Key | None, now: datetime.datetime) -> bool:
     return key is not None and key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
 
 
+def still_in_force(state: State, principal: Principal, now: datetime.datetime) -> bool:
+    """Tell whether the key of a caller, as *state* has it now, still opens anything."""
+    return principal.key is not None and in_force(state.keys.get(principal.key.selector), now)
+
+
+def life_left(state: State, principal: Principal, now: datetime.datetime) -> float | None:
+    """Return the seconds until the key of a caller expires, as *state* has it now; None when it does not."""
+    key = None if principal.key is None else state.keys.get(principal.key.selector)
+    return None if key is None or key.expires_at is None else (key.expires_at - now).total_seconds()
+
+
 def resolve_project(state: State, principal: Principal, project: str) -> ProjectState:
     """Return the project that a request means; an empty name is the key's, or ``default``.
 

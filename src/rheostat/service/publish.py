@@ -963,6 +963,16 @@ class Hub:
         with self._changed:
             self._changed.wait_for(lambda: self._bell != bell, timeout)
 
+    def reach(self, revision: int, timeout: float, monotonic: Callable[[], float]) -> Head:
+        """Return the head once it has reached *revision*, or as it is after *timeout* seconds of *monotonic*."""
+        deadline = monotonic() + timeout
+        while True:
+            bell, head = self.bell, self.head
+            left = deadline - monotonic()
+            if head.revision >= revision or left <= 0:
+                return head
+            self.wait(bell, left)
+
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call *listener* (from any thread; it must not block) at each ring; returns what ends that."""
         with self._changed:

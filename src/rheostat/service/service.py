@@ -35,7 +35,7 @@ from rheostat.model.declaration import Declaration, DeclarationResult
 from rheostat.model.encoding import encode_item
 from rheostat.model.key import Key, KeyKind, Role, make_secret
 from rheostat.model.state import State
-from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force
+from rheostat.service.access import DEFAULT_PROJECT, Principal, in_force, life_left, still_in_force
 from rheostat.service.admission import Admission
 from rheostat.service.approval import check_direct, check_governance
 from rheostat.service.declare import Answers, answer_declarations
@@ -1135,16 +1135,12 @@ class Service:
 
     def key_in_force(self, principal: Principal) -> bool:
         """Tell whether the caller's key still opens anything; True in open mode."""
-        if principal.key is None:
-            return True
-        return in_force(self.head.state.keys.get(principal.key.selector), self.clock())
+        return principal.key is None or still_in_force(self.head.state, principal, self.clock())
 
     def key_ends_at(self, principal: Principal) -> float | None:
         """Return the instant of the monotonic clock at which the caller's key expires; None when it does not."""
-        key = None if principal.key is None else self.head.state.keys.get(principal.key.selector)
-        if key is None or key.expires_at is None:
-            return None
-        return self.monotonic() + (key.expires_at - self.clock()).total_seconds()
+        left = None if principal.key is None else life_left(self.head.state, principal, self.clock())
+        return None if left is None else self.monotonic() + left
 
 
 class _Planning(threading.local):
@@ -1177,10 +1173,10 @@ def no_revision(project: str, revision: int) -> NotFoundError:
     )
 
 
-def behind(min_revision: int, head: Head) -> BehindError:
-    """Return what says that *head* has not reached *min_revision* in time."""
+def behind(min_revision: int, head: Head, what: str = "node") -> BehindError:
+    """Return what says that *head*, of *what*, has not reached *min_revision* in time."""
     return BehindError(
-        f"revision {min_revision} was not reached in time; this node is at {head.revision}",
+        f"revision {min_revision} was not reached in time; this {what} is at {head.revision}",
         metadata={"revision": str(head.revision)},
     )
 

@@ -23,6 +23,7 @@ from rheostat.errors import FailedPreconditionError, RheostatError, StoreError, 
 from rheostat.store import extra_for, history, parse_url, redacted, tables
 from rheostat.store import record as beside
 from rheostat.store.base import Identity
+from rheostat.store.disk import sync_directory
 from rheostat.store.generation import beginning_of
 from rheostat.store.look import Side, looking_at
 from rheostat.store.migration import migrate, require_schema, stored_schema
@@ -301,7 +302,7 @@ def _placing(path: str) -> Iterator[Path]:
             target.hardlink_to(part)
         except OSError as exc:
             raise StoreError(f"the copy {target.name!r} cannot be put in its place: {exc.strerror}") from exc
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
 
 
 @contextlib.contextmanager
@@ -367,11 +368,3 @@ def _private_engine(path: Path) -> sqlalchemy.Engine:
     )
     sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

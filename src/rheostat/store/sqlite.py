@@ -26,6 +26,7 @@ from rheostat.errors import StoreError
 from rheostat.store import client, history
 from rheostat.store.base import ClientRow
 from rheostat.store.batch import Batches, Flush
+from rheostat.store.disk import sync_directory
 from rheostat.store.hint import HintSocket
 from rheostat.store.lock import WriterLock
 from rheostat.store.migration import check_schema, migrate
@@ -197,7 +198,7 @@ class SqliteStore(SqlWrites):
                     new = True
                 connection.commit()
             if new:
-                _sync_directory(self._path.parent)
+                sync_directory(self._path.parent)
 
     def _read(self, read: Callable[[sqlalchemy.Connection], T]) -> T:
         with self._pool.reader() as connection, self._translated():
@@ -347,14 +348,6 @@ def _checkpoint(connection: sqlalchemy.Connection) -> bool:
     finally:
         raw.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}").fetchall()
     return not busy and in_log == copied
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _before_fork() -> None:
