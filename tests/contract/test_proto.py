@@ -19,7 +19,7 @@ from rheo.v1 import setting_pb2, value_pb2, watch_pb2
 GENERATED = Path(__file__).parents[2] / "gen"
 
 # Reads that carry or answer personal data: by POST only, so that it stays out of URLs and caches.
-PERSONAL = {"Evaluate", "EvaluateAll", "GetSubjects"}
+PERSONAL = {"Evaluate", "EvaluateAll", "GetSubjects", "ListSubjects"}
 
 # Asks the clients to report soon, which no cache may answer.
 ASKING = {"GetRollout"}
@@ -84,7 +84,11 @@ def test_the_services_and_their_rpcs_are_those_of_the_design() -> None:
             "ListDeliveries",
             "Redeliver",
         },
-        "EventService": {"RecordEvents", "UpsertSubjects", "GetSubjects"},
+        "EventService": {
+            "RecordEvents",
+            *(f"{verb}Subjects" for verb in ("Upsert", "Get", "Delete", "List")),
+            *(f"List{noun}" for noun in ("SubjectChanges", "Exposures", "EventCounts")),
+        },
     }
 
 

@@ -60,7 +60,8 @@ WRITES = {
     "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret",
 }  # fmt: skip
 NOT_SERVED = {
-    "RecordEvents", "UpsertSubjects", "GetSubjects",
+    "RecordEvents", "UpsertSubjects", "GetSubjects", "DeleteSubjects", "ListSubjects",
+    "ListSubjectChanges", "ListExposures", "ListEventCounts",
 }  # fmt: skip
 
 CODES = {

@@ -228,12 +228,13 @@ def every(*names: str) -> frozenset[str]:
 
 
 PUBLIC = every("Ping", "Evaluate", "EvaluateAll")
-EVENTS = every("RecordEvents", "UpsertSubjects", "GetSubjects")
+EVENTS = every("RecordEvents", "UpsertSubjects", "GetSubjects", "DeleteSubjects", "ListSubjects")
 SERVER = PUBLIC | EVENTS | every("Watch", "GetSnapshot", "ReportStatus", "DeclareSettings")
 READS = every(
     *("GetProject", "ListProjects", "GetEnvironment", "ListEnvironments", "GetSetting", "ListSettings"),
     *("GetSegment", "ListSegments", "GetFeatures", "GetRevision", "ListRevisions", "ListClients", "Export"),
     *("GetRollout", "ListStaleSettings", "GetDraft", "ListDrafts"),
+    *("ListSubjectChanges", "ListExposures", "ListEventCounts"),
 )
 VIEWER = PUBLIC | READS | every("Watch", "GetSnapshot")
 EDITOR = VIEWER | every("Commit", "Revert", "CreateDraft", "UpdateDraft", "PublishDraft", "CancelDraft")

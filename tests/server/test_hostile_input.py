@@ -104,6 +104,11 @@ REQUESTS: dict[str, Message] = {
     f"{EVENT}RecordEvents": event.RecordEventsRequest(**PLACE, events=[{}]),
     f"{EVENT}UpsertSubjects": event.UpsertSubjectsRequest(**PLACE, subjects=[{"reference": SUBJECT}]),
     f"{EVENT}GetSubjects": event.GetSubjectsRequest(**PLACE, lookups=[{"reference": SUBJECT}]),
+    f"{EVENT}DeleteSubjects": event.DeleteSubjectsRequest(**PLACE, lookups=[{"reference": SUBJECT}]),
+    f"{EVENT}ListSubjects": event.ListSubjectsRequest(**PLACE),
+    f"{EVENT}ListSubjectChanges": event.ListSubjectChangesRequest(**PLACE),
+    f"{EVENT}ListExposures": event.ListExposuresRequest(**PLACE),
+    f"{EVENT}ListEventCounts": event.ListEventCountsRequest(**PLACE),
 }
 """A request of each method that nothing is wrong with."""
 
@@ -139,6 +144,7 @@ REQUIRED = {
     f"{EVENT}RecordEvents": "events",
     f"{EVENT}UpsertSubjects": "subjects",
     f"{EVENT}GetSubjects": "lookups",
+    f"{EVENT}DeleteSubjects": "lookups",
 }
 """What a request of the method cannot be without: fields, apart by spaces."""
 

@@ -101,6 +101,11 @@ TABLE: dict[str, str] = {
     "EventService/RecordEvents": "sA",
     "EventService/UpsertSubjects": "sA",
     "EventService/GetSubjects": "sA",
+    "EventService/DeleteSubjects": "sA",
+    "EventService/ListSubjects": "sA",
+    "EventService/ListSubjectChanges": "veaA",
+    "EventService/ListExposures": "veaA",
+    "EventService/ListEventCounts": "veaA",
 }
 """Who may call each method, by the letters of `WHO`; nobody else may, and nobody a method without a row."""
 
@@ -139,6 +144,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "EventService/RecordEvents": {"events": [{}]},
     "EventService/UpsertSubjects": {"subjects": [{"reference": SUBJECT}]},
     "EventService/GetSubjects": {"lookups": [{"reference": SUBJECT}]},
+    "EventService/DeleteSubjects": {"lookups": [{"reference": SUBJECT}]},
 }
 """What a request holds beside its place, so that nothing is wrong with it."""
 

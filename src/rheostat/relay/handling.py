@@ -46,6 +46,7 @@ _FORWARDED: Final = frozenset(
         "EventService/RecordEvents",
         "EventService/UpsertSubjects",
         "EventService/GetSubjects",
+        "EventService/DeleteSubjects",
     )
 )
 

@@ -94,6 +94,11 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
     "rheo.v1.EventService/RecordEvents": Permission.EVENTS,
     "rheo.v1.EventService/UpsertSubjects": Permission.SUBJECTS,
     "rheo.v1.EventService/GetSubjects": Permission.SUBJECTS,
+    "rheo.v1.EventService/DeleteSubjects": Permission.SUBJECTS,
+    "rheo.v1.EventService/ListSubjects": Permission.SUBJECTS,
+    "rheo.v1.EventService/ListSubjectChanges": Permission.VIEW,
+    "rheo.v1.EventService/ListExposures": Permission.VIEW,
+    "rheo.v1.EventService/ListEventCounts": Permission.VIEW,
 }
 """What each method needs. A method that is not here is refused."""
 

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/event_service.proto.
  */
 export const file_rheo_v1_event_service: GenFile = /*@__PURE__*/
-  fileDesc("ChtyaGVvL3YxL2V2ZW50X3NlcnZpY2UucHJvdG8SB3JoZW8udjEihAEKE1JlY29yZEV2ZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIeCgZldmVudHMYAyADKAsyDi5yaGVvLnYxLkV2ZW50EicKBmNsaWVudBgEIAEoCzIXLnJoZW8udjEuQ2xpZW50SWRlbnRpdHkiUgoUUmVjb3JkRXZlbnRzUmVzcG9uc2USEAoIYWNjZXB0ZWQYASABKA0SKAoIcmVqZWN0ZWQYAiADKAsyFi5yaGVvLnYxLlJlamVjdGVkRW50cnkiPwoNUmVqZWN0ZWRFbnRyeRINCgVpbmRleBgBIAEoDRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSLHAQoFRXZlbnQSFwoPaWRlbXBvdGVuY3lfa2V5GAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKCHN1YmplY3RzGAMgAygLMhkucmhlby52MS5TdWJqZWN0UmVmZXJlbmNlEh8KBXRyYWNrGAQgASgLMg4ucmhlby52MS5UcmFja0gAEiUKCGV4cG9zdXJlGAUgASgLMhEucmhlby52MS5FeHBvc3VyZUgAQgYKBGtpbmQisAEKBVRyYWNrEgwKBG5hbWUYASABKAkSFQoIcXVhbnRpdHkYAiABKANIAIgBARIyCgphdHRyaWJ1dGVzGAMgAygLMh4ucmhlby52MS5UcmFjay5BdHRyaWJ1dGVzRW50cnkaQQoPQXR0cmlidXRlc0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBQgsKCV9xdWFudGl0eSJuCghFeHBvc3VyZRIPCgdzZXR0aW5nGAEgASgJEg8KB3J1bGVfaWQYAiABKAkSDwoHdmFyaWFudBgDIAEoCRIdCgV2YWx1ZRgEIAEoCzIOLnJoZW8udjEuVmFsdWUSEAoIcmV2aXNpb24YBSABKAQiZwoVVXBzZXJ0U3ViamVjdHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSKAoIc3ViamVjdHMYAyADKAsyFi5yaGVvLnYxLlN1YmplY3RVcHNlcnQijgIKDVN1YmplY3RVcHNlcnQSLAoJcmVmZXJlbmNlGAEgASgLMhkucmhlby52MS5TdWJqZWN0UmVmZXJlbmNlEjIKBnRyYWl0cxgCIAMoCzIiLnJoZW8udjEuU3ViamVjdFVwc2VydC5UcmFpdHNFbnRyeRIVCg1yZW1vdmVfdHJhaXRzGAMgAygJEisKCW92ZXJyaWRlcxgEIAMoCzIYLnJoZW8udjEuU3ViamVjdE92ZXJyaWRlEhgKEHJlbW92ZV9vdmVycmlkZXMYBSADKAkaPQoLVHJhaXRzRW50cnkSCwoDa2V5GAEgASgJEh0KBXZhbHVlGAIgASgLMg4ucmhlby52MS5WYWx1ZToCOAEiZgoWVXBzZXJ0U3ViamVjdHNSZXNwb25zZRIiCghzdWJqZWN0cxgBIAMoCzIQLnJoZW8udjEuU3ViamVjdBIoCghyZWplY3RlZBgCIAMoCzIWLnJoZW8udjEuUmVqZWN0ZWRFbnRyeSJjChJHZXRTdWJqZWN0c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRInCgdsb29rdXBzGAMgAygLMhYucmhlby52MS5TdWJqZWN0TG9va3VwInsKDVN1YmplY3RMb29rdXASDAoCaWQYASABKAxIABIuCglyZWZlcmVuY2UYAiABKAsyGS5yaGVvLnYxLlN1YmplY3RSZWZlcmVuY2VIABIXCgppZl92ZXJzaW9uGAMgASgESAGIAQFCBAoCYnlCDQoLX2lmX3ZlcnNpb24iPgoTR2V0U3ViamVjdHNSZXNwb25zZRInCgdyZXN1bHRzGAEgAygLMhYucmhlby52MS5TdWJqZWN0UmVzdWx0IlwKDVN1YmplY3RSZXN1bHQSKAoHb3V0Y29tZRgBIAEoDjIXLnJoZW8udjEuU3ViamVjdE91dGNvbWUSIQoHc3ViamVjdBgCIAEoCzIQLnJoZW8udjEuU3ViamVjdCqmAQoOU3ViamVjdE91dGNvbWUSHwobU1VCSkVDVF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGQoVU1VCSkVDVF9PVVRDT01FX0ZPVU5EEAESHQoZU1VCSkVDVF9PVVRDT01FX1VOQ0hBTkdFRBACEhsKF1NVQkpFQ1RfT1VUQ09NRV9NSVNTSU5HEAMSHAoYU1VCSkVDVF9PVVRDT01FX0NPTkZMSUNUEAQyhwIKDEV2ZW50U2VydmljZRJQCgxSZWNvcmRFdmVudHMSHC5yaGVvLnYxLlJlY29yZEV2ZW50c1JlcXVlc3QaHS5yaGVvLnYxLlJlY29yZEV2ZW50c1Jlc3BvbnNlIgOQAgISVgoOVXBzZXJ0U3ViamVjdHMSHi5yaGVvLnYxLlVwc2VydFN1YmplY3RzUmVxdWVzdBofLnJoZW8udjEuVXBzZXJ0U3ViamVjdHNSZXNwb25zZSIDkAICEk0KC0dldFN1YmplY3RzEhsucmhlby52MS5HZXRTdWJqZWN0c1JlcXVlc3QaHC5yaGVvLnYxLkdldFN1YmplY3RzUmVzcG9uc2UiA5ACAmIGcHJvdG8z", [file_google_protobuf_timestamp, file_rheo_v1_client, file_rheo_v1_subject, file_rheo_v1_value]);
+  fileDesc("ChtyaGVvL3YxL2V2ZW50X3NlcnZpY2UucHJvdG8SB3JoZW8udjEihAEKE1JlY29yZEV2ZW50c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIeCgZldmVudHMYAyADKAsyDi5yaGVvLnYxLkV2ZW50EicKBmNsaWVudBgEIAEoCzIXLnJoZW8udjEuQ2xpZW50SWRlbnRpdHkiUgoUUmVjb3JkRXZlbnRzUmVzcG9uc2USEAoIYWNjZXB0ZWQYASABKA0SKAoIcmVqZWN0ZWQYAiADKAsyFi5yaGVvLnYxLlJlamVjdGVkRW50cnkiPwoNUmVqZWN0ZWRFbnRyeRINCgVpbmRleBgBIAEoDRIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSLHAQoFRXZlbnQSFwoPaWRlbXBvdGVuY3lfa2V5GAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKCHN1YmplY3RzGAMgAygLMhkucmhlby52MS5TdWJqZWN0UmVmZXJlbmNlEh8KBXRyYWNrGAQgASgLMg4ucmhlby52MS5UcmFja0gAEiUKCGV4cG9zdXJlGAUgASgLMhEucmhlby52MS5FeHBvc3VyZUgAQgYKBGtpbmQisAEKBVRyYWNrEgwKBG5hbWUYASABKAkSFQoIcXVhbnRpdHkYAiABKANIAIgBARIyCgphdHRyaWJ1dGVzGAMgAygLMh4ucmhlby52MS5UcmFjay5BdHRyaWJ1dGVzRW50cnkaQQoPQXR0cmlidXRlc0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBQgsKCV9xdWFudGl0eSKMAQoIRXhwb3N1cmUSDwoHc2V0dGluZxgBIAEoCRIPCgdydWxlX2lkGAIgASgJEg8KB3ZhcmlhbnQYAyABKAkSHQoFdmFsdWUYBCABKAsyDi5yaGVvLnYxLlZhbHVlEhAKCHJldmlzaW9uGAUgASgEEhIKBWNvdW50GAYgASgESACIAQFCCAoGX2NvdW50ImcKFVVwc2VydFN1YmplY3RzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEigKCHN1YmplY3RzGAMgAygLMhYucmhlby52MS5TdWJqZWN0VXBzZXJ0IpcDCg1TdWJqZWN0VXBzZXJ0EiwKCXJlZmVyZW5jZRgBIAEoCzIZLnJoZW8udjEuU3ViamVjdFJlZmVyZW5jZRIyCgZ0cmFpdHMYAiADKAsyIi5yaGVvLnYxLlN1YmplY3RVcHNlcnQuVHJhaXRzRW50cnkSFQoNcmVtb3ZlX3RyYWl0cxgDIAMoCRIrCglvdmVycmlkZXMYBCADKAsyGC5yaGVvLnYxLlN1YmplY3RPdmVycmlkZRIYChByZW1vdmVfb3ZlcnJpZGVzGAUgAygJEiwKCW1lbWJlcl9vZhgGIAMoCzIZLnJoZW8udjEuU3ViamVjdFJlZmVyZW5jZRIzChByZW1vdmVfbWVtYmVyX29mGAcgAygLMhkucmhlby52MS5TdWJqZWN0UmVmZXJlbmNlEhYKCW1vbnRoX2RheRgIIAEoDUgAiAEBGj0KC1RyYWl0c0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBQgwKCl9tb250aF9kYXkiZgoWVXBzZXJ0U3ViamVjdHNSZXNwb25zZRIiCghzdWJqZWN0cxgBIAMoCzIQLnJoZW8udjEuU3ViamVjdBIoCghyZWplY3RlZBgCIAMoCzIWLnJoZW8udjEuUmVqZWN0ZWRFbnRyeSJjChJHZXRTdWJqZWN0c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRInCgdsb29rdXBzGAMgAygLMhYucmhlby52MS5TdWJqZWN0TG9va3VwInsKDVN1YmplY3RMb29rdXASDAoCaWQYASABKAxIABIuCglyZWZlcmVuY2UYAiABKAsyGS5yaGVvLnYxLlN1YmplY3RSZWZlcmVuY2VIABIXCgppZl92ZXJzaW9uGAMgASgESAGIAQFCBAoCYnlCDQoLX2lmX3ZlcnNpb24iPgoTR2V0U3ViamVjdHNSZXNwb25zZRInCgdyZXN1bHRzGAEgAygLMhYucmhlby52MS5TdWJqZWN0UmVzdWx0IlwKDVN1YmplY3RSZXN1bHQSKAoHb3V0Y29tZRgBIAEoDjIXLnJoZW8udjEuU3ViamVjdE91dGNvbWUSIQoHc3ViamVjdBgCIAEoCzIQLnJoZW8udjEuU3ViamVjdCJmChVEZWxldGVTdWJqZWN0c1JlcXVlc3QSDwoHcHJvamVjdBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRInCgdsb29rdXBzGAMgAygLMhYucmhlby52MS5TdWJqZWN0TG9va3VwIkEKFkRlbGV0ZVN1YmplY3RzUmVzcG9uc2USJwoHcmVzdWx0cxgBIAMoCzIWLnJoZW8udjEuU3ViamVjdFJlc3VsdCJwChNMaXN0U3ViamVjdHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDAoEa2luZBgDIAEoCRIRCglwYWdlX3NpemUYBCABKA0SEgoKcGFnZV90b2tlbhgFIAEoCSJTChRMaXN0U3ViamVjdHNSZXNwb25zZRIiCghzdWJqZWN0cxgBIAMoCzIQLnJoZW8udjEuU3ViamVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkidAoZTGlzdFN1YmplY3RDaGFuZ2VzUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJEhMKC2Vudmlyb25tZW50GAIgASgJEgoKAmlkGAMgASgMEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIl4KGkxpc3RTdWJqZWN0Q2hhbmdlc1Jlc3BvbnNlEicKB2NoYW5nZXMYASADKAsyFi5yaGVvLnYxLlN1YmplY3RDaGFuZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIoMBCg1TdWJqZWN0Q2hhbmdlEgoKAmlkGAEgASgMEgwKBGtpbmQYAiABKAkSDwoHdmVyc2lvbhgDIAEoBBIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVhY3RvchgFIAEoCRIOCgZmaWVsZHMYBiADKAkiygEKFExpc3RFeHBvc3VyZXNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDwoHc2V0dGluZxgDIAEoCRIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgGIAEoDRISCgpwYWdlX3Rva2VuGAcgASgJIlsKFUxpc3RFeHBvc3VyZXNSZXNwb25zZRIpCglleHBvc3VyZXMYASADKAsyFi5yaGVvLnYxLkV4cG9zdXJlQ291bnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJItIBCg1FeHBvc3VyZUNvdW50Eg8KB3NldHRpbmcYASABKAkSDwoHcnVsZV9pZBgCIAEoCRIPCgd2YXJpYW50GAMgASgJEhAKCHJldmlzaW9uGAQgASgEEhIKCnZhbHVlX2pzb24YBSABKAkSDQoFY291bnQYBiABKAQSLAoIZmlyc3RfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB2xhc3RfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrsBChZMaXN0RXZlbnRDb3VudHNSZXF1ZXN0Eg8KB3Byb2plY3QYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSKQoFc2luY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYBSABKA0SEgoKcGFnZV90b2tlbhgGIAEoCSJXChdMaXN0RXZlbnRDb3VudHNSZXNwb25zZRIjCgZldmVudHMYASADKAsyEy5yaGVvLnYxLkV2ZW50Q291bnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImoKCkV2ZW50Q291bnQSDQoFZXZlbnQYASABKAkSDgoGZXZlbnRzGAIgASgEEhAKCHF1YW50aXR5GAMgASgDEisKB2xhc3RfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKqYBCg5TdWJqZWN0T3V0Y29tZRIfChtTVUJKRUNUX09VVENPTUVfVU5TUEVDSUZJRUQQABIZChVTVUJKRUNUX09VVENPTUVfRk9VTkQQARIdChlTVUJKRUNUX09VVENPTUVfVU5DSEFOR0VEEAISGwoXU1VCSkVDVF9PVVRDT01FX01JU1NJTkcQAxIcChhTVUJKRUNUX09VVENPTUVfQ09ORkxJQ1QQBDLFBQoMRXZlbnRTZXJ2aWNlElAKDFJlY29yZEV2ZW50cxIcLnJoZW8udjEuUmVjb3JkRXZlbnRzUmVxdWVzdBodLnJoZW8udjEuUmVjb3JkRXZlbnRzUmVzcG9uc2UiA5ACAhJWCg5VcHNlcnRTdWJqZWN0cxIeLnJoZW8udjEuVXBzZXJ0U3ViamVjdHNSZXF1ZXN0Gh8ucmhlby52MS5VcHNlcnRTdWJqZWN0c1Jlc3BvbnNlIgOQAgISTQoLR2V0U3ViamVjdHMSGy5yaGVvLnYxLkdldFN1YmplY3RzUmVxdWVzdBocLnJoZW8udjEuR2V0U3ViamVjdHNSZXNwb25zZSIDkAICElYKDkRlbGV0ZVN1YmplY3RzEh4ucmhlby52MS5EZWxldGVTdWJqZWN0c1JlcXVlc3QaHy5yaGVvLnYxLkRlbGV0ZVN1YmplY3RzUmVzcG9uc2UiA5ACAhJQCgxMaXN0U3ViamVjdHMSHC5yaGVvLnYxLkxpc3RTdWJqZWN0c1JlcXVlc3QaHS5yaGVvLnYxLkxpc3RTdWJqZWN0c1Jlc3BvbnNlIgOQAgISYgoSTGlzdFN1YmplY3RDaGFuZ2VzEiIucmhlby52MS5MaXN0U3ViamVjdENoYW5nZXNSZXF1ZXN0GiMucmhlby52MS5MaXN0U3ViamVjdENoYW5nZXNSZXNwb25zZSIDkAIBElMKDUxpc3RFeHBvc3VyZXMSHS5yaGVvLnYxLkxpc3RFeHBvc3VyZXNSZXF1ZXN0Gh4ucmhlby52MS5MaXN0RXhwb3N1cmVzUmVzcG9uc2UiA5ACARJZCg9MaXN0RXZlbnRDb3VudHMSHy5yaGVvLnYxLkxpc3RFdmVudENvdW50c1JlcXVlc3QaIC5yaGVvLnYxLkxpc3RFdmVudENvdW50c1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_google_protobuf_timestamp, file_rheo_v1_client, file_rheo_v1_subject, file_rheo_v1_value]);
 
 /**
  * Records events.
@@ -132,21 +132,24 @@ export const RejectedEntrySchema: GenMessage<RejectedEntry> = /*@__PURE__*/
  */
 export type Event = Message<"rheo.v1.Event"> & {
   /**
-   * Makes the event repeatable, within the key and environment. Usually random; refused when empty.
+   * Makes the event repeatable for two days, within the key and environment. Usually random; refused when
+   * empty, or longer than 200 characters.
    *
    * @generated from field: string idempotency_key = 1;
    */
   idempotencyKey: string;
 
   /**
-   * When it happened, by the sender's clock. Absent means now.
+   * When it happened, by the sender's clock. Absent means now, and so does an instant to come; more than 32
+   * days ago is refused.
    *
    * @generated from field: google.protobuf.Timestamp time = 2;
    */
   time?: Timestamp | undefined;
 
   /**
-   * To whom it happened. Their counters go up.
+   * To whom it happened, at most 20. Their counters go up; a subject that is not stored yet is stored with
+   * these keys. A subject that is named twice counts once.
    *
    * @generated from field: repeated rheo.v1.SubjectReference subjects = 3;
    */
@@ -258,6 +261,13 @@ export type Exposure = Message<"rheo.v1.Exposure"> & {
    * @generated from field: uint64 revision = 5;
    */
   revision: bigint;
+
+  /**
+   * How often. Absent means 1.
+   *
+   * @generated from field: optional uint64 count = 6;
+   */
+  count?: bigint | undefined;
 };
 
 /**
@@ -343,6 +353,27 @@ export type SubjectUpsert = Message<"rheo.v1.SubjectUpsert"> & {
    * @generated from field: repeated string remove_overrides = 5;
    */
   removeOverrides: string[];
+
+  /**
+   * Subjects to become a member of, which have to be stored already.
+   *
+   * @generated from field: repeated rheo.v1.SubjectReference member_of = 6;
+   */
+  memberOf: SubjectReference[];
+
+  /**
+   * Subjects to be a member of no more. Those that are not stored do not matter.
+   *
+   * @generated from field: repeated rheo.v1.SubjectReference remove_member_of = 7;
+   */
+  removeMemberOf: SubjectReference[];
+
+  /**
+   * The day of the month on which monthly counters begin, 1 to 31. Absent leaves it as it is, at first 1.
+   *
+   * @generated from field: optional uint32 month_day = 8;
+   */
+  monthDay?: number | undefined;
 };
 
 /**
@@ -509,6 +540,560 @@ export const SubjectResultSchema: GenMessage<SubjectResult> = /*@__PURE__*/
   messageDesc(file_rheo_v1_event_service, 12);
 
 /**
+ * Removes subjects.
+ *
+ * @generated from message rheo.v1.DeleteSubjectsRequest
+ */
+export type DeleteSubjectsRequest = Message<"rheo.v1.DeleteSubjectsRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * Which ones; `if_version` says that only that version is to be removed.
+   *
+   * @generated from field: repeated rheo.v1.SubjectLookup lookups = 3;
+   */
+  lookups: SubjectLookup[];
+};
+
+/**
+ * Describes the message rheo.v1.DeleteSubjectsRequest.
+ * Use `create(DeleteSubjectsRequestSchema)` to create a new message.
+ */
+export const DeleteSubjectsRequestSchema: GenMessage<DeleteSubjectsRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 13);
+
+/**
+ * What became of subjects.
+ *
+ * @generated from message rheo.v1.DeleteSubjectsResponse
+ */
+export type DeleteSubjectsResponse = Message<"rheo.v1.DeleteSubjectsResponse"> & {
+  /**
+   * One for each lookup, in the request's order, without the subject: FOUND is one that was removed, UNCHANGED
+   * one that stays since it has another version.
+   *
+   * @generated from field: repeated rheo.v1.SubjectResult results = 1;
+   */
+  results: SubjectResult[];
+};
+
+/**
+ * Describes the message rheo.v1.DeleteSubjectsResponse.
+ * Use `create(DeleteSubjectsResponseSchema)` to create a new message.
+ */
+export const DeleteSubjectsResponseSchema: GenMessage<DeleteSubjectsResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 14);
+
+/**
+ * Asks for the subjects of an environment.
+ *
+ * @generated from message rheo.v1.ListSubjectsRequest
+ */
+export type ListSubjectsRequest = Message<"rheo.v1.ListSubjectsRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * Only those of this kind, for instance `company`. Empty means all.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * How many to answer at most. 0 means 100.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * Where to go on: `next_page_token` of the page before. Empty means from the start.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListSubjectsRequest.
+ * Use `create(ListSubjectsRequestSchema)` to create a new message.
+ */
+export const ListSubjectsRequestSchema: GenMessage<ListSubjectsRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 15);
+
+/**
+ * Subjects.
+ *
+ * @generated from message rheo.v1.ListSubjectsResponse
+ */
+export type ListSubjectsResponse = Message<"rheo.v1.ListSubjectsResponse"> & {
+  /**
+   * The subjects.
+   *
+   * @generated from field: repeated rheo.v1.Subject subjects = 1;
+   */
+  subjects: Subject[];
+
+  /**
+   * Where to go on. Empty when there are no more.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListSubjectsResponse.
+ * Use `create(ListSubjectsResponseSchema)` to create a new message.
+ */
+export const ListSubjectsResponseSchema: GenMessage<ListSubjectsResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 16);
+
+/**
+ * Asks who has changed subjects.
+ *
+ * @generated from message rheo.v1.ListSubjectChangesRequest
+ */
+export type ListSubjectChangesRequest = Message<"rheo.v1.ListSubjectChangesRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * Only those of the subject with this identity, which may be gone. Empty means all.
+   *
+   * @generated from field: bytes id = 3;
+   */
+  id: Uint8Array;
+
+  /**
+   * How many to answer at most. 0 means 100.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * Where to go on: `next_page_token` of the page before. Empty means from the newest.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListSubjectChangesRequest.
+ * Use `create(ListSubjectChangesRequestSchema)` to create a new message.
+ */
+export const ListSubjectChangesRequestSchema: GenMessage<ListSubjectChangesRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 17);
+
+/**
+ * Changes of subjects.
+ *
+ * @generated from message rheo.v1.ListSubjectChangesResponse
+ */
+export type ListSubjectChangesResponse = Message<"rheo.v1.ListSubjectChangesResponse"> & {
+  /**
+   * The changes.
+   *
+   * @generated from field: repeated rheo.v1.SubjectChange changes = 1;
+   */
+  changes: SubjectChange[];
+
+  /**
+   * Where to go on. Empty when there are no more.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListSubjectChangesResponse.
+ * Use `create(ListSubjectChangesResponseSchema)` to create a new message.
+ */
+export const ListSubjectChangesResponseSchema: GenMessage<ListSubjectChangesResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 18);
+
+/**
+ * That a subject was stored, changed or removed. Kept for 90 days.
+ *
+ * @generated from message rheo.v1.SubjectChange
+ */
+export type SubjectChange = Message<"rheo.v1.SubjectChange"> & {
+  /**
+   * The subject's identity: 16 bytes.
+   *
+   * @generated from field: bytes id = 1;
+   */
+  id: Uint8Array;
+
+  /**
+   * What it is, for instance `company`.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * The version that it got; 0 when it was removed.
+   *
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 4;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * The selector of the key that was used. Empty on an open server.
+   *
+   * @generated from field: string actor = 5;
+   */
+  actor: string;
+
+  /**
+   * What was written: `keys.email`, `traits.plan`, `overrides.new-checkout`, `member_of`, `month_day`; `deleted`.
+   *
+   * @generated from field: repeated string fields = 6;
+   */
+  fields: string[];
+};
+
+/**
+ * Describes the message rheo.v1.SubjectChange.
+ * Use `create(SubjectChangeSchema)` to create a new message.
+ */
+export const SubjectChangeSchema: GenMessage<SubjectChange> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 19);
+
+/**
+ * Asks how often which variant of a setting was given.
+ *
+ * @generated from message rheo.v1.ListExposuresRequest
+ */
+export type ListExposuresRequest = Message<"rheo.v1.ListExposuresRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * Only those of this setting. Empty means all.
+   *
+   * @generated from field: string setting = 3;
+   */
+  setting: string;
+
+  /**
+   * Only days from this instant's on, UTC. Absent means all that are kept: 400 days.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only days before this instant's. Absent means up to now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 5;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * How many to answer at most. 0 means 100.
+   *
+   * @generated from field: uint32 page_size = 6;
+   */
+  pageSize: number;
+
+  /**
+   * Where to go on: `next_page_token` of the page before. Empty means from the start.
+   *
+   * @generated from field: string page_token = 7;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListExposuresRequest.
+ * Use `create(ListExposuresRequestSchema)` to create a new message.
+ */
+export const ListExposuresRequestSchema: GenMessage<ListExposuresRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 20);
+
+/**
+ * Counts of exposures.
+ *
+ * @generated from message rheo.v1.ListExposuresResponse
+ */
+export type ListExposuresResponse = Message<"rheo.v1.ListExposuresResponse"> & {
+  /**
+   * The counts, by setting, revision, rule and variant.
+   *
+   * @generated from field: repeated rheo.v1.ExposureCount exposures = 1;
+   */
+  exposures: ExposureCount[];
+
+  /**
+   * Where to go on. Empty when there are no more.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListExposuresResponse.
+ * Use `create(ListExposuresResponseSchema)` to create a new message.
+ */
+export const ListExposuresResponseSchema: GenMessage<ListExposuresResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 21);
+
+/**
+ * How often a value of a setting was given.
+ *
+ * @generated from message rheo.v1.ExposureCount
+ */
+export type ExposureCount = Message<"rheo.v1.ExposureCount"> & {
+  /**
+   * The setting's name, as the program that told of it knew it.
+   *
+   * @generated from field: string setting = 1;
+   */
+  setting: string;
+
+  /**
+   * The rule that matched. Empty when none did.
+   *
+   * @generated from field: string rule_id = 2;
+   */
+  ruleId: string;
+
+  /**
+   * The variant. Empty without a distribution.
+   *
+   * @generated from field: string variant = 3;
+   */
+  variant: string;
+
+  /**
+   * The revision of the state that was evaluated.
+   *
+   * @generated from field: uint64 revision = 4;
+   */
+  revision: bigint;
+
+  /**
+   * The value as JSON text, cut after 200 characters.
+   *
+   * @generated from field: string value_json = 5;
+   */
+  valueJson: string;
+
+  /**
+   * How often.
+   *
+   * @generated from field: uint64 count = 6;
+   */
+  count: bigint;
+
+  /**
+   * When the first one was.
+   *
+   * @generated from field: google.protobuf.Timestamp first_at = 7;
+   */
+  firstAt?: Timestamp | undefined;
+
+  /**
+   * When the last one was.
+   *
+   * @generated from field: google.protobuf.Timestamp last_at = 8;
+   */
+  lastAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message rheo.v1.ExposureCount.
+ * Use `create(ExposureCountSchema)` to create a new message.
+ */
+export const ExposureCountSchema: GenMessage<ExposureCount> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 22);
+
+/**
+ * Asks for the events of an environment.
+ *
+ * @generated from message rheo.v1.ListEventCountsRequest
+ */
+export type ListEventCountsRequest = Message<"rheo.v1.ListEventCountsRequest"> & {
+  /**
+   * The project's slug. Empty means the key's project, or `default` on an open server.
+   *
+   * @generated from field: string project = 1;
+   */
+  project: string;
+
+  /**
+   * The environment's slug. Empty means the only one that the key, or on an open server the project, has.
+   *
+   * @generated from field: string environment = 2;
+   */
+  environment: string;
+
+  /**
+   * Only days from this instant's on, UTC. Absent means all that are kept: 400 days.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only days before this instant's. Absent means up to now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 4;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * How many to answer at most. 0 means 100.
+   *
+   * @generated from field: uint32 page_size = 5;
+   */
+  pageSize: number;
+
+  /**
+   * Where to go on: `next_page_token` of the page before. Empty means from the start.
+   *
+   * @generated from field: string page_token = 6;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListEventCountsRequest.
+ * Use `create(ListEventCountsRequestSchema)` to create a new message.
+ */
+export const ListEventCountsRequestSchema: GenMessage<ListEventCountsRequest> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 23);
+
+/**
+ * Counts of events.
+ *
+ * @generated from message rheo.v1.ListEventCountsResponse
+ */
+export type ListEventCountsResponse = Message<"rheo.v1.ListEventCountsResponse"> & {
+  /**
+   * The counts, by name.
+   *
+   * @generated from field: repeated rheo.v1.EventCount events = 1;
+   */
+  events: EventCount[];
+
+  /**
+   * Where to go on. Empty when there are no more.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message rheo.v1.ListEventCountsResponse.
+ * Use `create(ListEventCountsResponseSchema)` to create a new message.
+ */
+export const ListEventCountsResponseSchema: GenMessage<ListEventCountsResponse> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 24);
+
+/**
+ * How often an event has happened.
+ *
+ * @generated from message rheo.v1.EventCount
+ */
+export type EventCount = Message<"rheo.v1.EventCount"> & {
+  /**
+   * The event's name.
+   *
+   * @generated from field: string event = 1;
+   */
+  event: string;
+
+  /**
+   * How many were recorded.
+   *
+   * @generated from field: uint64 events = 2;
+   */
+  events: bigint;
+
+  /**
+   * The sum of their quantities.
+   *
+   * @generated from field: int64 quantity = 3;
+   */
+  quantity: bigint;
+
+  /**
+   * When the last one was.
+   *
+   * @generated from field: google.protobuf.Timestamp last_at = 4;
+   */
+  lastAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message rheo.v1.EventCount.
+ * Use `create(EventCountSchema)` to create a new message.
+ */
+export const EventCountSchema: GenMessage<EventCount> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_event_service, 25);
+
+/**
  * What a lookup found.
  *
  * @generated from enum rheo.v1.SubjectOutcome
@@ -596,6 +1181,56 @@ export const EventService: GenService<{
     methodKind: "unary";
     input: typeof GetSubjectsRequestSchema;
     output: typeof GetSubjectsResponseSchema;
+  },
+  /**
+   * Removes subjects with everything that is kept of them: keys, traits, overrides, memberships, counters.
+   *
+   * @generated from rpc rheo.v1.EventService.DeleteSubjects
+   */
+  deleteSubjects: {
+    methodKind: "unary";
+    input: typeof DeleteSubjectsRequestSchema;
+    output: typeof DeleteSubjectsResponseSchema;
+  },
+  /**
+   * Lists the subjects of an environment, oldest first. By POST only, since subjects are personal data.
+   *
+   * @generated from rpc rheo.v1.EventService.ListSubjects
+   */
+  listSubjects: {
+    methodKind: "unary";
+    input: typeof ListSubjectsRequestSchema;
+    output: typeof ListSubjectsResponseSchema;
+  },
+  /**
+   * Lists who has changed subjects and when, newest first. It holds no trait's value.
+   *
+   * @generated from rpc rheo.v1.EventService.ListSubjectChanges
+   */
+  listSubjectChanges: {
+    methodKind: "unary";
+    input: typeof ListSubjectChangesRequestSchema;
+    output: typeof ListSubjectChangesResponseSchema;
+  },
+  /**
+   * Counts how often which variant of a setting was given, by revision.
+   *
+   * @generated from rpc rheo.v1.EventService.ListExposures
+   */
+  listExposures: {
+    methodKind: "unary";
+    input: typeof ListExposuresRequestSchema;
+    output: typeof ListExposuresResponseSchema;
+  },
+  /**
+   * Counts the events of an environment, by name.
+   *
+   * @generated from rpc rheo.v1.EventService.ListEventCounts
+   */
+  listEventCounts: {
+    methodKind: "unary";
+    input: typeof ListEventCountsRequestSchema;
+    output: typeof ListEventCountsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_rheo_v1_event_service, 0);

@@ -10,7 +10,7 @@ import { file_rheo_v1_value } from "./value_pb.js";
  * Describes the file rheo/v1/subject.proto.
  */
 export const file_rheo_v1_subject = /*@__PURE__*/
-  fileDesc("ChVyaGVvL3YxL3N1YmplY3QucHJvdG8SB3JoZW8udjEirgMKB1N1YmplY3QSCgoCaWQYASABKAwSDAoEa2luZBgCIAEoCRIoCgRrZXlzGAMgAygLMhoucmhlby52MS5TdWJqZWN0LktleXNFbnRyeRIsCgZ0cmFpdHMYBCADKAsyHC5yaGVvLnYxLlN1YmplY3QuVHJhaXRzRW50cnkSKwoJb3ZlcnJpZGVzGAUgAygLMhgucmhlby52MS5TdWJqZWN0T3ZlcnJpZGUSJwoIY291bnRlcnMYBiADKAsyFS5yaGVvLnYxLlVzYWdlQ291bnRlchIPCgd2ZXJzaW9uGAcgASgEEi4KCmNyZWF0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGisKCUtleXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGj0KC1RyYWl0c0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBInEKD1N1YmplY3RPdmVycmlkZRIPCgdzZXR0aW5nGAEgASgJEh0KBXZhbHVlGAIgASgLMg4ucmhlby52MS5WYWx1ZRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKCAQoMVXNhZ2VDb3VudGVyEg0KBWV2ZW50GAEgASgJEiQKBnBlcmlvZBgCIAEoDjIULnJoZW8udjEuVXNhZ2VQZXJpb2QSDQoFY291bnQYAyABKAMSLgoKcGVyaW9kX2VuZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAigAEKEFN1YmplY3RSZWZlcmVuY2USDAoEa2luZBgBIAEoCRIxCgRrZXlzGAIgAygLMiMucmhlby52MS5TdWJqZWN0UmVmZXJlbmNlLktleXNFbnRyeRorCglLZXlzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASqGAQoLVXNhZ2VQZXJpb2QSHAoYVVNBR0VfUEVSSU9EX1VOU1BFQ0lGSUVEEAASFAoQVVNBR0VfUEVSSU9EX0RBWRABEhUKEVVTQUdFX1BFUklPRF9XRUVLEAISFgoSVVNBR0VfUEVSSU9EX01PTlRIEAMSFAoQVVNBR0VfUEVSSU9EX0FMTBAEYgZwcm90bzM", [file_google_protobuf_timestamp, file_rheo_v1_value]);
+  fileDesc("ChVyaGVvL3YxL3N1YmplY3QucHJvdG8SB3JoZW8udjEi8AMKB1N1YmplY3QSCgoCaWQYASABKAwSDAoEa2luZBgCIAEoCRIoCgRrZXlzGAMgAygLMhoucmhlby52MS5TdWJqZWN0LktleXNFbnRyeRIsCgZ0cmFpdHMYBCADKAsyHC5yaGVvLnYxLlN1YmplY3QuVHJhaXRzRW50cnkSKwoJb3ZlcnJpZGVzGAUgAygLMhgucmhlby52MS5TdWJqZWN0T3ZlcnJpZGUSJwoIY291bnRlcnMYBiADKAsyFS5yaGVvLnYxLlVzYWdlQ291bnRlchIPCgd2ZXJzaW9uGAcgASgEEi4KCmNyZWF0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCW1lbWJlcl9vZhgKIAMoCzIaLnJoZW8udjEuU3ViamVjdE1lbWJlcnNoaXASEQoJbW9udGhfZGF5GAsgASgNGisKCUtleXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGj0KC1RyYWl0c0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBIo4BChFTdWJqZWN0TWVtYmVyc2hpcBIKCgJpZBgBIAEoDBIMCgRraW5kGAIgASgJEjIKBGtleXMYAyADKAsyJC5yaGVvLnYxLlN1YmplY3RNZW1iZXJzaGlwLktleXNFbnRyeRorCglLZXlzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxCg9TdWJqZWN0T3ZlcnJpZGUSDwoHc2V0dGluZxgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWUSLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiggEKDFVzYWdlQ291bnRlchINCgVldmVudBgBIAEoCRIkCgZwZXJpb2QYAiABKA4yFC5yaGVvLnYxLlVzYWdlUGVyaW9kEg0KBWNvdW50GAMgASgDEi4KCnBlcmlvZF9lbmQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoABChBTdWJqZWN0UmVmZXJlbmNlEgwKBGtpbmQYASABKAkSMQoEa2V5cxgCIAMoCzIjLnJoZW8udjEuU3ViamVjdFJlZmVyZW5jZS5LZXlzRW50cnkaKwoJS2V5c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqhgEKC1VzYWdlUGVyaW9kEhwKGFVTQUdFX1BFUklPRF9VTlNQRUNJRklFRBAAEhQKEFVTQUdFX1BFUklPRF9EQVkQARIVChFVU0FHRV9QRVJJT0RfV0VFSxACEhYKElVTQUdFX1BFUklPRF9NT05USBADEhQKEFVTQUdFX1BFUklPRF9BTEwQBGIGcHJvdG8z", [file_google_protobuf_timestamp, file_rheo_v1_value]);
 
 /**
  * Describes the message rheo.v1.Subject.
@@ -20,25 +20,32 @@ export const SubjectSchema = /*@__PURE__*/
   messageDesc(file_rheo_v1_subject, 0);
 
 /**
+ * Describes the message rheo.v1.SubjectMembership.
+ * Use `create(SubjectMembershipSchema)` to create a new message.
+ */
+export const SubjectMembershipSchema = /*@__PURE__*/
+  messageDesc(file_rheo_v1_subject, 1);
+
+/**
  * Describes the message rheo.v1.SubjectOverride.
  * Use `create(SubjectOverrideSchema)` to create a new message.
  */
 export const SubjectOverrideSchema = /*@__PURE__*/
-  messageDesc(file_rheo_v1_subject, 1);
+  messageDesc(file_rheo_v1_subject, 2);
 
 /**
  * Describes the message rheo.v1.UsageCounter.
  * Use `create(UsageCounterSchema)` to create a new message.
  */
 export const UsageCounterSchema = /*@__PURE__*/
-  messageDesc(file_rheo_v1_subject, 2);
+  messageDesc(file_rheo_v1_subject, 3);
 
 /**
  * Describes the message rheo.v1.SubjectReference.
  * Use `create(SubjectReferenceSchema)` to create a new message.
  */
 export const SubjectReferenceSchema = /*@__PURE__*/
-  messageDesc(file_rheo_v1_subject, 3);
+  messageDesc(file_rheo_v1_subject, 4);
 
 /**
  * Describes the enum rheo.v1.UsagePeriod.
@@ -47,7 +54,7 @@ export const UsagePeriodSchema = /*@__PURE__*/
   enumDesc(file_rheo_v1_subject, 0);
 
 /**
- * The length of a counter's period. Periods begin in UTC.
+ * The length of a counter's period. Periods begin at midnight, UTC.
  *
  * @generated from enum rheo.v1.UsagePeriod
  */

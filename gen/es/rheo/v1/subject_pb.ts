@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file rheo/v1/subject.proto.
  */
 export const file_rheo_v1_subject: GenFile = /*@__PURE__*/
-  fileDesc("ChVyaGVvL3YxL3N1YmplY3QucHJvdG8SB3JoZW8udjEirgMKB1N1YmplY3QSCgoCaWQYASABKAwSDAoEa2luZBgCIAEoCRIoCgRrZXlzGAMgAygLMhoucmhlby52MS5TdWJqZWN0LktleXNFbnRyeRIsCgZ0cmFpdHMYBCADKAsyHC5yaGVvLnYxLlN1YmplY3QuVHJhaXRzRW50cnkSKwoJb3ZlcnJpZGVzGAUgAygLMhgucmhlby52MS5TdWJqZWN0T3ZlcnJpZGUSJwoIY291bnRlcnMYBiADKAsyFS5yaGVvLnYxLlVzYWdlQ291bnRlchIPCgd2ZXJzaW9uGAcgASgEEi4KCmNyZWF0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGisKCUtleXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGj0KC1RyYWl0c0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBInEKD1N1YmplY3RPdmVycmlkZRIPCgdzZXR0aW5nGAEgASgJEh0KBXZhbHVlGAIgASgLMg4ucmhlby52MS5WYWx1ZRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKCAQoMVXNhZ2VDb3VudGVyEg0KBWV2ZW50GAEgASgJEiQKBnBlcmlvZBgCIAEoDjIULnJoZW8udjEuVXNhZ2VQZXJpb2QSDQoFY291bnQYAyABKAMSLgoKcGVyaW9kX2VuZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAigAEKEFN1YmplY3RSZWZlcmVuY2USDAoEa2luZBgBIAEoCRIxCgRrZXlzGAIgAygLMiMucmhlby52MS5TdWJqZWN0UmVmZXJlbmNlLktleXNFbnRyeRorCglLZXlzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASqGAQoLVXNhZ2VQZXJpb2QSHAoYVVNBR0VfUEVSSU9EX1VOU1BFQ0lGSUVEEAASFAoQVVNBR0VfUEVSSU9EX0RBWRABEhUKEVVTQUdFX1BFUklPRF9XRUVLEAISFgoSVVNBR0VfUEVSSU9EX01PTlRIEAMSFAoQVVNBR0VfUEVSSU9EX0FMTBAEYgZwcm90bzM", [file_google_protobuf_timestamp, file_rheo_v1_value]);
+  fileDesc("ChVyaGVvL3YxL3N1YmplY3QucHJvdG8SB3JoZW8udjEi8AMKB1N1YmplY3QSCgoCaWQYASABKAwSDAoEa2luZBgCIAEoCRIoCgRrZXlzGAMgAygLMhoucmhlby52MS5TdWJqZWN0LktleXNFbnRyeRIsCgZ0cmFpdHMYBCADKAsyHC5yaGVvLnYxLlN1YmplY3QuVHJhaXRzRW50cnkSKwoJb3ZlcnJpZGVzGAUgAygLMhgucmhlby52MS5TdWJqZWN0T3ZlcnJpZGUSJwoIY291bnRlcnMYBiADKAsyFS5yaGVvLnYxLlVzYWdlQ291bnRlchIPCgd2ZXJzaW9uGAcgASgEEi4KCmNyZWF0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCW1lbWJlcl9vZhgKIAMoCzIaLnJoZW8udjEuU3ViamVjdE1lbWJlcnNoaXASEQoJbW9udGhfZGF5GAsgASgNGisKCUtleXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGj0KC1RyYWl0c0VudHJ5EgsKA2tleRgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWU6AjgBIo4BChFTdWJqZWN0TWVtYmVyc2hpcBIKCgJpZBgBIAEoDBIMCgRraW5kGAIgASgJEjIKBGtleXMYAyADKAsyJC5yaGVvLnYxLlN1YmplY3RNZW1iZXJzaGlwLktleXNFbnRyeRorCglLZXlzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxCg9TdWJqZWN0T3ZlcnJpZGUSDwoHc2V0dGluZxgBIAEoCRIdCgV2YWx1ZRgCIAEoCzIOLnJoZW8udjEuVmFsdWUSLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiggEKDFVzYWdlQ291bnRlchINCgVldmVudBgBIAEoCRIkCgZwZXJpb2QYAiABKA4yFC5yaGVvLnYxLlVzYWdlUGVyaW9kEg0KBWNvdW50GAMgASgDEi4KCnBlcmlvZF9lbmQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoABChBTdWJqZWN0UmVmZXJlbmNlEgwKBGtpbmQYASABKAkSMQoEa2V5cxgCIAMoCzIjLnJoZW8udjEuU3ViamVjdFJlZmVyZW5jZS5LZXlzRW50cnkaKwoJS2V5c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqhgEKC1VzYWdlUGVyaW9kEhwKGFVTQUdFX1BFUklPRF9VTlNQRUNJRklFRBAAEhQKEFVTQUdFX1BFUklPRF9EQVkQARIVChFVU0FHRV9QRVJJT0RfV0VFSxACEhYKElVTQUdFX1BFUklPRF9NT05USBADEhQKEFVTQUdFX1BFUklPRF9BTEwQBGIGcHJvdG8z", [file_google_protobuf_timestamp, file_rheo_v1_value]);
 
 /**
  * A stored entity, for instance a company or a user, whose traits and counters join the context.
@@ -40,14 +40,16 @@ export type Subject = Message<"rheo.v1.Subject"> & {
 
   /**
    * The keys by which it is found, by name: `{"id": "u1", "email": "a@example.com"}`. A key belongs to one
-   * subject of its kind and environment.
+   * subject of its kind and environment, whatever the case of its letters.
    *
    * @generated from field: map<string, string> keys = 3;
    */
   keys: { [key: string]: string };
 
   /**
-   * The attributes, joined to the context as `<kind>.<name>`.
+   * The attributes, joined to the context as `<kind>.<name>`; where there is no such trait, the key of that
+   * name is. `<kind>.member_of.<other kind>` lists the keys `id` of the subjects that it is a member of, or the
+   * first of their keys by name where they have none of that name.
    *
    * @generated from field: map<string, rheo.v1.Value> traits = 4;
    */
@@ -87,6 +89,21 @@ export type Subject = Message<"rheo.v1.Subject"> & {
    * @generated from field: google.protobuf.Timestamp updated_at = 9;
    */
   updatedAt?: Timestamp | undefined;
+
+  /**
+   * The subjects that it is a member of, for instance a user's companies.
+   *
+   * @generated from field: repeated rheo.v1.SubjectMembership member_of = 10;
+   */
+  memberOf: SubjectMembership[];
+
+  /**
+   * The day of the month on which the periods USAGE_PERIOD_MONTH of its counters begin, 1 to 31; in shorter
+   * months the last day.
+   *
+   * @generated from field: uint32 month_day = 11;
+   */
+  monthDay: number;
 };
 
 /**
@@ -95,6 +112,41 @@ export type Subject = Message<"rheo.v1.Subject"> & {
  */
 export const SubjectSchema: GenMessage<Subject> = /*@__PURE__*/
   messageDesc(file_rheo_v1_subject, 0);
+
+/**
+ * That a subject is a member of another one.
+ *
+ * @generated from message rheo.v1.SubjectMembership
+ */
+export type SubjectMembership = Message<"rheo.v1.SubjectMembership"> & {
+  /**
+   * The other subject's identity: 16 bytes.
+   *
+   * @generated from field: bytes id = 1;
+   */
+  id: Uint8Array;
+
+  /**
+   * What the other subject is, for instance `company`.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * The other subject's keys, by name.
+   *
+   * @generated from field: map<string, string> keys = 3;
+   */
+  keys: { [key: string]: string };
+};
+
+/**
+ * Describes the message rheo.v1.SubjectMembership.
+ * Use `create(SubjectMembershipSchema)` to create a new message.
+ */
+export const SubjectMembershipSchema: GenMessage<SubjectMembership> = /*@__PURE__*/
+  messageDesc(file_rheo_v1_subject, 1);
 
 /**
  * The value of a setting for one subject.
@@ -130,7 +182,7 @@ export type SubjectOverride = Message<"rheo.v1.SubjectOverride"> & {
  * Use `create(SubjectOverrideSchema)` to create a new message.
  */
 export const SubjectOverrideSchema: GenMessage<SubjectOverride> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_subject, 1);
+  messageDesc(file_rheo_v1_subject, 2);
 
 /**
  * How often an event of a subject has happened in a period.
@@ -172,7 +224,7 @@ export type UsageCounter = Message<"rheo.v1.UsageCounter"> & {
  * Use `create(UsageCounterSchema)` to create a new message.
  */
 export const UsageCounterSchema: GenMessage<UsageCounter> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_subject, 2);
+  messageDesc(file_rheo_v1_subject, 3);
 
 /**
  * A subject, named by any of its keys.
@@ -200,10 +252,10 @@ export type SubjectReference = Message<"rheo.v1.SubjectReference"> & {
  * Use `create(SubjectReferenceSchema)` to create a new message.
  */
 export const SubjectReferenceSchema: GenMessage<SubjectReference> = /*@__PURE__*/
-  messageDesc(file_rheo_v1_subject, 3);
+  messageDesc(file_rheo_v1_subject, 4);
 
 /**
- * The length of a counter's period. Periods begin in UTC.
+ * The length of a counter's period. Periods begin at midnight, UTC.
  *
  * @generated from enum rheo.v1.UsagePeriod
  */
@@ -230,7 +282,7 @@ export enum UsagePeriod {
   WEEK = 2,
 
   /**
-   * A calendar month.
+   * A month from the subject's `month_day`.
    *
    * @generated from enum value: USAGE_PERIOD_MONTH = 3;
    */

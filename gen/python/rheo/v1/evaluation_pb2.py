@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from rheo.v1 import value_pb2 as rheo_dot_v1_dot_value__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rheo/v1/evaluation.proto\x12\x07rheo.v1\x1a\x13rheo/v1/value.proto\"\xac\x03\n\nEvaluation\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value\x12\x1d\n\nvalue_json\x18\x03 \x01(\tR\tvalueJson\x12\x31\n\x06reason\x18\x04 \x01(\x0e\x32\x19.rheo.v1.EvaluationReasonR\x06reason\x12\x17\n\x07rule_id\x18\x05 \x01(\tR\x06ruleId\x12\x18\n\x07variant\x18\x06 \x01(\tR\x07variant\x12\x1a\n\x08revision\x18\x07 \x01(\x04R\x08revision\x12)\n\x10setting_revision\x18\x08 \x01(\x04R\x0fsettingRevision\x12;\n\nerror_code\x18\t \x01(\x0e\x32\x1c.rheo.v1.EvaluationErrorCodeR\terrorCode\x12#\n\rerror_message\x18\n \x01(\tR\x0c\x65rrorMessage\x12\x36\n\x0b\x65xplanation\x18\x0b \x01(\x0b\x32\x14.rheo.v1.ExplanationR\x0b\x65xplanation\"U\n\x0b\x45xplanation\x12.\n\x05rules\x18\x01 \x03(\x0b\x32\x18.rheo.v1.RuleExplanationR\x05rules\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\"\x99\x02\n\x0fRuleExplanation\x12\x17\n\x07rule_id\x18\x01 \x01(\tR\x06ruleId\x12\x16\n\x06number\x18\x02 \x01(\x04R\x06number\x12$\n\x05truth\x18\x03 \x01(\x0e\x32\x0e.rheo.v1.TruthR\x05truth\x12\x18\n\x07matched\x18\x04 \x01(\x08R\x07matched\x12;\n\tcondition\x18\x05 \x01(\x0b\x32\x1d.rheo.v1.ConditionExplanationR\tcondition\x12\x18\n\x07variant\x18\x06 \x01(\tR\x07variant\x12\x1b\n\x06\x62ucket\x18\x07 \x01(\rH\x00R\x06\x62ucket\x88\x01\x01\x12\x16\n\x06\x64\x65tail\x18\x08 \x01(\tR\x06\x64\x65tailB\t\n\x07_bucket\"\x8f\x02\n\x14\x43onditionExplanation\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12$\n\x05truth\x18\x02 \x01(\x0e\x32\x0e.rheo.v1.TruthR\x05truth\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\x12\x33\n\x05parts\x18\x04 \x03(\x0b\x32\x1d.rheo.v1.ConditionExplanationR\x05parts\x12\"\n\x04left\x18\x05 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x04left\x12$\n\x05right\x18\x06 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05right\x12\x1b\n\x06\x62ucket\x18\x07 \x01(\rH\x00R\x06\x62ucket\x88\x01\x01\x42\t\n\x07_bucket*\xf3\x01\n\x10\x45valuationReason\x12!\n\x1d\x45VALUATION_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VALUATION_REASON_STATIC\x10\x01\x12\x1d\n\x19\x45VALUATION_REASON_DEFAULT\x10\x02\x12%\n!EVALUATION_REASON_TARGETING_MATCH\x10\x03\x12\x1b\n\x17\x45VALUATION_REASON_SPLIT\x10\x04\x12\x1e\n\x1a\x45VALUATION_REASON_DISABLED\x10\x05\x12\x1b\n\x17\x45VALUATION_REASON_ERROR\x10\x06*\xe3\x02\n\x13\x45valuationErrorCode\x12%\n!EVALUATION_ERROR_CODE_UNSPECIFIED\x10\x00\x12(\n$EVALUATION_ERROR_CODE_FLAG_NOT_FOUND\x10\x01\x12\'\n#EVALUATION_ERROR_CODE_TYPE_MISMATCH\x10\x02\x12%\n!EVALUATION_ERROR_CODE_PARSE_ERROR\x10\x03\x12/\n+EVALUATION_ERROR_CODE_TARGETING_KEY_MISSING\x10\x04\x12)\n%EVALUATION_ERROR_CODE_INVALID_CONTEXT\x10\x05\x12,\n(EVALUATION_ERROR_CODE_PROVIDER_NOT_READY\x10\x06\x12!\n\x1d\x45VALUATION_ERROR_CODE_GENERAL\x10\x07*R\n\x05Truth\x12\x15\n\x11TRUTH_UNSPECIFIED\x10\x00\x12\x0e\n\nTRUTH_TRUE\x10\x01\x12\x0f\n\x0bTRUTH_FALSE\x10\x02\x12\x11\n\rTRUTH_UNKNOWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rheo/v1/evaluation.proto\x12\x07rheo.v1\x1a\x13rheo/v1/value.proto\"\xc0\x03\n\nEvaluation\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value\x12\x1d\n\nvalue_json\x18\x03 \x01(\tR\tvalueJson\x12\x31\n\x06reason\x18\x04 \x01(\x0e\x32\x19.rheo.v1.EvaluationReasonR\x06reason\x12\x17\n\x07rule_id\x18\x05 \x01(\tR\x06ruleId\x12\x18\n\x07variant\x18\x06 \x01(\tR\x07variant\x12\x1a\n\x08revision\x18\x07 \x01(\x04R\x08revision\x12)\n\x10setting_revision\x18\x08 \x01(\x04R\x0fsettingRevision\x12;\n\nerror_code\x18\t \x01(\x0e\x32\x1c.rheo.v1.EvaluationErrorCodeR\terrorCode\x12#\n\rerror_message\x18\n \x01(\tR\x0c\x65rrorMessage\x12\x36\n\x0b\x65xplanation\x18\x0b \x01(\x0b\x32\x14.rheo.v1.ExplanationR\x0b\x65xplanation\x12\x12\n\x04note\x18\x0c \x01(\tR\x04note\"U\n\x0b\x45xplanation\x12.\n\x05rules\x18\x01 \x03(\x0b\x32\x18.rheo.v1.RuleExplanationR\x05rules\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\"\x99\x02\n\x0fRuleExplanation\x12\x17\n\x07rule_id\x18\x01 \x01(\tR\x06ruleId\x12\x16\n\x06number\x18\x02 \x01(\x04R\x06number\x12$\n\x05truth\x18\x03 \x01(\x0e\x32\x0e.rheo.v1.TruthR\x05truth\x12\x18\n\x07matched\x18\x04 \x01(\x08R\x07matched\x12;\n\tcondition\x18\x05 \x01(\x0b\x32\x1d.rheo.v1.ConditionExplanationR\tcondition\x12\x18\n\x07variant\x18\x06 \x01(\tR\x07variant\x12\x1b\n\x06\x62ucket\x18\x07 \x01(\rH\x00R\x06\x62ucket\x88\x01\x01\x12\x16\n\x06\x64\x65tail\x18\x08 \x01(\tR\x06\x64\x65tailB\t\n\x07_bucket\"\x8f\x02\n\x14\x43onditionExplanation\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12$\n\x05truth\x18\x02 \x01(\x0e\x32\x0e.rheo.v1.TruthR\x05truth\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\x12\x33\n\x05parts\x18\x04 \x03(\x0b\x32\x1d.rheo.v1.ConditionExplanationR\x05parts\x12\"\n\x04left\x18\x05 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x04left\x12$\n\x05right\x18\x06 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05right\x12\x1b\n\x06\x62ucket\x18\x07 \x01(\rH\x00R\x06\x62ucket\x88\x01\x01\x42\t\n\x07_bucket*\xf3\x01\n\x10\x45valuationReason\x12!\n\x1d\x45VALUATION_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VALUATION_REASON_STATIC\x10\x01\x12\x1d\n\x19\x45VALUATION_REASON_DEFAULT\x10\x02\x12%\n!EVALUATION_REASON_TARGETING_MATCH\x10\x03\x12\x1b\n\x17\x45VALUATION_REASON_SPLIT\x10\x04\x12\x1e\n\x1a\x45VALUATION_REASON_DISABLED\x10\x05\x12\x1b\n\x17\x45VALUATION_REASON_ERROR\x10\x06*\xe3\x02\n\x13\x45valuationErrorCode\x12%\n!EVALUATION_ERROR_CODE_UNSPECIFIED\x10\x00\x12(\n$EVALUATION_ERROR_CODE_FLAG_NOT_FOUND\x10\x01\x12\'\n#EVALUATION_ERROR_CODE_TYPE_MISMATCH\x10\x02\x12%\n!EVALUATION_ERROR_CODE_PARSE_ERROR\x10\x03\x12/\n+EVALUATION_ERROR_CODE_TARGETING_KEY_MISSING\x10\x04\x12)\n%EVALUATION_ERROR_CODE_INVALID_CONTEXT\x10\x05\x12,\n(EVALUATION_ERROR_CODE_PROVIDER_NOT_READY\x10\x06\x12!\n\x1d\x45VALUATION_ERROR_CODE_GENERAL\x10\x07*R\n\x05Truth\x12\x15\n\x11TRUTH_UNSPECIFIED\x10\x00\x12\x0e\n\nTRUTH_TRUE\x10\x01\x12\x0f\n\x0bTRUTH_FALSE\x10\x02\x12\x11\n\rTRUTH_UNKNOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rheo.v1.evaluation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVALUATIONREASON']._serialized_start=1135
-  _globals['_EVALUATIONREASON']._serialized_end=1378
-  _globals['_EVALUATIONERRORCODE']._serialized_start=1381
-  _globals['_EVALUATIONERRORCODE']._serialized_end=1736
-  _globals['_TRUTH']._serialized_start=1738
-  _globals['_TRUTH']._serialized_end=1820
+  _globals['_EVALUATIONREASON']._serialized_start=1155
+  _globals['_EVALUATIONREASON']._serialized_end=1398
+  _globals['_EVALUATIONERRORCODE']._serialized_start=1401
+  _globals['_EVALUATIONERRORCODE']._serialized_end=1756
+  _globals['_TRUTH']._serialized_start=1758
+  _globals['_TRUTH']._serialized_end=1840
   _globals['_EVALUATION']._serialized_start=59
-  _globals['_EVALUATION']._serialized_end=487
-  _globals['_EXPLANATION']._serialized_start=489
-  _globals['_EXPLANATION']._serialized_end=574
-  _globals['_RULEEXPLANATION']._serialized_start=577
-  _globals['_RULEEXPLANATION']._serialized_end=858
-  _globals['_CONDITIONEXPLANATION']._serialized_start=861
-  _globals['_CONDITIONEXPLANATION']._serialized_end=1132
+  _globals['_EVALUATION']._serialized_end=507
+  _globals['_EXPLANATION']._serialized_start=509
+  _globals['_EXPLANATION']._serialized_end=594
+  _globals['_RULEEXPLANATION']._serialized_start=597
+  _globals['_RULEEXPLANATION']._serialized_end=878
+  _globals['_CONDITIONEXPLANATION']._serialized_start=881
+  _globals['_CONDITIONEXPLANATION']._serialized_end=1152
 # @@protoc_insertion_point(module_scope)

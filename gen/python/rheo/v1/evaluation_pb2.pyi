@@ -56,7 +56,7 @@ TRUTH_FALSE: Truth
 TRUTH_UNKNOWN: Truth
 
 class Evaluation(_message.Message):
-    __slots__ = ("name", "value", "value_json", "reason", "rule_id", "variant", "revision", "setting_revision", "error_code", "error_message", "explanation")
+    __slots__ = ("name", "value", "value_json", "reason", "rule_id", "variant", "revision", "setting_revision", "error_code", "error_message", "explanation", "note")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Evaluation(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     name: str
     value: _value_pb2.Value
     value_json: str
@@ -79,7 +80,8 @@ class Evaluation(_message.Message):
     error_code: EvaluationErrorCode
     error_message: str
     explanation: Explanation
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[_value_pb2.Value, _Mapping]] = ..., value_json: _Optional[str] = ..., reason: _Optional[_Union[EvaluationReason, str]] = ..., rule_id: _Optional[str] = ..., variant: _Optional[str] = ..., revision: _Optional[int] = ..., setting_revision: _Optional[int] = ..., error_code: _Optional[_Union[EvaluationErrorCode, str]] = ..., error_message: _Optional[str] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+    note: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[_value_pb2.Value, _Mapping]] = ..., value_json: _Optional[str] = ..., reason: _Optional[_Union[EvaluationReason, str]] = ..., rule_id: _Optional[str] = ..., variant: _Optional[str] = ..., revision: _Optional[int] = ..., setting_revision: _Optional[int] = ..., error_code: _Optional[_Union[EvaluationErrorCode, str]] = ..., error_message: _Optional[str] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., note: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("rules", "detail")

@@ -21,7 +21,7 @@ from connectrpc.protocol import ProtocolType
 from connectrpc.server import ConnectASGIApplication, ConnectWSGIApplication, DEFAULT_READ_MAX_BYTES, Endpoint, EndpointSync
 from pyqwest import Client, SyncClient
 
-from .event_service_pb2 import GetSubjectsRequest, GetSubjectsResponse, RecordEventsRequest, RecordEventsResponse, UpsertSubjectsRequest, UpsertSubjectsResponse
+from .event_service_pb2 import DeleteSubjectsRequest, DeleteSubjectsResponse, GetSubjectsRequest, GetSubjectsResponse, ListEventCountsRequest, ListEventCountsResponse, ListExposuresRequest, ListExposuresResponse, ListSubjectChangesRequest, ListSubjectChangesResponse, ListSubjectsRequest, ListSubjectsResponse, RecordEventsRequest, RecordEventsResponse, UpsertSubjectsRequest, UpsertSubjectsResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -61,6 +61,36 @@ class EventService(Protocol):
         """
         Answers subjects with their traits and counters, or that the caller's copy is fresh. By POST only, since
         subjects are personal data.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def delete_subjects(self, request: DeleteSubjectsRequest, ctx: RequestContext[DeleteSubjectsRequest, DeleteSubjectsResponse], /) -> DeleteSubjectsResponse:
+        """
+        Removes subjects with everything that is kept of them: keys, traits, overrides, memberships, counters.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def list_subjects(self, request: ListSubjectsRequest, ctx: RequestContext[ListSubjectsRequest, ListSubjectsResponse], /) -> ListSubjectsResponse:
+        """
+        Lists the subjects of an environment, oldest first. By POST only, since subjects are personal data.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def list_subject_changes(self, request: ListSubjectChangesRequest, ctx: RequestContext[ListSubjectChangesRequest, ListSubjectChangesResponse], /) -> ListSubjectChangesResponse:
+        """
+        Lists who has changed subjects and when, newest first. It holds no trait's value.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def list_exposures(self, request: ListExposuresRequest, ctx: RequestContext[ListExposuresRequest, ListExposuresResponse], /) -> ListExposuresResponse:
+        """
+        Counts how often which variant of a setting was given, by revision.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def list_event_counts(self, request: ListEventCountsRequest, ctx: RequestContext[ListEventCountsRequest, ListEventCountsResponse], /) -> ListEventCountsResponse:
+        """
+        Counts the events of an environment, by name.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -110,6 +140,61 @@ class EventServiceASGIApplication(ConnectASGIApplication[EventService]):
                         stream_type=StreamType.UNARY,
                     ),
                     function=svc.get_subjects,
+                ),
+                "/rheo.v1.EventService/DeleteSubjects": Endpoint.unary(
+                    method=MethodInfo(
+                        name="DeleteSubjects",
+                        service_name="rheo.v1.EventService",
+                        input=DeleteSubjectsRequest,
+                        output=DeleteSubjectsResponse,
+                        idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.delete_subjects,
+                ),
+                "/rheo.v1.EventService/ListSubjects": Endpoint.unary(
+                    method=MethodInfo(
+                        name="ListSubjects",
+                        service_name="rheo.v1.EventService",
+                        input=ListSubjectsRequest,
+                        output=ListSubjectsResponse,
+                        idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.list_subjects,
+                ),
+                "/rheo.v1.EventService/ListSubjectChanges": Endpoint.unary(
+                    method=MethodInfo(
+                        name="ListSubjectChanges",
+                        service_name="rheo.v1.EventService",
+                        input=ListSubjectChangesRequest,
+                        output=ListSubjectChangesResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.list_subject_changes,
+                ),
+                "/rheo.v1.EventService/ListExposures": Endpoint.unary(
+                    method=MethodInfo(
+                        name="ListExposures",
+                        service_name="rheo.v1.EventService",
+                        input=ListExposuresRequest,
+                        output=ListExposuresResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.list_exposures,
+                ),
+                "/rheo.v1.EventService/ListEventCounts": Endpoint.unary(
+                    method=MethodInfo(
+                        name="ListEventCounts",
+                        service_name="rheo.v1.EventService",
+                        input=ListEventCountsRequest,
+                        output=ListEventCountsResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.list_event_counts,
                 ),
             },
             interceptors=interceptors,
@@ -226,6 +311,127 @@ class EventServiceClient(ConnectClient):
             headers=headers,
             timeout_ms=timeout_ms,
         )
+    async def delete_subjects(
+        self,
+        request: DeleteSubjectsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> DeleteSubjectsResponse:
+        """
+        Removes subjects with everything that is kept of them: keys, traits, overrides, memberships, counters.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="DeleteSubjects",
+                service_name="rheo.v1.EventService",
+                input=DeleteSubjectsRequest,
+                output=DeleteSubjectsResponse,
+                idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    async def list_subjects(
+        self,
+        request: ListSubjectsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> ListSubjectsResponse:
+        """
+        Lists the subjects of an environment, oldest first. By POST only, since subjects are personal data.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListSubjects",
+                service_name="rheo.v1.EventService",
+                input=ListSubjectsRequest,
+                output=ListSubjectsResponse,
+                idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    async def list_subject_changes(
+        self,
+        request: ListSubjectChangesRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListSubjectChangesResponse:
+        """
+        Lists who has changed subjects and when, newest first. It holds no trait's value.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListSubjectChanges",
+                service_name="rheo.v1.EventService",
+                input=ListSubjectChangesRequest,
+                output=ListSubjectChangesResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+    async def list_exposures(
+        self,
+        request: ListExposuresRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListExposuresResponse:
+        """
+        Counts how often which variant of a setting was given, by revision.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListExposures",
+                service_name="rheo.v1.EventService",
+                input=ListExposuresRequest,
+                output=ListExposuresResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+    async def list_event_counts(
+        self,
+        request: ListEventCountsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListEventCountsResponse:
+        """
+        Counts the events of an environment, by name.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListEventCounts",
+                service_name="rheo.v1.EventService",
+                input=ListEventCountsRequest,
+                output=ListEventCountsResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
 
 class EventServiceSync(Protocol):
     """
@@ -251,6 +457,36 @@ class EventServiceSync(Protocol):
         """
         Answers subjects with their traits and counters, or that the caller's copy is fresh. By POST only, since
         subjects are personal data.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def delete_subjects(self, request: DeleteSubjectsRequest, ctx: RequestContext[DeleteSubjectsRequest, DeleteSubjectsResponse], /) -> DeleteSubjectsResponse:
+        """
+        Removes subjects with everything that is kept of them: keys, traits, overrides, memberships, counters.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def list_subjects(self, request: ListSubjectsRequest, ctx: RequestContext[ListSubjectsRequest, ListSubjectsResponse], /) -> ListSubjectsResponse:
+        """
+        Lists the subjects of an environment, oldest first. By POST only, since subjects are personal data.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def list_subject_changes(self, request: ListSubjectChangesRequest, ctx: RequestContext[ListSubjectChangesRequest, ListSubjectChangesResponse], /) -> ListSubjectChangesResponse:
+        """
+        Lists who has changed subjects and when, newest first. It holds no trait's value.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def list_exposures(self, request: ListExposuresRequest, ctx: RequestContext[ListExposuresRequest, ListExposuresResponse], /) -> ListExposuresResponse:
+        """
+        Counts how often which variant of a setting was given, by revision.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def list_event_counts(self, request: ListEventCountsRequest, ctx: RequestContext[ListEventCountsRequest, ListEventCountsResponse], /) -> ListEventCountsResponse:
+        """
+        Counts the events of an environment, by name.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -298,6 +534,61 @@ class EventServiceWSGIApplication(ConnectWSGIApplication):
                         stream_type=StreamType.UNARY,
                     ),
                     function=service.get_subjects,
+                ),
+                "/rheo.v1.EventService/DeleteSubjects": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="DeleteSubjects",
+                        service_name="rheo.v1.EventService",
+                        input=DeleteSubjectsRequest,
+                        output=DeleteSubjectsResponse,
+                        idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.delete_subjects,
+                ),
+                "/rheo.v1.EventService/ListSubjects": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="ListSubjects",
+                        service_name="rheo.v1.EventService",
+                        input=ListSubjectsRequest,
+                        output=ListSubjectsResponse,
+                        idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.list_subjects,
+                ),
+                "/rheo.v1.EventService/ListSubjectChanges": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="ListSubjectChanges",
+                        service_name="rheo.v1.EventService",
+                        input=ListSubjectChangesRequest,
+                        output=ListSubjectChangesResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.list_subject_changes,
+                ),
+                "/rheo.v1.EventService/ListExposures": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="ListExposures",
+                        service_name="rheo.v1.EventService",
+                        input=ListExposuresRequest,
+                        output=ListExposuresResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.list_exposures,
+                ),
+                "/rheo.v1.EventService/ListEventCounts": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="ListEventCounts",
+                        service_name="rheo.v1.EventService",
+                        input=ListEventCountsRequest,
+                        output=ListEventCountsResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.list_event_counts,
                 ),
             },
             interceptors=interceptors,
@@ -413,4 +704,125 @@ class EventServiceClientSync(ConnectClientSync):
             ),
             headers=headers,
             timeout_ms=timeout_ms,
+        )
+    def delete_subjects(
+        self,
+        request: DeleteSubjectsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> DeleteSubjectsResponse:
+        """
+        Removes subjects with everything that is kept of them: keys, traits, overrides, memberships, counters.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="DeleteSubjects",
+                service_name="rheo.v1.EventService",
+                input=DeleteSubjectsRequest,
+                output=DeleteSubjectsResponse,
+                idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    def list_subjects(
+        self,
+        request: ListSubjectsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> ListSubjectsResponse:
+        """
+        Lists the subjects of an environment, oldest first. By POST only, since subjects are personal data.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListSubjects",
+                service_name="rheo.v1.EventService",
+                input=ListSubjectsRequest,
+                output=ListSubjectsResponse,
+                idempotency_level=IdempotencyLevel.IDEMPOTENT,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    def list_subject_changes(
+        self,
+        request: ListSubjectChangesRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListSubjectChangesResponse:
+        """
+        Lists who has changed subjects and when, newest first. It holds no trait's value.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListSubjectChanges",
+                service_name="rheo.v1.EventService",
+                input=ListSubjectChangesRequest,
+                output=ListSubjectChangesResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+    def list_exposures(
+        self,
+        request: ListExposuresRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListExposuresResponse:
+        """
+        Counts how often which variant of a setting was given, by revision.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListExposures",
+                service_name="rheo.v1.EventService",
+                input=ListExposuresRequest,
+                output=ListExposuresResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+    def list_event_counts(
+        self,
+        request: ListEventCountsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListEventCountsResponse:
+        """
+        Counts the events of an environment, by name.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListEventCounts",
+                service_name="rheo.v1.EventService",
+                input=ListEventCountsRequest,
+                output=ListEventCountsResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
         )

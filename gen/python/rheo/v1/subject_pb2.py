@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rheo.v1 import value_pb2 as rheo_dot_v1_dot_value__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rheo/v1/subject.proto\x12\x07rheo.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13rheo/v1/value.proto\"\x92\x04\n\x07Subject\x12\x0e\n\x02id\x18\x01 \x01(\x0cR\x02id\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12.\n\x04keys\x18\x03 \x03(\x0b\x32\x1a.rheo.v1.Subject.KeysEntryR\x04keys\x12\x34\n\x06traits\x18\x04 \x03(\x0b\x32\x1c.rheo.v1.Subject.TraitsEntryR\x06traits\x12\x36\n\toverrides\x18\x05 \x03(\x0b\x32\x18.rheo.v1.SubjectOverrideR\toverrides\x12\x31\n\x08\x63ounters\x18\x06 \x03(\x0b\x32\x15.rheo.v1.UsageCounterR\x08\x63ounters\x12\x18\n\x07version\x18\x07 \x01(\x04R\x07version\x12\x39\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x1a\x37\n\tKeysEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1aI\n\x0bTraitsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value:\x02\x38\x01\"\x8c\x01\n\x0fSubjectOverride\x12\x18\n\x07setting\x18\x01 \x01(\tR\x07setting\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value\x12\x39\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\"\xa3\x01\n\x0cUsageCounter\x12\x14\n\x05\x65vent\x18\x01 \x01(\tR\x05\x65vent\x12,\n\x06period\x18\x02 \x01(\x0e\x32\x14.rheo.v1.UsagePeriodR\x06period\x12\x14\n\x05\x63ount\x18\x03 \x01(\x03R\x05\x63ount\x12\x39\n\nperiod_end\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tperiodEnd\"\x98\x01\n\x10SubjectReference\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x37\n\x04keys\x18\x02 \x03(\x0b\x32#.rheo.v1.SubjectReference.KeysEntryR\x04keys\x1a\x37\n\tKeysEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\x86\x01\n\x0bUsagePeriod\x12\x1c\n\x18USAGE_PERIOD_UNSPECIFIED\x10\x00\x12\x14\n\x10USAGE_PERIOD_DAY\x10\x01\x12\x15\n\x11USAGE_PERIOD_WEEK\x10\x02\x12\x16\n\x12USAGE_PERIOD_MONTH\x10\x03\x12\x14\n\x10USAGE_PERIOD_ALL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rheo/v1/subject.proto\x12\x07rheo.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13rheo/v1/value.proto\"\xe8\x04\n\x07Subject\x12\x0e\n\x02id\x18\x01 \x01(\x0cR\x02id\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12.\n\x04keys\x18\x03 \x03(\x0b\x32\x1a.rheo.v1.Subject.KeysEntryR\x04keys\x12\x34\n\x06traits\x18\x04 \x03(\x0b\x32\x1c.rheo.v1.Subject.TraitsEntryR\x06traits\x12\x36\n\toverrides\x18\x05 \x03(\x0b\x32\x18.rheo.v1.SubjectOverrideR\toverrides\x12\x31\n\x08\x63ounters\x18\x06 \x03(\x0b\x32\x15.rheo.v1.UsageCounterR\x08\x63ounters\x12\x18\n\x07version\x18\x07 \x01(\x04R\x07version\x12\x39\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x37\n\tmember_of\x18\n \x03(\x0b\x32\x1a.rheo.v1.SubjectMembershipR\x08memberOf\x12\x1b\n\tmonth_day\x18\x0b \x01(\rR\x08monthDay\x1a\x37\n\tKeysEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1aI\n\x0bTraitsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value:\x02\x38\x01\"\xaa\x01\n\x11SubjectMembership\x12\x0e\n\x02id\x18\x01 \x01(\x0cR\x02id\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12\x38\n\x04keys\x18\x03 \x03(\x0b\x32$.rheo.v1.SubjectMembership.KeysEntryR\x04keys\x1a\x37\n\tKeysEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8c\x01\n\x0fSubjectOverride\x12\x18\n\x07setting\x18\x01 \x01(\tR\x07setting\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0e.rheo.v1.ValueR\x05value\x12\x39\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\"\xa3\x01\n\x0cUsageCounter\x12\x14\n\x05\x65vent\x18\x01 \x01(\tR\x05\x65vent\x12,\n\x06period\x18\x02 \x01(\x0e\x32\x14.rheo.v1.UsagePeriodR\x06period\x12\x14\n\x05\x63ount\x18\x03 \x01(\x03R\x05\x63ount\x12\x39\n\nperiod_end\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tperiodEnd\"\x98\x01\n\x10SubjectReference\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x37\n\x04keys\x18\x02 \x03(\x0b\x32#.rheo.v1.SubjectReference.KeysEntryR\x04keys\x1a\x37\n\tKeysEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\x86\x01\n\x0bUsagePeriod\x12\x1c\n\x18USAGE_PERIOD_UNSPECIFIED\x10\x00\x12\x14\n\x10USAGE_PERIOD_DAY\x10\x01\x12\x15\n\x11USAGE_PERIOD_WEEK\x10\x02\x12\x16\n\x12USAGE_PERIOD_MONTH\x10\x03\x12\x14\n\x10USAGE_PERIOD_ALL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +37,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECT_KEYSENTRY']._serialized_options = b'8\001'
   _globals['_SUBJECT_TRAITSENTRY']._loaded_options = None
   _globals['_SUBJECT_TRAITSENTRY']._serialized_options = b'8\001'
+  _globals['_SUBJECTMEMBERSHIP_KEYSENTRY']._loaded_options = None
+  _globals['_SUBJECTMEMBERSHIP_KEYSENTRY']._serialized_options = b'8\001'
   _globals['_SUBJECTREFERENCE_KEYSENTRY']._loaded_options = None
   _globals['_SUBJECTREFERENCE_KEYSENTRY']._serialized_options = b'8\001'
-  _globals['_USAGEPERIOD']._serialized_start=1086
-  _globals['_USAGEPERIOD']._serialized_end=1220
+  _globals['_USAGEPERIOD']._serialized_start=1345
+  _globals['_USAGEPERIOD']._serialized_end=1479
   _globals['_SUBJECT']._serialized_start=89
-  _globals['_SUBJECT']._serialized_end=619
-  _globals['_SUBJECT_KEYSENTRY']._serialized_start=489
-  _globals['_SUBJECT_KEYSENTRY']._serialized_end=544
-  _globals['_SUBJECT_TRAITSENTRY']._serialized_start=546
-  _globals['_SUBJECT_TRAITSENTRY']._serialized_end=619
-  _globals['_SUBJECTOVERRIDE']._serialized_start=622
-  _globals['_SUBJECTOVERRIDE']._serialized_end=762
-  _globals['_USAGECOUNTER']._serialized_start=765
-  _globals['_USAGECOUNTER']._serialized_end=928
-  _globals['_SUBJECTREFERENCE']._serialized_start=931
-  _globals['_SUBJECTREFERENCE']._serialized_end=1083
-  _globals['_SUBJECTREFERENCE_KEYSENTRY']._serialized_start=489
-  _globals['_SUBJECTREFERENCE_KEYSENTRY']._serialized_end=544
+  _globals['_SUBJECT']._serialized_end=705
+  _globals['_SUBJECT_KEYSENTRY']._serialized_start=575
+  _globals['_SUBJECT_KEYSENTRY']._serialized_end=630
+  _globals['_SUBJECT_TRAITSENTRY']._serialized_start=632
+  _globals['_SUBJECT_TRAITSENTRY']._serialized_end=705
+  _globals['_SUBJECTMEMBERSHIP']._serialized_start=708
+  _globals['_SUBJECTMEMBERSHIP']._serialized_end=878
+  _globals['_SUBJECTMEMBERSHIP_KEYSENTRY']._serialized_start=575
+  _globals['_SUBJECTMEMBERSHIP_KEYSENTRY']._serialized_end=630
+  _globals['_SUBJECTOVERRIDE']._serialized_start=881
+  _globals['_SUBJECTOVERRIDE']._serialized_end=1021
+  _globals['_USAGECOUNTER']._serialized_start=1024
+  _globals['_USAGECOUNTER']._serialized_end=1187
+  _globals['_SUBJECTREFERENCE']._serialized_start=1190
+  _globals['_SUBJECTREFERENCE']._serialized_end=1342
+  _globals['_SUBJECTREFERENCE_KEYSENTRY']._serialized_start=575
+  _globals['_SUBJECTREFERENCE_KEYSENTRY']._serialized_end=630
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ USAGE_PERIOD_MONTH: UsagePeriod
 USAGE_PERIOD_ALL: UsagePeriod
 
 class Subject(_message.Message):
-    __slots__ = ("id", "kind", "keys", "traits", "overrides", "counters", "version", "created_at", "updated_at")
+    __slots__ = ("id", "kind", "keys", "traits", "overrides", "counters", "version", "created_at", "updated_at", "member_of", "month_day")
     class KeysEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,8 @@ class Subject(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_OF_FIELD_NUMBER: _ClassVar[int]
+    MONTH_DAY_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     kind: str
     keys: _containers.ScalarMap[str, str]
@@ -58,7 +60,26 @@ class Subject(_message.Message):
     version: int
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[bytes] = ..., kind: _Optional[str] = ..., keys: _Optional[_Mapping[str, str]] = ..., traits: _Optional[_Mapping[str, _value_pb2.Value]] = ..., overrides: _Optional[_Iterable[_Union[SubjectOverride, _Mapping]]] = ..., counters: _Optional[_Iterable[_Union[UsageCounter, _Mapping]]] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    member_of: _containers.RepeatedCompositeFieldContainer[SubjectMembership]
+    month_day: int
+    def __init__(self, id: _Optional[bytes] = ..., kind: _Optional[str] = ..., keys: _Optional[_Mapping[str, str]] = ..., traits: _Optional[_Mapping[str, _value_pb2.Value]] = ..., overrides: _Optional[_Iterable[_Union[SubjectOverride, _Mapping]]] = ..., counters: _Optional[_Iterable[_Union[UsageCounter, _Mapping]]] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., member_of: _Optional[_Iterable[_Union[SubjectMembership, _Mapping]]] = ..., month_day: _Optional[int] = ...) -> None: ...
+
+class SubjectMembership(_message.Message):
+    __slots__ = ("id", "kind", "keys")
+    class KeysEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    kind: str
+    keys: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[bytes] = ..., kind: _Optional[str] = ..., keys: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SubjectOverride(_message.Message):
     __slots__ = ("setting", "value", "expires_at")

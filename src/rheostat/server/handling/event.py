@@ -28,3 +28,23 @@ class EventHandlers(Handling):
     def get_subjects(self, request: event.GetSubjectsRequest, call: Call) -> Message:
         """Refuse: this version keeps no subjects."""
         raise not_served(call)
+
+    def delete_subjects(self, request: event.DeleteSubjectsRequest, call: Call) -> Message:
+        """Refuse: this version keeps neither subjects nor events."""
+        raise not_served(call)
+
+    def list_subjects(self, request: event.ListSubjectsRequest, call: Call) -> Message:
+        """Refuse: this version keeps neither subjects nor events."""
+        raise not_served(call)
+
+    def list_subject_changes(self, request: event.ListSubjectChangesRequest, call: Call) -> Message:
+        """Refuse: this version keeps neither subjects nor events."""
+        raise not_served(call)
+
+    def list_exposures(self, request: event.ListExposuresRequest, call: Call) -> Message:
+        """Refuse: this version keeps neither subjects nor events."""
+        raise not_served(call)
+
+    def list_event_counts(self, request: event.ListEventCountsRequest, call: Call) -> Message:
+        """Refuse: this version keeps neither subjects nor events."""
+        raise not_served(call)
