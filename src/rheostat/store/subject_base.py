@@ -1,0 +1,179 @@
+"""What a store keeps of subjects and events, beside its history."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from rheostat.model.subject import (
+    EventCount,
+    ExposureCount,
+    FeedEntry,
+    KeyConflict,
+    Refusal,
+    Subject,
+    SubjectChange,
+    SubjectEvent,
+    SubjectLimits,
+    SubjectPatch,
+    SubjectReference,
+)
+
+__all__ = ["SubjectName", "SubjectStore"]
+
+SubjectName: TypeAlias = bytes | SubjectReference
+"""A subject by its id, or by any of its keys."""
+
+
+class SubjectStore(Protocol):
+    """Subjects, events and their counts. All methods are safe from any thread and may block.
+
+    Writes are durable when they return, run in one transaction each, and give other processes a hint when they added
+    to the feed. The feed and its gapless number are written in the same transaction; its entries are tailed as
+    revisions are. All instants are aware; a naive one is a ValueError. Keys are compared after `fold`.
+
+    Raises:
+        UnavailableError: From any method, when the store is away or busy for too long.
+        StoreError: From any method, when it is damaged or was closed.
+    """
+
+    def upsert_subjects(
+        self,
+        project: str,
+        environment: str,
+        patches: Sequence[SubjectPatch],
+        *,
+        actor: str,
+        now: datetime.datetime,
+        limits: SubjectLimits,
+        draw_id: Callable[[], bytes],
+    ) -> Sequence[Subject | Refusal]:
+        """Create or change subjects, in order: a patch sees what those before it did. Return what became of each.
+
+        One that changes nothing writes nothing and keeps its version. The patches are valid in themselves: names and
+        values have been checked. Refused, with these reasons, are SUBJECT_CONFLICT (keys of several subjects),
+        LIMIT_EXCEEDED (the message names the limit) and UNKNOWN_SUBJECT (to become a member of).
+
+        When a subject's keys change or it is removed, those that are members of it get a new version and a feed
+        entry each, or, when there are more than a thousand, one entry for the whole environment.
+        """
+
+    def get_subjects(
+        self, project: str, environment: str, names: Sequence[SubjectName], *, now: datetime.datetime
+    ) -> Sequence[Subject | KeyConflict | None]:
+        """Return subjects as they are now, with the counters of the periods that *now* is in; None for unknown ones."""
+
+    def delete_subjects(
+        self,
+        project: str,
+        environment: str,
+        names: Sequence[tuple[SubjectName, int | None]],
+        *,
+        actor: str,
+        now: datetime.datetime,
+    ) -> Sequence[Subject | KeyConflict | bool]:
+        """Remove subjects with their keys, traits, overrides, memberships and counters, unless they have another version.
+
+        Returns:
+            For each what was removed, without counters; False when there is none, True when it has another version
+            than the one that was asked for, and stays.
+        """
+
+    def list_subjects(
+        self,
+        project: str,
+        environment: str,
+        *,
+        kind: str = "",
+        after: bytes = b"",
+        limit: int = 100,
+        now: datetime.datetime,
+    ) -> Sequence[Subject]:
+        """Return up to *limit* subjects, of one kind or all, in the order in which they were stored.
+
+        Args:
+            project: Slug.
+            environment: Slug.
+            kind: Empty for all.
+            after: The id of the last subject of the page before; gone ones are no reason to fail or to begin anew
+                (ids begin with the time at which they were drawn, so their order is that of storing).
+            limit: At most so many.
+            now: In whose periods the counters are.
+        """
+
+    def subject_changes(
+        self, project: str, environment: str, *, id: bytes = b"", before: int | None = None, limit: int = 100
+    ) -> Sequence[SubjectChange]:
+        """Return who changed subjects, newest first, of one or of all; *before* a `SubjectChange.number`.
+
+        Counters leave no trace here.
+        """
+
+    def record_events(
+        self,
+        project: str,
+        environment: str,
+        events: Sequence[SubjectEvent],
+        *,
+        actor: str,
+        now: datetime.datetime,
+        limits: SubjectLimits,
+        draw_id: Callable[[], bytes],
+    ) -> Sequence[Refusal | None]:
+        """Count events, each once by its idempotency key; those counted before are taken again without effect.
+
+        Keys are remembered for two days. An unknown subject is stored, with the reference's keys. A counted event
+        raises the versions of its subjects once for the whole call, with a feed entry each. A subject that an event
+        names twice counts once. An exposure counts no subject.
+
+        Returns:
+            For each None when it is counted now or was before, else why not: SUBJECT_CONFLICT, LIMIT_EXCEEDED, or
+            COUNT_OVERFLOW when a counter would leave 64 bits. What is refused leaves nothing behind, its key included.
+        """
+
+    def exposures(
+        self,
+        project: str,
+        environment: str,
+        *,
+        setting: str = "",
+        since: datetime.date | None = None,
+        until: datetime.date | None = None,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Sequence[ExposureCount]:
+        """Return how often values were given on the days from *since* to before *until*, UTC.
+
+        By setting, revision, rule and variant, in that order.
+        """
+
+    def event_counts(
+        self,
+        project: str,
+        environment: str,
+        *,
+        since: datetime.date | None = None,
+        until: datetime.date | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[EventCount]:
+        """Return how often events happened on the days from *since* to before *until*, UTC, by name."""
+
+    def subject_feed_number(self) -> int:
+        """Return the number of the newest feed entry ever written, read afresh; 0 when there was none."""
+
+    def subject_feed(self, after: int, limit: int = 1000) -> Sequence[FeedEntry]:
+        """Return up to *limit* feed entries after the number *after*, in order.
+
+        Raises:
+            RevisionCompactedError: The feed no longer reaches back so far.
+        """
+
+    def purge_subject_records(self, now: datetime.datetime) -> int:
+        """Remove what is kept no longer, and return how many rows that were.
+
+        Feed entries after an hour, idempotency keys after two days, changes after 90 days, counts by day after 400
+        days, and days of subjects' counters after 62 (their totals stay). Works in steps that hold up no writer
+        for long.
+        """
