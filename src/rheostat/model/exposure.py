@@ -28,6 +28,7 @@ class ExposureRecord:
         time: When it was evaluated, aware, UTC.
         error_code: What went wrong, as one of the words of `ErrorCode`; None when nothing did.
         context: Attributes of the context that are to be kept with it; by dotted path.
+        setting_revision: The newest revision that changed the setting itself; 0 when that is not known.
     """
 
     setting: str
@@ -40,3 +41,4 @@ class ExposureRecord:
     time: datetime.datetime
     error_code: str | None = None
     context: Mapping[str, object] = field(default_factory=dict)
+    setting_revision: int = 0
