@@ -53,6 +53,8 @@ class Evaluation:
         stale: The snapshot may be out of date. A flag of the replica; never set by the evaluator.
         error_code: What went wrong; set exactly when the reason is ERROR.
         error_message: The same in words; empty without an error.
+        note: What the value came about without, in words: stored subjects that are not known, or could not be had.
+            Empty when nothing was missing. Never set by the evaluator.
     """
 
     value: Value | Absent
@@ -64,3 +66,4 @@ class Evaluation:
     stale: bool = False
     error_code: ErrorCode | None = None
     error_message: str = ""
+    note: str = ""

@@ -65,6 +65,7 @@ def evaluation_to_proto(
         revision=evaluation.revision,
         setting_revision=evaluation.setting_revision,
         error_message=evaluation.error_message,
+        note=evaluation.note,
     )
     if evaluation.value is not ABSENT:
         message.value.CopyFrom(value_to_proto(evaluation.value))
@@ -98,6 +99,7 @@ def evaluation_from_proto(message: evaluation_pb2.Evaluation) -> Evaluation:
             _ERROR_CODES.get(message.error_code, ErrorCode.GENERAL) if reason is Reason.ERROR else None
         ),
         error_message=message.error_message,
+        note=message.note,
     )
 
 
