@@ -1,0 +1,77 @@
+"""What a context of OpenFeature is here: attributes, with the targeting key as one of them, and subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from openfeature.evaluation_context import EvaluationContext
+
+from rheostat.errors import InvalidArgumentError
+from rheostat.evaluation.context import Context
+from rheostat.model.setting import FEATURE_NAME
+
+__all__ = ["SUBJECT_KEYS", "TARGETING_KEY", "attributes_of", "checked_path", "checked_paths", "subjects_of"]
+
+TARGETING_KEY: Final = "user.id"
+"""The attribute that the targeting key is, unless the provider is told another one."""
+
+SUBJECT_KEYS: Final = ("user.id", "company.id")
+"""The attributes that name subjects, unless the provider is told others."""
+
+
+def attributes_of(context: EvaluationContext | None, targeting_key: str) -> Mapping[str, object] | None:
+    """Return the attributes of *context*, with its targeting key as the attribute *targeting_key*, if it has one.
+
+    The key wins over an attribute of the same path. What is no mapping is returned as it is, for the evaluator to say so.
+    """
+    if context is None:
+        return None
+    attributes = context.attributes
+    key = context.targeting_key
+    if key is None:
+        return attributes
+    try:
+        # The flat name is looked up before mappings are walked through.
+        return {**attributes, targeting_key: key}
+    except TypeError:
+        return attributes
+
+
+def subjects_of(attributes: Mapping[str, object], keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return by kind the keys of the subjects that *attributes* name; *keys* are paths such as ``user.id``."""
+    context = Context(attributes)
+    found: dict[str, dict[str, str]] = {}
+    for path in keys:
+        value = context.lookup(path)
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+            continue
+        kind, _, key = path.partition(".")
+        found.setdefault(kind, {})[key] = str(value)
+    return found
+
+
+def checked_path(option: str, path: str) -> str:
+    """Return *path*.
+
+    Raises:
+        InvalidArgumentError: It cannot be that of an attribute.
+    """
+    if not isinstance(path, str) or FEATURE_NAME.fullmatch(path) is None:
+        raise InvalidArgumentError(f"the option {option} is {path!r}, which is no attribute's path")
+    return path
+
+
+def checked_paths(option: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return *paths* of attributes of subjects.
+
+    Raises:
+        InvalidArgumentError: One of them does not consist of a kind and a key.
+    """
+    found = tuple(checked_path(option, path) for path in paths)
+    for path in found:
+        if "." not in path:
+            raise InvalidArgumentError(
+                f"the option {option} has {path!r}, which is not a kind and a key, such as user.id"
+            )
+    return found

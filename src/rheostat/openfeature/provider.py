@@ -1,0 +1,446 @@
+"""The providers: flags of OpenFeature's SDK, read from a client's local replica."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEvent, ProviderEventDetails
+from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotReadyError
+from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.hook import Hook
+from openfeature.provider import AbstractProvider, Metadata
+
+from rheostat.errors import (
+    AuthenticationError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    RheostatError,
+)
+from rheostat.evaluation.result import Evaluation
+from rheostat.evaluation.result import Reason as OwnReason
+from rheostat.model.value import FrozenMapping, thaw
+from rheostat.openfeature.context import (
+    SUBJECT_KEYS,
+    TARGETING_KEY,
+    attributes_of,
+    checked_path,
+    checked_paths,
+)
+from rheostat.openfeature.listening import listen
+from rheostat.sdk.aio import AsyncClient
+from rheostat.sdk.client import BaseClient
+from rheostat.sdk.replica import OVERRIDE
+from rheostat.sdk.status import Status
+from rheostat.sdk.sync import Client
+
+__all__ = ["AsyncRheostatProvider", "RheostatProvider"]
+
+C = TypeVar("C", bound=BaseClient[Any])
+T = TypeVar("T")
+
+_Flag = FlagResolutionDetails[Any]
+_Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+_FlagMetadata = dict[str, bool | int | float | str]
+
+_NAME: Final = "rheostat"
+
+_REASONS: Final = {reason.value: Reason(reason.value) for reason in OwnReason}
+
+_EVENTS: Final = {
+    Status.LIVE: ProviderEvent.PROVIDER_READY,
+    Status.OFFLINE: ProviderEvent.PROVIDER_READY,
+    Status.STALE: ProviderEvent.PROVIDER_STALE,
+    Status.CLOSED: ProviderEvent.PROVIDER_STALE,
+    Status.UNAUTHORIZED: ProviderEvent.PROVIDER_ERROR,
+}
+"""What a status means to an application. The values go on being served in all of them."""
+
+_MESSAGES: Final = {
+    Status.STALE: "nothing was heard of the server for a while: the last values are served",
+    Status.CLOSED: "the client was closed: the last values are served",
+}
+
+_REMEMBERED: Final = 4096
+"""How many evaluations the metadata are kept of: more than there are outcomes in one revision, mostly."""
+
+_LOOP_SECONDS: Final = 5.0
+"""How long another thread waits for the event loop of a client, beyond what was to be waited for there."""
+
+
+class _Provider(AbstractProvider, Generic[C]):
+    """What both providers have in common. Safe from any thread."""
+
+    def __init__(
+        self,
+        client: C | str | None,
+        *,
+        targeting_key: str,
+        subject_keys: Iterable[str],
+        hooks: Iterable[Hook],
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self._targeting_key = checked_path("targeting_key", targeting_key)
+        self._subject_keys = tuple(
+            dict.fromkeys((self._targeting_key, *checked_paths("subject_keys", subject_keys)))
+        )
+        self._hooks = list(hooks)
+        # None for a client that somebody else closes.
+        self._make: Callable[[], C] | None = None
+        if client is None or isinstance(client, str):
+            self._make = lambda: self._made(client, options)
+            self._client = self._make()
+        elif options:
+            listed = ", ".join(map(repr, sorted(options)))
+            raise InvalidArgumentError(
+                f"the options {listed} are for a client that the provider makes itself"
+            )
+        else:
+            self._client = client
+        self._closed = False
+        self._lock = threading.Lock()
+        self._unlisten: Callable[[], None] | None = None
+        # What the application was told last, by the SDK or here; None while it waits for the SDK to say.
+        self._told: ProviderEvent | None = None
+        # The SDK tells how `initialize` has ended, which by then may be wrong.
+        self._said: ProviderEvent | None = None
+        self._unsettled = False
+        # By identity, as the replica makes each evaluation once: what does not change of its details.
+        self._known: dict[int, tuple[Evaluation, Reason, _FlagMetadata]] = {}
+
+    def _made(self, url: str | None, options: Mapping[str, Any]) -> C:
+        raise NotImplementedError
+
+    # What the SDK asks.
+
+    def get_metadata(self) -> Metadata:
+        """Return the provider's name, ``rheostat``."""
+        return Metadata(name=_NAME)
+
+    def get_provider_hooks(self) -> list[Hook]:
+        """Return the hooks that the provider was made with."""
+        return self._hooks
+
+    def resolve_boolean_details(
+        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[bool]:
+        """Return the value of a bool setting. Never raises."""
+        attributes = attributes_of(evaluation_context, self._targeting_key)
+        found = self._client.evaluate(flag_key, default_value, attributes)
+        value = found.value
+        if type(value) is not bool or found.error_code is not None:
+            return self._failed(flag_key, "bool", default_value, found)
+        return self._details(found, value)
+
+    def resolve_string_details(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Return the value of a string setting, an enumeration's too. Never raises."""
+        attributes = attributes_of(evaluation_context, self._targeting_key)
+        found = self._client.evaluate(flag_key, default_value, attributes)
+        value = found.value
+        if type(value) is not str or found.error_code is not None:
+            return self._failed(flag_key, "string", default_value, found)
+        return self._details(found, value)
+
+    def resolve_integer_details(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Return the value of an integer setting, or an integral float as int. Never raises."""
+        attributes = attributes_of(evaluation_context, self._targeting_key)
+        found = self._client.evaluate(flag_key, default_value, attributes)
+        value = found.value
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is not int or found.error_code is not None:
+            return self._failed(flag_key, "integer", default_value, found)
+        return self._details(found, value)
+
+    def resolve_float_details(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Return the value of a number's setting, an int as float. Never raises."""
+        attributes = attributes_of(evaluation_context, self._targeting_key)
+        found = self._client.evaluate(flag_key, default_value, attributes)
+        value = found.value
+        if type(value) is int:
+            value = float(value)
+        if type(value) is not float or found.error_code is not None:
+            return self._failed(flag_key, "number", default_value, found)
+        return self._details(found, value)
+
+    def resolve_object_details(
+        self, flag_key: str, default_value: _Structure, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[_Structure]:
+        """Return the value of a setting of lists or mappings, as fresh lists and dicts. Never raises."""
+        attributes = attributes_of(evaluation_context, self._targeting_key)
+        found = self._client.evaluate(flag_key, default_value, attributes)
+        value = found.value
+        if type(value) not in {tuple, FrozenMapping} or found.error_code is not None:
+            return self._failed(flag_key, "list or mapping", default_value, found)
+        return self._details(found, thaw(value))  # type: ignore[arg-type]
+
+    def _details(self, found: Evaluation, value: T) -> FlagResolutionDetails[T]:
+        if self._unsettled:
+            self._settle()
+        known = self._known.get(id(found))
+        if known is None or known[0] is not found:
+            known = self._learned(found)
+        # Whoever gets the metadata may change them.
+        return FlagResolutionDetails(value, None, None, known[1], found.variant, known[2].copy())
+
+    def _learned(self, found: Evaluation) -> tuple[Evaluation, Reason, _FlagMetadata]:
+        reason = Reason.STALE if found.stale else _REASONS[found.reason.value]
+        known = found, reason, self._metadata(found)
+        # The replica makes those of stale and overridden settings for each read.
+        if not found.stale and found.variant != OVERRIDE:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[id(found)] = known
+        return known
+
+    def _metadata(self, found: Evaluation) -> _FlagMetadata:
+        metadata: _FlagMetadata = {
+            "revision": found.revision,
+            "setting_revision": found.setting_revision,
+            # The names of OpenFeature's appendix D, for hooks that trace.
+            "version": str(found.setting_revision),
+        }
+        options = self._client._core.options
+        if options.project:
+            metadata["flagSetId"] = f"{options.project}/{options.environment}"
+        if found.rule_id is not None:
+            metadata["rule_id"] = found.rule_id
+        return metadata
+
+    def _failed(self, flag_key: str, wanted: str, default: T, found: Evaluation) -> FlagResolutionDetails[T]:
+        if self._unsettled:
+            self._settle()
+        if found.error_code is None:
+            code, message = ErrorCode.TYPE_MISMATCH, f"the setting {flag_key!r} is no {wanted}"
+        else:
+            code, message = ErrorCode(found.error_code.value), found.error_message
+        return FlagResolutionDetails(default, code, message, Reason.ERROR, None, self._metadata(found))
+
+    # How the provider stands.
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:
+        """Start the client and wait for a state. Called by the SDK; what comes later is told by events.
+
+        Raises:
+            ProviderFatalError: The server refuses the key.
+            ProviderNotReadyError: There is no state yet, nor one in a cache. It is ready as soon as one has come.
+        """
+        if self._closed and self._make is not None:
+            self._client = self._make()
+            self._known.clear()
+        self._closed = False
+        with self._lock:
+            self._told = None
+            self._unsettled = False
+        try:
+            self._start()
+            client = self._client
+            if not client.ready:
+                raise ProviderNotReadyError(f"the client is not ready: it is {client.status.value}")
+        except (AuthenticationError, PermissionDeniedError) as error:
+            self._begin(ProviderEvent.PROVIDER_ERROR)
+            raise ProviderFatalError(str(error)) from error
+        except RheostatError as error:
+            self._begin(ProviderEvent.PROVIDER_ERROR)
+            raise ProviderNotReadyError(str(error)) from error
+        except BaseException:
+            self._begin(ProviderEvent.PROVIDER_ERROR)
+            raise
+        self._begin(ProviderEvent.PROVIDER_READY)
+
+    def shutdown(self) -> None:
+        """End the events, and the client if the provider has made it. Called by the SDK."""
+        with self._lock:
+            unlisten, self._unlisten = self._unlisten, None
+            self._closed = True
+        if unlisten is not None:
+            unlisten()
+        if self._make is not None:
+            self._end()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def _begin(self, told: ProviderEvent) -> None:
+        """Begin to tell events; the SDK tells of *told* once `initialize` has ended."""
+        if self._unlisten is None:
+            self._unlisten = listen(self._client, self._tell, self._names_changed)
+        with self._lock:
+            self._told = self._said = told
+        self._unsettled = _EVENTS.get(self._client.status) is not told
+
+    def _settle(self) -> None:
+        """Tell where the client stands, if that is not what the SDK has told.
+
+        No flag is resolved before the SDK has done so, and an event that was told earlier may have been too early.
+        """
+        self._unsettled = False
+        status = self._client.status
+        with self._lock:
+            self._told = self._said
+        self._tell(status)
+
+    def _tell(self, status: Status) -> None:
+        event = _EVENTS.get(status)
+        with self._lock:
+            if event is None or event is self._told or self._told is None or self._closed:
+                return
+            self._told = event
+        details = ProviderEventDetails(message=_MESSAGES.get(status))
+        if event is ProviderEvent.PROVIDER_ERROR:
+            refusal = self._client._core.refusal
+            details.message = "the server refuses the client" if refusal is None else str(refusal)
+            # A fatal error would end the serving of the last values.
+            has_state = self._client._core.has_state
+            details.error_code = ErrorCode.GENERAL if has_state else ErrorCode.PROVIDER_FATAL
+        self.emit(event, details)
+
+    def _names_changed(self, names: list[str]) -> None:
+        if not self._closed:
+            details = ProviderEventDetails(flags_changed=names, metadata={"revision": self._client.revision})
+            self.emit(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, details)
+
+
+class RheostatProvider(_Provider[Client[Any]]):
+    """Settings as flags, for programs with threads. Safe from any thread, and from any task: nothing waits.
+
+    Attributes of a context are attributes of a condition, the targeting key among them. Events: the provider is stale
+    while the server is not heard of, has an error while it refuses the key, is ready again, and says which flags have
+    changed. Values are served in all of these.
+    """
+
+    def __init__(
+        self,
+        client: Client[Any] | str | None = None,
+        *,
+        targeting_key: str = TARGETING_KEY,
+        subject_keys: Iterable[str] = SUBJECT_KEYS,
+        hooks: Iterable[Hook] = (),
+        **options: Any,
+    ) -> None:
+        """Make a provider. No I/O is done before the SDK initializes it.
+
+        Args:
+            client: A client, which is started if it was not, and which you close; or the address for one that the
+                provider makes and closes. None takes the address from ``RHEOSTAT_URL``.
+            targeting_key: The attribute that the targeting key is.
+            subject_keys: Attributes that name subjects, such as ``account.id``: for them events are tracked.
+            hooks: Hooks for all evaluations by this provider.
+            options: Those of `rheostat.Client`, for a client that the provider makes: ``key``, ``project``, …
+
+        Raises:
+            InvalidArgumentError: An option cannot be used.
+        """
+        super().__init__(
+            client, targeting_key=targeting_key, subject_keys=subject_keys, hooks=hooks, options=options
+        )
+
+    def _made(self, url: str | None, options: Mapping[str, Any]) -> Client[Any]:
+        return Client(url, **options)
+
+    def _start(self) -> None:
+        self._client.start()
+
+    def _end(self) -> None:
+        self._client.close()
+
+
+class AsyncRheostatProvider(_Provider[AsyncClient[Any]]):
+    """Settings as flags, for programs with an event loop; see `RheostatProvider`.
+
+    The client belongs to the event loop that it is started on, or else to the one in which the provider is set.
+    ``set_provider`` initializes in another thread while the loop goes on. ``set_provider_and_wait`` would block the
+    loop, and so is for a client that was started before: ``await client.start()``.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient[Any] | str | None = None,
+        *,
+        targeting_key: str = TARGETING_KEY,
+        subject_keys: Iterable[str] = SUBJECT_KEYS,
+        hooks: Iterable[Hook] = (),
+        **options: Any,
+    ) -> None:
+        """Make a provider; see `RheostatProvider`. No event loop is needed yet."""
+        super().__init__(
+            client, targeting_key=targeting_key, subject_keys=subject_keys, hooks=hooks, options=options
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    def attach(self, on_emit: Callable[[Any, ProviderEvent, ProviderEventDetails], None]) -> None:
+        """Take the SDK's callback, and note the event loop that the provider is set in."""
+        super().attach(on_emit)
+        self._loop = _running_loop() or self._loop
+
+    def _made(self, url: str | None, options: Mapping[str, Any]) -> AsyncClient[Any]:
+        return AsyncClient(url, **options)
+
+    def _home(self) -> asyncio.AbstractEventLoop | None:
+        """Return the event loop of the client, or the one that it is to have."""
+        driver: Any = self._client._core.driver
+        loop = getattr(driver, "loop", None) or self._loop
+        return None if loop is None or loop.is_closed() else loop
+
+    def _start(self) -> None:
+        if self._client.ready:
+            return
+        here, home = _running_loop(), self._home()
+        if here is not None:
+            # Tasks are started, and nothing is waited for.
+            self._client._driver()
+            if not self._client.ready:
+                raise ProviderNotReadyError(
+                    "the client is not ready, and waiting for it would block the event loop: await its start first, or "
+                    "use set_provider"
+                )
+        elif home is None:
+            raise ProviderNotReadyError(
+                "the client is not started, and there is no event loop to start it on"
+            )
+        else:
+            within = self._client._core.options.start_timeout + _LOOP_SECONDS
+            starting = asyncio.run_coroutine_threadsafe(self._client.start(), home)
+            try:
+                starting.result(within)
+            except concurrent.futures.TimeoutError:
+                starting.cancel()
+                raise ProviderNotReadyError(
+                    f"the event loop of the client does not answer within {within} s"
+                ) from None
+
+    def _end(self) -> None:
+        here, home = _running_loop(), self._home()
+        if home is None:
+            # Its loop is gone, and all tasks with it.
+            self._client._core.close()
+        elif here is home:
+            self._ending = home.create_task(self._client.close())
+        else:
+            closing = asyncio.run_coroutine_threadsafe(self._client.close(), home)
+            try:
+                closing.result(_LOOP_SECONDS)
+            except concurrent.futures.TimeoutError:
+                closing.cancel()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
