@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from rheostat.errors import TypeMismatchError
 from rheostat.evaluation.result import Evaluation, Reason
 from rheostat.model.snapshot import Snapshot
-from rheostat.model.subject import MEMBER_OF, USAGE, Subject
+from rheostat.model.subject import MEMBER_OF, USAGE, Subject, UsagePeriod
 from rheostat.model.type import normalise
 from rheostat.model.value import Value
 
@@ -42,7 +42,8 @@ def join(subjects: Sequence[Subject], now: datetime.datetime) -> Join:
     """Join *subjects*; of two of a kind, and of two overrides of a setting, the first one counts.
 
     A trait is ``<kind>.<name>``, and a key too where no trait has its name. A counter is
-    ``<kind>.usage.<event>.<period>``; once its period has ended it is 0. ``<kind>.member_of.<other kind>`` lists the
+    ``<kind>.usage.<event>.<period>``; once its period has ended it is 0, and so is one that was never counted: a limit
+    would hold nobody back, or everybody, until the first event. ``<kind>.member_of.<other kind>`` lists the
     keys ``id`` of the subjects that it is a member of, or their first keys by name.
 
     Args:
@@ -63,6 +64,7 @@ def join(subjects: Sequence[Subject], now: datetime.datetime) -> Join:
             if key is not None:
                 memberships.setdefault(membership.kind, []).append(key)
         attributes[MEMBER_OF] = {kind: tuple(keys) for kind, keys in memberships.items()}
+        attributes[USAGE] = _NEVER
         layer[subject.kind] = attributes
         for name in subject.keys:
             if "." in name:
@@ -82,6 +84,28 @@ def join(subjects: Sequence[Subject], now: datetime.datetime) -> Join:
                 until = min(until, override.expires_at.timestamp())
             overrides.setdefault(override.setting, override.value)
     return Join(layer, overrides, until)
+
+
+class _Never(Mapping[str, object]):
+    """The counters that nothing was counted in, below any name of an event, with however many dots."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> object:
+        return 0 if name in _PERIODS else self
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+_PERIODS: Final = frozenset(period.value for period in UsagePeriod)
+_NEVER: Final = _Never()
 
 
 def implied(subjects: Sequence[Subject]) -> tuple[bytes, ...]:
