@@ -20,9 +20,12 @@ PUBLIC = (
     "rheostat.integrations.fastapi",
     "rheostat.integrations.flask",
     "rheostat.integrations.logging",
+    "rheostat.integrations.ndjson",
     "rheostat.integrations.otel",
     "rheostat.integrations.starlette",
     "rheostat.integrations.webhooks",
+    "rheostat.model.exposure",
+    "rheostat.openfeature",
     "rheostat.sdk.transport",
     "rheostat.testing",
 )

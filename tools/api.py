@@ -27,18 +27,31 @@ FOLDER = ROOT / "docs/reference/api"
 
 _NOTE = "<!-- Written by `just api` from the docstrings; a test compares the two. -->"
 
+_RESOLVING = {f"resolve_{kind}_details" for kind in ("boolean", "float", "integer", "object", "string")}
+
 _INTERNAL = {
     "AiohttpTransport": {"disown"},
     "AsyncChanges": {"put"},
+    "AsyncRheostatProvider": {
+        *_RESOLVING,
+        "attach",
+        "get_metadata",
+        "get_provider_hooks",
+        "initialize",
+        "shutdown",
+        "track",
+    },
     "CancelScope": {"dismiss", "enroll"},
     "Changes": {"put"},
+    "ExposureHook": {"finally_after"},
     "Position": {"token"},
     "Reader": {"evaluate_setting", "forget_context", "read_setting", "subscribe_setting", "value_in"},
+    "RheostatProvider": {*_RESOLVING, "get_metadata", "get_provider_hooks"},
     "Setting": {"declaration", "localise"},
     "TracedReader": {"evaluate_setting"},
     "Urllib3Transport": {"await_message", "disown"},
 }
-"""What other modules of the package call and nobody else; so is `after_fork` everywhere."""
+"""What other modules of the package call, or OpenFeature's SDK, and nobody else; so is `after_fork` everywhere."""
 
 _HANDED_OUT = {"AsyncChanges", "AsyncStream", "Changes", "Reader", "Stream", "TracedReader"}
 """Classes whose objects others make."""
@@ -420,9 +433,11 @@ PAGES = (
         "",
         {
             f"rheostat.integrations.{name}": ()
-            for name in ("django", "flask", "starlette", "fastapi", "logging", "otel", "webhooks")
-        },
+            for name in ("django", "flask", "starlette", "fastapi", "logging", "ndjson", "otel", "webhooks")
+        }
+        | {"rheostat.model.exposure": ()},
     ),
+    Page("openfeature.md", "rheostat.openfeature", "", {"rheostat.openfeature": ()}),
     Page("transport.md", "rheostat.sdk.transport", "", {"rheostat.sdk.transport": ()}),
 )
 

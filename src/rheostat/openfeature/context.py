@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from openfeature.evaluation_context import EvaluationContext
 
@@ -11,13 +10,7 @@ from rheostat.errors import InvalidArgumentError
 from rheostat.evaluation.context import Context
 from rheostat.model.setting import FEATURE_NAME
 
-__all__ = ["SUBJECT_KEYS", "TARGETING_KEY", "attributes_of", "checked_path", "checked_paths", "subjects_of"]
-
-TARGETING_KEY: Final = "user.id"
-"""The attribute that the targeting key is, unless the provider is told another one."""
-
-SUBJECT_KEYS: Final = ("user.id", "company.id")
-"""The attributes that name subjects, unless the provider is told others."""
+__all__ = ["attributes_of", "checked_path", "checked_paths", "subjects_of"]
 
 
 def attributes_of(context: EvaluationContext | None, targeting_key: str) -> Mapping[str, object] | None:

@@ -15,8 +15,6 @@ from rheostat.evaluation.context import Context
 from rheostat.model.exposure import ExposureRecord
 from rheostat.model.value import ABSENT, Absent, Value, freeze
 from rheostat.openfeature.context import (
-    SUBJECT_KEYS,
-    TARGETING_KEY,
     attributes_of,
     checked_path,
     checked_paths,
@@ -41,8 +39,8 @@ class ExposureHook(Hook):
         on_exposure: Callable[[ExposureRecord], object],
         *,
         attributes: Iterable[str] = (),
-        targeting_key: str = TARGETING_KEY,
-        subject_keys: Iterable[str] = SUBJECT_KEYS,
+        targeting_key: str = "user.id",
+        subject_keys: Iterable[str] = ("user.id", "company.id"),
         errors: bool = True,
     ) -> None:
         """Tell *on_exposure*.

@@ -25,8 +25,6 @@ from rheostat.evaluation.result import Evaluation
 from rheostat.evaluation.result import Reason as OwnReason
 from rheostat.model.value import FrozenMapping, thaw
 from rheostat.openfeature.context import (
-    SUBJECT_KEYS,
-    TARGETING_KEY,
     attributes_of,
     checked_path,
     checked_paths,
@@ -327,8 +325,8 @@ class RheostatProvider(_Provider[Client[Any]]):
         self,
         client: Client[Any] | str | None = None,
         *,
-        targeting_key: str = TARGETING_KEY,
-        subject_keys: Iterable[str] = SUBJECT_KEYS,
+        targeting_key: str = "user.id",
+        subject_keys: Iterable[str] = ("user.id", "company.id"),
         hooks: Iterable[Hook] = (),
         **options: Any,
     ) -> None:
@@ -371,8 +369,8 @@ class AsyncRheostatProvider(_Provider[AsyncClient[Any]]):
         self,
         client: AsyncClient[Any] | str | None = None,
         *,
-        targeting_key: str = TARGETING_KEY,
-        subject_keys: Iterable[str] = SUBJECT_KEYS,
+        targeting_key: str = "user.id",
+        subject_keys: Iterable[str] = ("user.id", "company.id"),
         hooks: Iterable[Hook] = (),
         **options: Any,
     ) -> None:
