@@ -100,6 +100,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Let web pages of this origin call, such as https://admin.example.com; may be repeated.",
     ),
     click.option(
+        "--ofrep",
+        is_flag=True,
+        help="Serve OFREP too, OpenFeature's protocol for remote evaluation, below /ofrep/v1.",
+    ),
+    click.option(
+        "--ofrep-targeting-key",
+        metavar="ATTRIBUTE",
+        help="The attribute that the targeting key of OFREP is. [default: user.id]",
+    ),
+    click.option(
         "--ssl-certfile", type=click.Path(dir_okay=False), help="PEM file of the certificate chain."
     ),
     click.option("--ssl-keyfile", type=click.Path(dir_okay=False), help="PEM file of the certificate's key."),
@@ -144,7 +154,11 @@ def foreground_options(function: F) -> F:
     def run(*, output: Output, ready_file: Path | None, limits: Iterable[str], **kwargs: Any) -> Any:
         if (kwargs["ssl_certfile"] is None) != (kwargs["ssl_keyfile"] is None):
             raise click.UsageError("--ssl-certfile and --ssl-keyfile go together")
+        targeting_key = kwargs.pop("ofrep_targeting_key")
+        if targeting_key is not None and not kwargs["ofrep"]:
+            raise click.UsageError("--ofrep-targeting-key needs --ofrep")
         try:
+            from rheostat.bridges.ofrep import OfrepOptions
             from rheostat.server.serve import ServeConfig
         except ModuleNotFoundError as exc:
             if (exc.name or "").startswith("rheostat"):
@@ -163,7 +177,10 @@ def foreground_options(function: F) -> F:
             "ssl_client_ca",
             "log_level",
         )
-        config = ServeConfig(**{name: kwargs.pop(name) for name in names})
+        ofrep = None
+        if kwargs.pop("ofrep"):
+            ofrep = OfrepOptions() if targeting_key is None else OfrepOptions(targeting_key=targeting_key)
+        config = ServeConfig(ofrep=ofrep, **{name: kwargs.pop(name) for name in names})
         return function(foreground=Foreground(config, _limits(limits), ready_file, output), **kwargs)
 
     decorated: Any = json_option(run)

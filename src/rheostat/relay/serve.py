@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, cast
 
+from rheostat.bridges.ofrep import OfrepOptions
 from rheostat.relay.handling import RelayHandlers
 from rheostat.relay.relay import Relay
 from rheostat.server.asgi import application_of
 from rheostat.server.gate import Answer, Gate
+from rheostat.server.ofrep import options_of
 from rheostat.server.serve import ServeConfig, check_exposure, run
 
 if TYPE_CHECKING:
@@ -57,7 +59,9 @@ class _Gate(Gate):
         return Answer.json(200, {**found, **state})
 
 
-def relay_app(relay: Relay, *, allow_origins: Iterable[str] = ()) -> ASGI3Application:
+def relay_app(
+    relay: Relay, *, allow_origins: Iterable[str] = (), ofrep: bool | OfrepOptions = False
+) -> ASGI3Application:
     """Return an ASGI application that serves *relay*, which is started on first use and not closed by it.
 
     Every call needs a key of the store.
@@ -65,6 +69,7 @@ def relay_app(relay: Relay, *, allow_origins: Iterable[str] = ()) -> ASGI3Applic
     Args:
         relay: What to serve.
         allow_origins: Origins of web pages that may call.
+        ofrep: Serve OFREP below ``/ofrep/v1`` too.
     """
     return application_of(
         _as_service(relay),
@@ -72,6 +77,7 @@ def relay_app(relay: Relay, *, allow_origins: Iterable[str] = ()) -> ASGI3Applic
         cast("Handlers", RelayHandlers(relay)),
         _Gate(relay, allow_origins=tuple(allow_origins)),
         open_=False,
+        ofrep=options_of(ofrep),
     )
 
 
@@ -95,7 +101,8 @@ def serve_relay(
     config = config or ServeConfig()
     check_exposure(config)
     relay.start()
-    run(_as_service(relay), relay_app(relay, allow_origins=config.allow_origins), config, on_ready=on_ready)
+    application = relay_app(relay, allow_origins=config.allow_origins, ofrep=config.ofrep or False)
+    run(_as_service(relay), application, config, on_ready=on_ready)
 
 
 def _as_service(relay: Relay) -> Service:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -17,6 +18,7 @@ from rheo.v1.config_service_connect import ConfigServiceASGIApplication
 from rheo.v1.draft_service_connect import DraftServiceASGIApplication
 from rheo.v1.event_service_connect import EventServiceASGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceASGIApplication
+from rheostat.bridges.ofrep import OfrepOptions
 from rheostat.model.watch import Delta
 from rheostat.server.call import PERMISSIONS, Call, Entrance, refusal
 from rheostat.server.codec import Framing, codecs, compressions
@@ -25,6 +27,7 @@ from rheostat.server.handler import Handlers
 from rheostat.server.line import EXTENSION, Line
 from rheostat.server.method import python_name
 from rheostat.server.mount import by_prefix
+from rheostat.server.ofrep import AsgiOfrep, Ofrep, options_of
 from rheostat.server.stall import GUARD, Guard, Guards, Stalled
 from rheostat.server.stream import Stream
 from rheostat.server.waiting import Waiters, Waiting
@@ -56,7 +59,13 @@ _THREADS: Final = 32
 """Writes that wait at the same time share a sync; more of them than this gain little by it."""
 
 
-def asgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[str] = ()) -> ASGI3Application:
+def asgi_app(
+    service: Service,
+    *,
+    open: bool = False,
+    allow_origins: Iterable[str] = (),
+    ofrep: bool | OfrepOptions = False,
+) -> ASGI3Application:
     """Return an ASGI application that serves *service*; mount it at the root or under a prefix.
 
     Closed: every call needs a key of the store (``rheostat keys create``), unless *open* is true; then everybody on
@@ -66,12 +75,15 @@ def asgi_app(service: Service, *, open: bool = False, allow_origins: Iterable[st
         service: Started on first use, in each process; not closed by the application.
         open: No keys, loopback only.
         allow_origins: Origins of web pages that may call the services.
+        ofrep: Serve OFREP below ``/ofrep/v1`` too.
     """
     gate = Gate(service, open_=open, allow_origins=tuple(allow_origins))
-    return application_of(service, Handlers(service), gate, open_=open)
+    return application_of(service, Handlers(service), gate, open_=open, ofrep=options_of(ofrep))
 
 
-def application_of(service: Service, handlers: Handlers, gate: Gate, *, open_: bool) -> ASGI3Application:
+def application_of(
+    service: Service, handlers: Handlers, gate: Gate, *, open_: bool, ofrep: OfrepOptions | None = None
+) -> ASGI3Application:
     """Return an ASGI application of parts that others may have made, as a relay's are.
 
     Args:
@@ -79,12 +91,15 @@ def application_of(service: Service, handlers: Handlers, gate: Gate, *, open_: b
         handlers: Answer the calls.
         gate: Decides before them.
         open_: No keys are asked for.
+        ofrep: How OFREP is served; None when it is not.
     """
-    return _Application(service, handlers, gate, open_=open_)
+    return _Application(service, handlers, gate, open_=open_, ofrep=ofrep)
 
 
 class _Application:
-    def __init__(self, service: Service, handlers: Handlers, gate: Gate, *, open_: bool) -> None:
+    def __init__(
+        self, service: Service, handlers: Handlers, gate: Gate, *, open_: bool, ofrep: OfrepOptions | None
+    ) -> None:
         self._service = service
         self._gate = gate
         self._pool = _Pool()
@@ -108,6 +123,10 @@ class _Application:
             lambda make, read_max_bytes: make(adapter, read_max_bytes=read_max_bytes, **shared),
             service.limits,
         )
+        self._ofrep: AsgiOfrep | None = None
+        if ofrep is not None:
+            answering = Ofrep(handlers, ofrep, open_=open_)
+            self._ofrep = AsgiOfrep(answering, self._pool.run, adapter.reached, adapter.its_waiters)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         match scope["type"]:
@@ -152,6 +171,13 @@ class _Application:
                 guard = self._guards.guard(_with_headers(send, extra) if extra else send, line)
                 await self._call(application, scope, receive, guard)
                 return
+        if self._ofrep is not None and Ofrep.serves(path):
+            extra = self._gate.cors(incoming)
+            guard = self._guards.guard(_with_headers(send, extra) if extra else send, line)
+            answering = functools.partial(self._ofrep, incoming)
+            del incoming
+            await self._call(answering, scope, receive, guard)
+            return
         await _send(send, Answer(404, b"not found\n", (("content-type", "text/plain; charset=utf-8"),)))
 
     async def _start(self) -> None:
@@ -265,7 +291,7 @@ class _Adapter:
             call = self._entrance.call(ctx)
             try:
                 if self._handlers.blocks(call.method, request):
-                    call = await self._reached(getattr(request, "min_revision", 0), call)
+                    call = await self.reached(getattr(request, "min_revision", 0), call)
                     return await self._pool.run(self._handlers.handle, name, request, call)
                 return self._handlers.handle(name, request, call)
             except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
@@ -273,7 +299,7 @@ class _Adapter:
 
         return handle
 
-    async def _reached(self, revision: int, call: Call) -> Call:
+    async def reached(self, revision: int, call: Call) -> Call:
         """Wait for a revision on the loop, since many may wait and threads are few.
 
         Returns:
@@ -287,7 +313,7 @@ class _Adapter:
         deadline = service.monotonic() + CATCH_UP_SECONDS
         if call.deadline is not None:
             deadline = min(deadline, call.deadline)
-        with closing(Waiting(self._its_waiters(hub))) as waiting:
+        with closing(Waiting(self.its_waiters(hub))) as waiting:
             while True:
                 bell = hub.bell
                 left = deadline - service.monotonic()
@@ -306,14 +332,14 @@ class _Adapter:
         call = self._entrance.call(ctx)
         service = self._handlers.service
         try:
-            call = await self._reached(request.min_revision, call)
+            call = await self.reached(request.min_revision, call)
             # Taken once: asking the service for it costs a system call, to notice a fork.
             hub = service.hub
             guard = GUARD.get(None)
             expected = Framing.expected(ctx.request_headers)
             with (
                 self._handlers.watching(request, call) as session,
-                closing(Stream(self._handlers, session, guard, self._its_waiters(hub))) as stream,
+                closing(Stream(self._handlers, session, guard, self.its_waiters(hub))) as stream,
             ):
                 if guard is not None:
                     guard.may_go_on = lambda: session.may_go_on
@@ -358,7 +384,7 @@ class _Adapter:
         except Exception as exc:  # noqa: BLE001 - as above
             raise refusal(exc, call.request_id, call.method) from None
 
-    def _its_waiters(self, hub: Hub) -> Waiters:
+    def its_waiters(self, hub: Hub) -> Waiters:
         loop = asyncio.get_running_loop()
         found = self._waiters.get(loop)
         if found is None or found.hub is not hub:

@@ -31,7 +31,9 @@ _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, connect-protocol-version, connect-timeout-ms, x-user-agent, "
-    "connect-accept-encoding, connect-content-encoding, accept-encoding, content-encoding"
+    "connect-accept-encoding, connect-content-encoding, accept-encoding, content-encoding, "
+    # Of OFREP.
+    "x-api-key, if-none-match, x-rheostat-project, x-rheostat-environment"
 )
 
 
@@ -145,7 +147,7 @@ class Gate:
             return ()
         return (
             ("access-control-allow-origin", origin),
-            ("access-control-expose-headers", "x-request-id, retry-after"),
+            ("access-control-expose-headers", "x-request-id, retry-after, etag"),
             ("vary", "Origin"),
         )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from rheostat.bridges.ofrep import OfrepOptions
 from rheostat.errors import InvalidArgumentError
 from rheostat.server.asgi import asgi_app
 from rheostat.server.line import limit_buffers
@@ -50,6 +51,7 @@ class ServeConfig:
         open: No keys: None means open on loopback without keys in the store, closed otherwise.
         insecure: Bind another address than loopback although there is no TLS.
         allow_origins: Origins of web pages that may call.
+        ofrep: How OFREP is served; None when it is not.
         ssl_certfile: PEM file of the certificate chain.
         ssl_keyfile: PEM file of its key, without a passphrase.
         ssl_client_ca: PEM file of the authorities of which clients need a certificate; None asks for none. Calls
@@ -63,6 +65,7 @@ class ServeConfig:
     open: bool | None = None
     insecure: bool = False
     allow_origins: tuple[str, ...] = ()
+    ofrep: OfrepOptions | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_client_ca: str | None = None
@@ -117,7 +120,10 @@ def serve(
     config = config or ServeConfig()
     service.start()
     open_ = check_first_start(service, config)
-    run(service, asgi_app(service, open=open_, allow_origins=config.allow_origins), config, on_ready=on_ready)
+    application = asgi_app(
+        service, open=open_, allow_origins=config.allow_origins, ofrep=config.ofrep or False
+    )
+    run(service, application, config, on_ready=on_ready)
 
 
 def run(

@@ -18,6 +18,7 @@ from rheo.v1.config_service_connect import ConfigServiceWSGIApplication
 from rheo.v1.draft_service_connect import DraftServiceWSGIApplication
 from rheo.v1.event_service_connect import EventServiceWSGIApplication
 from rheo.v1.webhook_service_connect import WebhookServiceWSGIApplication
+from rheostat.bridges.ofrep import OfrepOptions
 from rheostat.model.watch import Delta
 from rheostat.server.call import PERMISSIONS, Entrance, refusal
 from rheostat.server.codec import codecs, compressions
@@ -26,6 +27,7 @@ from rheostat.server.handler import Handlers
 from rheostat.server.line import limit_buffers
 from rheostat.server.method import python_name
 from rheostat.server.mount import by_prefix
+from rheostat.server.ofrep import Ofrep, Saying, WsgiOfrep, options_of
 from rheostat.server.stall import PIECE_BYTES, STALLED_SECONDS
 from rheostat.service import Service
 from rheostat.service.admission import Admission
@@ -46,7 +48,12 @@ _WATCH: Final = "/rheo.v1.ConfigService/Watch"
 
 
 def wsgi_app(
-    service: Service, *, open: bool = False, allow_origins: Iterable[str] = (), max_streams: int = MAX_STREAMS
+    service: Service,
+    *,
+    open: bool = False,
+    allow_origins: Iterable[str] = (),
+    max_streams: int = MAX_STREAMS,
+    ofrep: bool | OfrepOptions = False,
 ) -> WSGIApplication:
     """Return a WSGI application that serves *service*; mount it at the root or under a prefix.
 
@@ -57,21 +64,35 @@ def wsgi_app(
         service: Started on first use, in each process; not closed by the application.
         open: No keys, loopback only.
         allow_origins: Origins of web pages that may call the services.
-        max_streams: Open watches of this process; further ones are told to come back. Each occupies a thread or
-            greenlet of the server, so keep it below their number, or other calls wait.
+        max_streams: Open watches of this process, and event streams of OFREP; further ones are told to come back.
+            Each occupies a thread or greenlet of the server, so keep it below their number, or other calls wait.
+        ofrep: Serve OFREP below ``/ofrep/v1`` too.
     """
-    return _Application(service, open_=open, allow_origins=tuple(allow_origins), max_streams=max_streams)
+    return _Application(
+        service,
+        open_=open,
+        allow_origins=tuple(allow_origins),
+        max_streams=max_streams,
+        ofrep=options_of(ofrep),
+    )
 
 
 class _Application:
     def __init__(
-        self, service: Service, *, open_: bool, allow_origins: tuple[str, ...], max_streams: int
+        self,
+        service: Service,
+        *,
+        open_: bool,
+        allow_origins: tuple[str, ...],
+        max_streams: int,
+        ofrep: OfrepOptions | None,
     ) -> None:
         self._gate = Gate(service, open_=open_, allow_origins=allow_origins)
         entrance = Entrance(service, open_=open_)
         # Its methods are made from the table of permissions, which type checkers cannot follow.
         streams = Admission(replace(service.limits, max_streams=max_streams))
-        adapter: Any = _Adapter(Handlers(service), entrance, streams)
+        handlers = Handlers(service)
+        adapter: Any = _Adapter(handlers, entrance, streams)
         shared: dict[str, Any] = {
             "interceptors": [entrance],
             "compressions": compressions(),
@@ -88,6 +109,9 @@ class _Application:
             lambda make, read_max_bytes: make(adapter, read_max_bytes=read_max_bytes, **shared),
             service.limits,
         )
+        self._ofrep: WsgiOfrep | None = None
+        if ofrep is not None:
+            self._ofrep = WsgiOfrep(Ofrep(handlers, ofrep, open_=open_), streams)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         incoming = Incoming(
@@ -110,6 +134,12 @@ class _Application:
                 start = _with_headers(start_response, self._gate.cors(incoming))
                 messages = application(environ, start)
                 return _until_left(messages, environ) if incoming.path == _WATCH else messages
+        if self._ofrep is not None and Ofrep.serves(incoming.path):
+            start = _with_headers(start_response, self._gate.cors(incoming))
+            answered = self._ofrep.answer(incoming, environ)
+            if isinstance(answered, Answer):
+                return _answered(answered, start)
+            return _begun(answered, environ, start)
         start_response("404 Not Found", [("content-type", "text/plain; charset=utf-8")])
         return [b"not found\n"]
 
@@ -118,6 +148,30 @@ def _answered(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
     status = HTTPStatus(answer.status)
     start_response(f"{status.value} {status.phrase}", list(answer.headers))
     return [answer.body]
+
+
+def _begun(saying: Saying, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Begin the response of an event stream."""
+    try:
+        start_response("200 OK", list(saying.headers))
+        return _Closed(_until_left(saying, environ), saying)
+    except BaseException:
+        saying.close()
+        raise
+
+
+class _Closed:
+    """Chunks whose end closes what they are made of, even when the server takes none of them."""
+
+    def __init__(self, chunks: Iterator[bytes], made_of: Saying) -> None:
+        self._chunks = chunks
+        self._made_of = made_of
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self._made_of.close()
 
 
 def _headers(environ: WSGIEnvironment) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Wire protocols of other systems, translated to and from the service; served only where they are asked for."""
