@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rheostat.sdk.call import CallResult
     from rheostat.sdk.core import ALL
     from rheostat.sdk.reader import Reader
+    from rheostat.sdk.redis_source import RedisSource
     from rheostat.sdk.setting import Setting
     from rheostat.sdk.status import Status
     from rheostat.sdk.subscription import SettingChange
@@ -73,6 +74,7 @@ _HOMES: Final = {
     "rheostat.sdk.call": ("CallResult",),
     "rheostat.sdk.core": ("ALL",),
     "rheostat.sdk.reader": ("Reader",),
+    "rheostat.sdk.redis_source": ("RedisSource",),
     "rheostat.sdk.setting": ("Setting",),
     "rheostat.sdk.status": ("Status",),
     "rheostat.sdk.subscription": ("SettingChange",),
@@ -105,6 +107,7 @@ __all__ = [
     "Position",
     "Reader",
     "Reason",
+    "RedisSource",
     "RevisionCompactedError",
     "RevisionConflictError",
     "RheostatError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -24,6 +25,10 @@ __all__ = ["relay"]
         (
             "rheostat relay --upstream http://a:7420 --upstream http://b:7420 --key-file key.txt --port 7421",
             "goes on at the other one when one is away",
+        ),
+        (
+            "rheostat relay --upstream https://config.example.com --redis redis://cache:6379",
+            "for clients that read that",
         ),
         ("rheostat keys create --kind relay -e production", "the key that it needs"),
     ],
@@ -71,6 +76,20 @@ __all__ = ["relay"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file that keeps the state, so that the relay starts when its upstreams are away. It holds secrets.",
 )
+@click.option(
+    "--redis",
+    envvar="RHEOSTAT_REDIS",
+    show_envvar=True,
+    metavar="URL",
+    help="Also write the state to this Redis, for clients that read only that; redis://, rediss:// or unix://.",
+)
+@click.option(
+    "--redis-prefix",
+    default="rheostat",
+    show_default=True,
+    metavar="TEXT",
+    help="What all names in Redis begin with.",
+)
 @click.option("--name", default="", help="What clients see as the node; by default a random name.")
 @foreground_options
 def relay(
@@ -80,6 +99,8 @@ def relay(
     project: str,
     environments: tuple[str, ...],
     cache: Path | None,
+    redis: str | None,
+    redis_prefix: str,
     name: str,
     foreground: Foreground,
 ) -> None:
@@ -87,7 +108,8 @@ def relay(
 
     It needs a key of the kind relay. Clients use their own keys, and may move between servers and relays. While all
     upstreams are away the relay goes on with its last state; /readyz says how old that is. Up to four relays may
-    follow each other.
+    follow each other. With --redis it also writes all that it mirrors to Redis, but no keys; several relays may write
+    the same.
     """
     from rheostat.relay.cache import RelayCache
     from rheostat.relay.relay import Relay
@@ -106,7 +128,12 @@ def relay(
         limits=foreground.limits,
         node=name or None,
     )
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.close)
+        if redis:
+            from rheostat.relay.replicator import Replicator
+
+            replicator = Replicator(made, redis, prefix=redis_prefix)
+            stack.callback(replicator.close)
+            replicator.start()
         foreground.run(lambda ready: serve_relay(made, foreground.config, on_ready=ready))
-    finally:
-        made.close()

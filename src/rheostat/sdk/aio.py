@@ -96,7 +96,7 @@ class AsyncClient(BaseClient[S]):
         Raises:
             RheostatError: It could not be fetched; the state is as it was.
         """
-        self._core.check_open()
+        self._core.check_open(reading=True)
         return await self._driver().run(self._core.reloading())
 
     async def ping(self) -> PingResponse:

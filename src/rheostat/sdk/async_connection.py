@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiohttp
 from connectrpc.client import ResponseMetadata
@@ -23,7 +23,19 @@ from rheostat.sdk.failure import translated
 from rheostat.sdk.transport import AiohttpTransport, CancellationInterceptor
 from rheostat.sdk.transport.body import DEFAULT_MAX_RESPONSE_BYTES
 
-__all__ = ["AsyncConnection"]
+if TYPE_CHECKING:
+    from rheostat.sdk.redis_source import AsyncRedisConnection
+
+__all__ = ["AnyConnection", "AsyncConnection", "connect"]
+
+AnyConnection: TypeAlias = "AsyncConnection | AsyncRedisConnection"
+"""To a server, or to what stands in its place."""
+
+
+def connect(core: Core) -> AnyConnection:
+    """Return what the client reads from and calls; nothing is opened yet."""
+    source = core.options.source
+    return AsyncConnection(core) if source is None else source.async_connection(core)
 
 
 class AsyncConnection:

@@ -28,6 +28,7 @@ from rheostat.sdk.subscription import SettingChange, Subscription
 from rheostat.wire.watch import position_from_proto
 
 if TYPE_CHECKING:
+    from rheostat.sdk.redis_source import RedisSource
     from rheostat.sdk.setting import Setting
 
 __all__ = ["ALL", "BaseClient", "SettingInfo"]
@@ -121,6 +122,7 @@ class BaseClient(Reader[S]):
         headers: Mapping[str, str] | None = None,
         http_client: Any = None,
         http_client_factory: Callable[[], Any] | None = None,
+        source: RedisSource | None = None,
         on_update: Callable[[Position], object] | None = None,
         on_update_error: Callable[[RheostatError], object] | None = None,
         on_status: Callable[[Status], object] | None = None,
@@ -164,6 +166,8 @@ class BaseClient(Reader[S]):
             http_client: Your own `urllib3.PoolManager`, on `AsyncClient` `aiohttp.ClientSession`, for proxies, TLS
                 and instrumentation. It is never closed for you.
             http_client_factory: Makes such a pool or session, in each process anew; that one is closed with the client.
+            source: Where to read the state from in the place of a server: what a relay writes to Redis, see
+                `RedisSource`. Then a server is used only when *url* names one here, and not for reading.
             on_update: Called with the position after each step.
             on_update_error: Called with what ended a stream or refused one, and with a damaged cache.
             on_status: Called with each new status.
@@ -172,10 +176,10 @@ class BaseClient(Reader[S]):
         Raises:
             InvalidArgumentError: There is no address, or an option is out of range; the message names it.
         """
-        url = url or os.environ.get("RHEOSTAT_URL") or None
-        if url is None and not offline:
+        url = url or (os.environ.get("RHEOSTAT_URL") if source is None else None) or None
+        if url is None and not offline and source is None:
             raise InvalidArgumentError(
-                "a client needs the server's address: url, RHEOSTAT_URL, or offline=True"
+                "a client needs the server's address: url, RHEOSTAT_URL, a source or offline=True"
             )
         if url is not None:
             url = _checked_url(url)
@@ -214,7 +218,7 @@ class BaseClient(Reader[S]):
                 poll_interval=poll_interval,
                 offline=offline,
                 strict=strict,
-                report=report,
+                report=report and (url is not None or source is None),
                 cache_path=cache_path,
                 bootstrap=bootstrap,
                 timeout=timeout,
@@ -225,6 +229,7 @@ class BaseClient(Reader[S]):
                 headers=_checked_headers(headers or {}),
                 http_client=http_client,
                 http_client_factory=http_client_factory,
+                source=source,
                 hooks=Hooks(on_update, on_update_error, on_status, on_declaration),
             )
         )

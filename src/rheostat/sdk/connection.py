@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import urllib3
 from connectrpc.client import ResponseMetadata
@@ -23,10 +23,22 @@ from rheostat.sdk.failure import translated
 from rheostat.sdk.transport import Urllib3Transport
 from rheostat.sdk.transport.body import DEFAULT_MAX_RESPONSE_BYTES
 
-__all__ = ["Connection"]
+if TYPE_CHECKING:
+    from rheostat.sdk.redis_source import RedisConnection
+
+__all__ = ["AnyConnection", "Connection", "connect"]
+
+AnyConnection: TypeAlias = "Connection | RedisConnection"
+"""To a server, or to what stands in its place."""
 
 _CONNECTIONS: Final = 4
 """Of a pool of our own: the stream, the calls of the core, and some of the caller's."""
+
+
+def connect(core: Core) -> AnyConnection:
+    """Return what the client reads from and calls; nothing is opened yet."""
+    source = core.options.source
+    return Connection(core) if source is None else source.connection(core)
 
 
 class Connection:

@@ -57,6 +57,7 @@ from rheostat.wire.watch import position_from_proto
 
 if TYPE_CHECKING:
     from rheostat.sdk.reader import Reader
+    from rheostat.sdk.redis_source import RedisSource
     from rheostat.sdk.setting import Setting
 
 __all__ = ["ALL", "Core", "Driver", "Hooks", "Options"]
@@ -136,6 +137,7 @@ class Options:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     http_client: Any = None
     http_client_factory: Callable[[], Any] | None = None
+    source: RedisSource | None = None
     hooks: Hooks = field(default_factory=Hooks)
 
 
@@ -207,7 +209,7 @@ class Core:
         self._declare_at = 0.0
         self._declare_backoff = Backoff(*_DECLARE_BACKOFF, self.randomness)
         self._declaring_soon = False
-        self._declares = True
+        self._declares = options.source is None or options.url is not None
         # The next declaration continues none; and the last that did so because the server did not know what it was to
         # continue has not been continued yet.
         self._declares_anew = False
@@ -292,17 +294,24 @@ class Core:
         snapshot = self.replica.view.snapshot
         return [name for name in self.options.required if snapshot.setting(name) is None]
 
-    def check_open(self) -> None:
+    def check_open(self, *, reading: bool = False) -> None:
         """Raise when nothing can be asked of the server any more.
+
+        Args:
+            reading: What is to be asked is the state, which a source other than a server has too.
 
         Raises:
             ClientClosedError: The client was closed.
-            FailedPreconditionError: It is offline.
+            FailedPreconditionError: It is offline, or has no server.
         """
         if self.closed:
             raise ClientClosedError("the client was closed")
-        if self.options.offline or self.options.url is None:
+        if self.options.offline:
             raise FailedPreconditionError("the client is offline, and this needs the server")
+        if self.options.url is None and not reading:
+            raise FailedPreconditionError(
+                "the client has no server, and this needs one: give it a url as well"
+            )
 
     def _announce(self) -> None:
         """Tell whoever wants to know where the client stands now."""
@@ -492,12 +501,18 @@ class Core:
             log.warning("%s", error)
             self.dispatcher.call(self.options.hooks.on_update_error, error)
             return
-        if held is None:
-            return
+        if held is not None:
+            self.begin_with(held)
+
+    def begin_with(self, held: Held) -> None:
+        """Take over a state that nobody vouches for any more, unless there is a newer one."""
+        with self.replica.lock():
+            before = self.replica.held
+            if _is_older(held, before):
+                return
+            self.replica.advance(held, {*before.items, *held.items})
         self._from_file = True
         self.stale = True
-        former = self.replica.held.items.keys()
-        self.replica.advance(held, {*former, *held.items})
         self._announce()
 
     def cache_due(self, *, closing: bool = False) -> Callable[[], None] | None:
@@ -603,7 +618,7 @@ class Core:
         if self._pending and self._declares and not self.closed and not self._declaring_soon:
             self._declaring_soon = True
             self.jobs.append(self._declaring())
-        if self.options.strict and not self._asked_features:
+        if self.options.strict and not self._asked_features and self.options.url is not None:
             self._asked_features = True
             self.jobs.append(self._asking_features())
         if self.jobs and self.driver is not None:

@@ -101,7 +101,7 @@ class Client(BaseClient[S]):
         Raises:
             RheostatError: It could not be fetched; the state is as it was.
         """
-        self._core.check_open()
+        self._core.check_open(reading=True)
         return self._driver().run(self._core.reloading())
 
     def ping(self) -> PingResponse:

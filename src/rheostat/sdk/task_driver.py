@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from rheo.v1 import watch_pb2
 from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatError
 from rheostat.sdk import fork
-from rheostat.sdk.async_connection import AsyncConnection
+from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
 from rheostat.sdk.failure import translated
@@ -49,10 +49,10 @@ class TaskDriver:
         self._next: asyncio.Task[watch_pb2.WatchResponse | None] | None = None
         self._sleeping: asyncio.Event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._connection = None if core.options.offline else AsyncConnection(core)
+        self._connection = None if core.options.offline else connect(core)
 
     @property
-    def connection(self) -> AsyncConnection:
+    def connection(self) -> AnyConnection:
         """Makes calls."""
         assert self._connection is not None
         return self._connection

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import ClientClosedError, RheostatError
-from rheostat.sdk.connection import Connection
+from rheostat.sdk.connection import AnyConnection, connect
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
 from rheostat.sdk.failure import translated
@@ -45,7 +45,7 @@ class ThreadDriver:
     def __init__(self, core: Core) -> None:
         """Prepare the threads."""
         self._core = core
-        self._connection = None if core.options.offline else Connection(core)
+        self._connection = None if core.options.offline else connect(core)
         # Guards what follows, and is what everybody waits for.
         self._changed = threading.Condition()
         # What was queued before is to be delivered first.
@@ -58,7 +58,7 @@ class ThreadDriver:
         self._threads: list[threading.Thread] = []
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> AnyConnection:
         """Makes calls."""
         assert self._connection is not None
         return self._connection

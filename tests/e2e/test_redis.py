@@ -1,0 +1,209 @@
+"""Programs that read only what a relay writes to Redis: real processes of all three, which are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from rheostat import AsyncClient, Client, RedisSource
+from rheostat.errors import FailedPreconditionError, InvalidArgumentError, MissingDependencyError
+from rheostat.model.change import PutSetting, SetValue
+from rheostat.model.key import KeyKind
+from rheostat.sdk.status import Status
+from rheostat.service import Service, Writer
+from rheostat.service.access import OPEN
+from rheostat.store import open_store
+from tests.e2e.process import Program, wait_until
+from tests.redis import Server, running_server
+
+WRITER = Writer(OPEN)
+BACKOFF = (0.05, 0.5)
+
+
+def cli(*arguments: str, key: str = "") -> Program:
+    command = [sys.executable, "-m", "rheostat.cli", *arguments, "--port", "0", "--log-level", "error"]
+    return Program(command, {"RHEOSTAT_KEY": key})
+
+
+def url_of(program: Program) -> str:
+    return program.line_like(r"ready at (http://\S+)")[1]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:{tmp_path_factory.mktemp('store') / 'store.db'}"
+
+
+@pytest.fixture(scope="module")
+def service(store: str) -> Iterator[Service]:
+    with Service(open_store(store)) as made:
+        made.commit(WRITER, "default", "production", [PutSetting("n", {"type": "int", "default": 0})])
+        yield made
+
+
+@pytest.fixture(scope="module")
+def key(service: Service) -> str:
+    _, text, _ = service.create_key(
+        WRITER, kind=KeyKind.RELAY, project="default", environments=("production",)
+    )
+    return text
+
+
+@pytest.fixture(scope="module")
+def upstream(store: str, key: str) -> Iterator[str]:
+    # Made after the key, as it would be open without any.
+    with cli("serve", "--store", store) as program:
+        yield url_of(program)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as made:
+        yield made
+
+
+def set_n(service: Service, value: int) -> None:
+    service.commit(WRITER, "default", "production", [SetValue("n", value)])
+
+
+def client_of(server: Server, **options: Any) -> Client[Any]:
+    return Client(source=RedisSource(server.url), backoff=BACKOFF, **options)
+
+
+def test_a_change_reaches_every_kind_of_client(
+    service: Service, upstream: str, key: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RHEOSTAT_URL", "http://127.0.0.1:1")
+    set_n(service, 1)
+    own = server.client()
+
+    async def follow(client: AsyncClient[Any], value: int) -> None:
+        async for change in client.changes("n"):
+            if change.after == value:
+                return
+
+    async def run() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            theirs = redis.asyncio.Redis.from_url(server.url)
+            stack.push_async_callback(theirs.aclose)
+            asynchronous = [
+                await stack.enter_async_context(AsyncClient(source=RedisSource(given), backoff=BACKOFF))
+                for given in (server.url, theirs)
+            ]
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                for client in asynchronous:
+                    await client.wait_ready()
+                    group.create_task(follow(client, 2))
+                await asyncio.to_thread(set_n, service, 2)
+            assert (await asynchronous[0].reload()).revision >= 2
+            with pytest.raises(FailedPreconditionError):
+                await asynchronous[0].ping()
+            await theirs.ping()
+
+    with (
+        cli("relay", "--upstream", upstream, "--redis", server.url, key=key) as relay,
+        client_of(server) as client,
+        Client(source=RedisSource(own), environment="production", mode="poll", poll_interval=0.05) as polling,
+    ):
+        url_of(relay)
+        client.wait_ready(60)
+        seen = []
+        client.subscribe("n", lambda change: seen.append(change.after))
+        polling.wait_ready(60)
+        asyncio.run(run())
+        wait_until(lambda: client["n"] == polling["n"] == 2 and seen[-1:] == [2])
+        assert client.status is Status.LIVE
+        assert client.reload() == client.position
+        with pytest.raises(FailedPreconditionError, match="has no server"):
+            client.ping()
+        set_n(service, 3)
+        wait_until(lambda: client["n"] == polling["n"] == 3)
+        assert own.ping(), "what is given is not closed"
+    own.close()
+
+
+def test_all_that_can_be_lost_comes_back(service: Service, upstream: str, key: str, server: Server) -> None:
+    server.flush()
+    command = [sys.executable, "-m", "tests.e2e.replicating", upstream, server.url, "0.9"]
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(Program(command, {"RHEOSTAT_KEY": key}))
+        client = stack.enter_context(client_of(server))
+        client.wait_ready(60)
+        set_n(service, 10)
+        wait_until(lambda: client["n"] == 10)
+
+        relay.kill()
+        wait_until(lambda: client.stale)
+        assert client.status is Status.STALE and client["n"] == 10
+        with client_of(server) as late:
+            wait_until(lambda: late.get("n") == 10)
+            assert late.stale and late.status is Status.STALE and late.ready
+        set_n(service, 11)
+        stack.enter_context(Program(command, {"RHEOSTAT_KEY": key}))
+        wait_until(lambda: client["n"] == 11 and client.status is Status.LIVE)
+
+        server.kill()
+        wait_until(lambda: client.stale)
+        set_n(service, 12)
+        assert client["n"] == 11
+        server.start()
+        wait_until(lambda: client["n"] == 12 and client.status is Status.LIVE)
+
+
+def test_a_child_process_follows_by_itself(service: Service, upstream: str, key: str, server: Server) -> None:
+    command = [sys.executable, "-m", "tests.e2e.replicating", upstream, server.url, "3"]
+    with Program(command, {"RHEOSTAT_KEY": key}), server.client() as redis_, contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(source=RedisSource(redis_), backoff=BACKOFF))
+        client.wait_ready(60)
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            # In the child nothing of pytest may run.
+            try:
+                wait_until(lambda: client.get("n") == 20)
+                os.write(writing, b"20")
+            finally:
+                os._exit(0)
+        os.close(writing)
+        set_n(service, 20)
+        with os.fdopen(reading) as answer:
+            assert answer.read() == "20"
+        os.waitpid(pid, 0)
+        wait_until(lambda: client["n"] == 20)
+
+
+def test_a_client_that_names_no_environment_needs_there_to_be_one(server: Server) -> None:
+    server.flush()
+    client = client_of(server)
+    with contextlib.closing(client), server.client() as own:
+        client.start(wait=False)
+        wait_until(lambda: client._core._failed)
+        assert client.status is Status.CONNECTING
+        own.sadd("rheostat:1:environments", "default/production", "default/staging")
+        with pytest.raises(InvalidArgumentError, match="default/production, default/staging"):
+            client.wait_ready(60)
+    server.flush()
+
+
+def test_what_is_no_client_of_the_right_kind_is_refused(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="decode_responses"):
+        RedisSource(redis.Redis(decode_responses=True))
+    with pytest.raises(InvalidArgumentError, match="address of Redis"):
+        RedisSource("http://localhost")
+    with (
+        pytest.raises(InvalidArgumentError, match="asyncio"),
+        Client(source=RedisSource(redis.asyncio.Redis())),
+    ):
+        pass
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(MissingDependencyError, match=r"rheostat\[redis\]"):
+        RedisSource(server.url)

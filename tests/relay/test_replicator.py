@@ -1,0 +1,293 @@
+"""What relays write to Redis, and what clients that read only that make of it: on a real server, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rheo.v1 import watch_pb2
+from rheostat.errors import InvalidArgumentError, UnavailableError
+from rheostat.model.change import DeleteSetting, SetValue
+from rheostat.relay.relay import Relay
+from rheostat.relay.replicator import Copy, Replicator
+from rheostat.sdk.held import Held
+from rheostat.sdk.redis_state import Follower, Layout
+from tests.redis import Server, running_server
+from tests.relay.node import RelayNode, relay_key
+from tests.service.book import put
+from tests.service.node import Node, World
+from tests.service.replica import Replica, digest
+
+LAYOUT = Layout("rheostat", "default", "production")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as made:
+        yield made
+
+
+@pytest.fixture
+def redis(server: Server) -> Iterator[Any]:
+    server.flush()
+    client = server.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def node(world: World) -> Node:
+    made = world.node()
+    made.commit(put("a"), put("b"))
+    return made
+
+
+@pytest.fixture
+def relay(world: World, node: Node) -> RelayNode:
+    return RelayNode(world, node, relay_key(node)).pump()
+
+
+class Reader:
+    """A client's watch of what Redis holds; its replica checks every claim."""
+
+    def __init__(self, redis: Any, replica: Replica | None = None, **request: Any) -> None:
+        self.redis = redis
+        self.replica = replica or Replica()
+        self.replica.connect()
+        held = Held(self.replica.position, {}, digest(self.replica._revisions))
+        self.follower = Follower(LAYOUT, watch_pb2.WatchRequest(**request), held)
+
+    def look(self) -> list[str]:
+        """Read once; returns the kinds of the events."""
+        before = len(self.replica.events)
+        while True:
+            with self.redis.pipeline(transaction=True) as pipeline:
+                self.follower.ask(pipeline)
+                answers = pipeline.execute()
+            for event in self.follower.take(answers):
+                self.replica.feed(event.SerializeToString())
+            if not self.follower.again:
+                return self.replica.events[before:]
+
+    @property
+    def mode(self) -> str:
+        assert self.replica.hello is not None
+        return watch_pb2.WatchMode.Name(self.replica.hello.mode).removeprefix("WATCH_MODE_")
+
+
+def written(relay: RelayNode, redis: Any) -> Copy:
+    copy = Copy(relay.branch, redis)
+    copy.update()
+    return copy
+
+
+def silence(redis: Any) -> None:
+    """Let the heartbeat of all relays run out."""
+    redis.delete(LAYOUT.name("beat"))
+
+
+SNAPSHOT = ["hello", "snapshot_begin", "snapshot_chunk", "snapshot_end", "bookmark"]
+
+
+def test_a_client_follows_by_deltas_what_a_relay_writes(
+    world: World, node: Node, relay: RelayNode, redis: Any
+) -> None:
+    copy = written(relay, redis)
+    reader = Reader(redis)
+    assert reader.look() == SNAPSHOT
+    assert reader.look() == []
+    node.commit(SetValue("a", 7))
+    node.commit(DeleteSetting("b"))
+    relay.pump()
+    copy.update()
+    assert reader.look() == ["delta", "bookmark"]
+    assert reader.replica.items == world.items("production")
+    copy.update()
+    assert reader.look() == ["bookmark"], "the heartbeat alone"
+    # Another project's change passes over this environment.
+    node.add_environment("staging")
+    node.commit(put("c"), environment="staging")
+    relay.relay.branch("default", "production")
+    relay.pump()
+    copy.update()
+    assert reader.look() == ["bookmark"]
+    assert reader.replica.at == (1, relay.branch.head.revision)  # type: ignore[union-attr]
+
+
+def test_a_client_resumes_by_what_it_has_missed(node: Node, relay: RelayNode, redis: Any) -> None:
+    copy = written(relay, redis)
+    first = Reader(redis)
+    first.look()
+    again = Reader(redis, first.replica)
+    assert again.look() == ["hello", "bookmark"]
+    assert again.mode == "UP_TO_DATE"
+    for value in range(3):
+        node.commit(SetValue("a", value + 10))
+        relay.pump()
+        copy.update()
+    again = Reader(redis, first.replica)
+    assert again.look() == ["hello", "delta", "delta", "delta", "bookmark"]
+    assert again.mode == "DELTA"
+    redis.delete(LAYOUT.name("log"))
+    node.commit(SetValue("b", 10))
+    relay.pump()
+    copy.update()
+    late = Reader(redis)
+    late.look()
+    redis.delete(LAYOUT.name("log"))
+    node.commit(SetValue("b", 11))
+    relay.pump()
+    copy.update()
+    again = Reader(redis, first.replica)
+    assert again.look() == SNAPSHOT, "the step in between is gone"
+    assert again.replica.items == late.replica.items | {("setting", "b"): again.replica.items["setting", "b"]}
+
+
+def test_no_keys_are_written(node: Node, relay: RelayNode, redis: Any) -> None:
+    relay_key(node)
+    relay.pump()
+    written(relay, redis)
+    head = relay.branch.head
+    assert head is not None and head.relayed("default", "production").ring.valid  # type: ignore[union-attr]
+    everything = b""
+    for name in redis.scan_iter():
+        everything += repr(redis.dump(name)).encode() + name
+        if redis.type(name) == b"hash":
+            everything += b"".join(redis.hkeys(name) + redis.hvals(name))
+    assert head.identity.token_key not in everything
+    for key in head.state.keys.values():
+        assert key.selector.encode() not in everything and key.verifier not in everything
+
+
+def test_an_older_relay_never_replaces_a_newer_state(
+    world: World, node: Node, relay: RelayNode, redis: Any
+) -> None:
+    behind = RelayNode(world, node, relay_key(node)).pump()
+    relay.pump()
+    node.commit(SetValue("a", 2))
+    relay.pump()
+    newer, older = Copy(relay.branch, redis), Copy(behind.branch, redis)
+    newer.update()
+    before = redis.hgetall(LAYOUT.name("head")), redis.hgetall(LAYOUT.name("items"))
+    silence(redis)
+    older.update()
+    assert (redis.hgetall(LAYOUT.name("head")), redis.hgetall(LAYOUT.name("items"))) == before
+    assert redis.get(LAYOUT.name("beat")) is None, "nor does it vouch for it"
+    assert not redis.keys("*draft*")
+    behind.pump()
+    older.update()
+    assert redis.get(LAYOUT.name("beat"))
+    reader = Reader(redis)
+    reader.look()
+    # The two take turns, and clients see one history.
+    for value in range(4):
+        node.commit(SetValue("a", value + 30))
+        for one, copy in ((relay, newer), (behind, older))[:: 1 if value % 2 else -1]:
+            one.pump()
+            copy.update()
+        assert reader.look()[0] == "delta"
+    assert reader.replica.items == world.items("production")
+
+
+def test_what_redis_has_lost_is_written_again(node: Node, relay: RelayNode, redis: Any) -> None:
+    copy = written(relay, redis)
+    reader = Reader(redis)
+    reader.look()
+    before = dict(reader.replica.items)
+    for lose in (
+        redis.flushall,
+        lambda: redis.delete(LAYOUT.name("items")),
+        lambda: redis.hdel(LAYOUT.name("items"), "setting:a"),
+        lambda: redis.delete(LAYOUT.name("head")),
+    ):
+        lose()
+        copy.update()
+        fresh = Reader(redis)
+        assert fresh.look() == SNAPSHOT
+        assert fresh.replica.items == before
+    assert reader.look() in ([], ["bookmark"])
+
+
+def test_a_redis_that_went_back_takes_no_client_back(node: Node, relay: RelayNode, redis: Any) -> None:
+    copy = written(relay, redis)
+    old = {part: redis.dump(LAYOUT.name(part)) for part in ("head", "items")}
+    node.commit(SetValue("a", 2))
+    relay.pump()
+    copy.update()
+    reader = Reader(redis)
+    reader.look()
+    redis.delete(LAYOUT.name("log"))
+    for part, content in old.items():
+        redis.restore(LAYOUT.name(part), 0, content, replace=True)
+    assert reader.look() == []
+    with pytest.raises(UnavailableError, match="older than what the client has") as caught:
+        Reader(redis, reader.replica).look()
+    assert caught.value.reason == "SOURCE_BEHIND"
+    reader.replica.hello = None
+    copy.update()
+    again = Reader(redis, reader.replica)
+    again.look()
+    assert again.mode == "UP_TO_DATE"
+
+
+def test_a_new_generation_reaches_clients_as_a_snapshot(
+    world: World, node: Node, relay: RelayNode, redis: Any
+) -> None:
+    copy = written(relay, redis)
+    reader = Reader(redis)
+    reader.look()
+    world.store.raise_generation(0)
+    node.service.catch_up()
+    relay.pump()
+    copy.update()
+    assert reader.look() == ["reset", *SNAPSHOT[1:]]
+    assert reader.replica.at == (2, node.revision)
+
+
+def test_a_state_that_nobody_refreshes_is_old_but_not_lost(node: Node, relay: RelayNode, redis: Any) -> None:
+    copy = written(relay, redis)
+    watching = Reader(redis)
+    watching.look()
+    silence(redis)
+    assert watching.look() == []
+    fresh = Reader(redis)
+    with pytest.raises(UnavailableError) as caught:
+        fresh.look()
+    assert caught.value.reason == "SOURCE_SILENT"
+    assert fresh.follower.old is not None and len(fresh.follower.old.items) == 2
+    copy.update()
+    assert watching.look() == ["bookmark"]
+
+
+def test_redis_ahead_of_a_lost_history_is_asked_about_upstream(
+    world: World, node: Node, relay: RelayNode, redis: Any
+) -> None:
+    backup = world.store.backup()
+    node.commit(SetValue("a", 2))
+    relay.pump()
+    written(relay, redis)
+    token = relay.branch.held.token
+    world.store.restore(backup)
+    other = RelayNode(world, world.node(), relay.relay._key).pump()
+    copy = Copy(other.branch, redis)
+    for _ in range(3):
+        copy.update()
+    assert other.relay._doubted == {("default", "production"): token}
+
+
+def test_redis_that_holds_nothing_says_so(redis: Any) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        Reader(redis).look()
+    assert caught.value.reason == "SOURCE_EMPTY"
+    redis.hset(LAYOUT.name("head"), "digest", "other")
+    with pytest.raises(UnavailableError) as caught:
+        Reader(redis).look()
+    assert caught.value.reason == "SOURCE_DAMAGED"
+
+
+def test_an_address_that_is_none_is_refused(relay: RelayNode) -> None:
+    made: Relay = relay.relay
+    with pytest.raises(InvalidArgumentError, match="address of Redis"):
+        Replicator(made, "http://user:secret@localhost")
