@@ -30,7 +30,7 @@ test *arguments:
     {{ run }} pytest -n 2 --dist loadfile --max-worker-restart 0 {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
-bench: bench-store bench-postgres bench-evaluation bench-analysis bench-delivery
+bench: bench-store bench-postgres bench-evaluation bench-openfeature bench-analysis bench-delivery
 
 # Commits a second and the time to another process, beside plain sqlite3
 bench-store:
@@ -58,6 +58,10 @@ bench-evaluation *arguments:
     -{{ peers }}peers-pydantic1 uv sync --quiet --locked --only-group peers-pydantic1
     {{ run }} python benchmarks/evaluation.py --peers-python build/environment/peers/bin/python \
         --peers-python build/environment/peers-pydantic1/bin/python {{ arguments }}
+
+# The provider of OpenFeature beside those of its SDK, and beside bare evaluation
+bench-openfeature:
+    {{ run }} python benchmarks/openfeature_provider.py
 
 # The analysis of rule sets of 200 rules
 bench-analysis:

@@ -345,7 +345,20 @@ def test_what_is_handed_out_may_be_changed(flags: OpenFeatureClient) -> None:
         found.flag_metadata["mine"] = 1  # type: ignore[index]
 
 
-def test_a_default_of_the_caller_wins_over_those_of_the_client(server: LocalServer) -> None:
+def test_nothing_is_kept_of_earlier_revisions() -> None:
+    with StubClient({"x": [0], "y": 1}) as client:
+        provider = RheostatProvider(client)
+        for i in range(50):
+            client["x"] = [i]
+            for _ in range(2):
+                found = provider.resolve_object_details("x", [])
+                assert (found.value, found.flag_metadata["revision"]) == ([i], client.revision)
+            assert provider.resolve_integer_details("y", 0).flag_metadata["revision"] == client.revision
+        assert len(provider._known) == 2
+        assert len(provider._copies) == 1
+
+
+def test_a_default_of_the_caller_wins_over_those_of_the_client() -> None:
     with StubClient(defaults={"missing": "the client's"}) as client:
         found = RheostatProvider(client).resolve_string_details("missing", "the caller's")
         assert (found.value, found.error_code) == ("the caller's", "FLAG_NOT_FOUND")
