@@ -26,6 +26,7 @@ from rheostat.example import PROJECT, document_text
 from rheostat.server import open_service
 from rheostat.service import Writer
 from rheostat.service.access import OPEN
+from tests.e2e.process import wait_until
 from tests.program import NODE, SCRIPTS, TYPESCRIPT, Program, free_port, install_typescript
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -148,6 +149,17 @@ def test_read_async_py_reads_one_revision_in_each_request(rheostat: str) -> None
         program.wait_for("checkout.timeout has changed")
         program.wait_for("within 5.5 s")
         assert "Error" not in program.output
+
+
+def test_flags_py_reads_flags_and_writes_exposures(rheostat: str, tmp_path: Path) -> None:
+    with Program([sys.executable, EXAMPLES / "flags.py", rheostat], cwd=tmp_path) as program:
+        printed = program.wait_for("Ctrl-C ends")
+        assert "a subscriber in Europe: 4.0 s (TARGETING_MATCH), as a guest: True" in printed
+        assert "somebody in Asia: 3.0 s (DEFAULT), as a guest: False" in printed
+        commit(rheostat, "checkout.timeout", Value(double_value=5.5))
+        program.wait_for("changed: checkout.timeout")
+        program.wait_for("somebody in Asia: 5.5 s")
+        wait_until((tmp_path / "exposures").exists)
 
 
 READERS = {
