@@ -33,12 +33,14 @@ from rheostat.store.tables import SCHEMA, metadata
 from tests.store.client_contract import LIFE, ClientContract, reported, silent
 from tests.store.contract import NOW, Clock, Randomness, StoreContract, put, remove, replayed, setting, texts
 from tests.store.record_contract import RecordContract
+from tests.store.subject_contract import SubjectContract
 from tests.store.worker import Worker, content, spin
 
 KILLS = 50
+NEXT = f"{int(SCHEMA) + 1:04}"
 
 
-class TestSqliteStore(StoreContract, RecordContract, ClientContract):
+class TestSqliteStore(StoreContract, RecordContract, ClientContract, SubjectContract):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self._paths = (tmp_path / f"{number}.db" for number in itertools.count())
@@ -268,26 +270,26 @@ def test_an_older_store_is_migrated_when_it_is_opened(
     store.close()
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "v0003_third.py").write_text(
+    (scripts / "versions" / f"v{NEXT}_next.py").write_text(
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        f"revision, down_revision = '{NEXT}', '{SCHEMA}'\n"
         "def upgrade():\n"
         "    op.add_column('item', sa.Column('note', sa.Text))\n"
     )
     with monkeypatch.context() as newer:
         newer.setattr(migration, "SCRIPTS", scripts)
-        newer.setattr(migration, "SCHEMA", "0003")
+        newer.setattr(migration, "SCHEMA", NEXT)
         migrated = SqliteStore(path)
         assert migrated.load() == before
         assert put(migrated, "b").revision == 2
         migrated.close()
     connection = raw(path)
-    assert connection.execute("SELECT schema FROM store").fetchall() == [("0003",)]
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+    assert connection.execute("SELECT schema FROM store").fetchall() == [(NEXT,)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEXT,)]
     assert connection.execute("SELECT note FROM item").fetchall() == [(None,), (None,)]
     connection.close()
-    with pytest.raises(StoreError, match="schema 0003"):
+    with pytest.raises(StoreError, match=f"schema {NEXT}"):
         SqliteStore(path)
 
 
@@ -296,7 +298,8 @@ def test_a_store_of_the_first_schema_keeps_everything(
 ) -> None:
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "v0002_record_client.py").unlink()
+    for later in ("v0002_record_client.py", "v0003_subject.py"):
+        (scripts / "versions" / later).unlink()
     connection = sqlite3.connect(path, isolation_level=None)
     with monkeypatch.context() as older:
         older.setattr(migration, "SCRIPTS", scripts)
@@ -361,16 +364,16 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     store.close()
     scripts = tmp_path / "migrations"
     shutil.copytree(SCRIPTS, scripts)
-    (scripts / "versions" / "v0003_third.py").write_text(
+    (scripts / "versions" / f"v{NEXT}_next.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0003', '0002'\n"
+        f"revision, down_revision = '{NEXT}', '{SCHEMA}'\n"
         "def upgrade():\n"
         "    op.drop_table('item')\n"
         "    op.drop_table('nonsense')\n"
     )
     with monkeypatch.context() as newer:
         newer.setattr(migration, "SCRIPTS", scripts)
-        newer.setattr(migration, "SCHEMA", "0003")
+        newer.setattr(migration, "SCHEMA", NEXT)
         with pytest.raises(StoreError, match="nonsense"):
             SqliteStore(path)
     reopened = SqliteStore(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rheostat.model.change import ChangeSet, Item
+from rheostat.store.subject_base import SubjectStore
 
 __all__ = [
     "ClientCount",
@@ -268,7 +269,7 @@ class RequestWrite:
         return self.write(transaction)
 
 
-class Store(Protocol):
+class Store(SubjectStore, Protocol):
     """A durable, gapless history. All methods are safe from any thread and may block.
 
     Raises:

@@ -27,6 +27,7 @@ from rheostat.store.base import (
 from rheostat.store.generation import LOST, beginning_of
 from rheostat.store.lag import percentiles
 from rheostat.store.stamp import NONCE_BYTES, new_identity, stamped, utc, utc_now
+from rheostat.store.subject_memory import MemorySubjects
 
 __all__ = ["MemoryStore"]
 
@@ -36,7 +37,7 @@ WRITE_TIMEOUT: Final = 5.0
 """Seconds that a commit waits for the others, as on SQLite."""
 
 
-class MemoryStore:
+class MemoryStore(MemorySubjects):
     """A store that lives as long as its process; see `rheostat.store.base.Store` for its methods.
 
     Safe from any thread. A forked child goes on with a copy of its own, so several worker processes need
@@ -55,6 +56,7 @@ class MemoryStore:
             clock: Gives the aware time of each commit.
             randomness: Gives so many random bytes.
         """
+        super().__init__()
         self._clock = clock
         self._randomness = randomness
         # Writers hold the first for the whole of a commit, the second only to put its outcome in place, so
@@ -380,6 +382,12 @@ class MemoryStore:
                 yield
         finally:
             self._writing.release()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._state:
+            self._check_open()
+            yield
 
     def _of_kind(self, kind: str) -> Sequence[Record]:
         with self._state:

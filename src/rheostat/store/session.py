@@ -25,6 +25,7 @@ from rheostat.store.batch import Flush
 from rheostat.store.reading import SqlReads
 from rheostat.store.row import Rows, rows_of
 from rheostat.store.stamp import NONCE_BYTES, stamped
+from rheostat.store.subject_session import SqlSubjects
 
 __all__ = ["Request", "SqlSession", "SqlWrites"]
 
@@ -233,7 +234,7 @@ class SqlSession(ABC):
             raise StoreError("the store was being written while this process was forked")
 
 
-class SqlWrites(SqlReads):
+class SqlWrites(SqlReads, SqlSubjects):
     """What the writers of a process do in turn; see `rheostat.store.base.Store`."""
 
     _clock: Callable[[], datetime.datetime]

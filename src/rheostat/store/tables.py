@@ -24,9 +24,29 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["SCHEMA", "change", "change_set", "client", "item", "metadata", "record", "store"]
+__all__ = [
+    "SCHEMA",
+    "change",
+    "change_set",
+    "client",
+    "event_day",
+    "event_key",
+    "exposure_day",
+    "item",
+    "metadata",
+    "record",
+    "store",
+    "subject",
+    "subject_change",
+    "subject_counter",
+    "subject_feed",
+    "subject_key",
+    "subject_member",
+    "subject_scope",
+    "subject_usage",
+]
 
-SCHEMA: Final = "0002"
+SCHEMA: Final = "0003"
 """The newest migration that this version knows. Four digits, so that texts compare as numbers do."""
 
 # SQLite makes a column the table's own row number only when its type is INTEGER, which there has 64 bits.
@@ -182,3 +202,159 @@ client = Table(
 """Who is connected; the instants are ISO 8601 in UTC with microseconds, ``reported_at`` may be NULL."""
 
 Index("client_expires_at", client.c.expires_at)
+
+# Subjects. Instants are texts as above; a day is the ordinal of its date, as Python counts them.
+
+subject_scope = Table(
+    "subject_scope",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    Column("project", _Text, nullable=False),
+    Column("environment", _Text, nullable=False),
+    Column("subjects", _Number, nullable=False),
+)
+"""The environments that have any, by the short numbers that the millions of rows below begin with; and how many
+subjects each has."""
+
+Index("subject_scope_place", subject_scope.c.project, subject_scope.c.environment, unique=True)
+
+subject = Table(
+    "subject",
+    metadata,
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("id", LargeBinary, primary_key=True),
+    Column("kind", _Text, nullable=False),
+    Column("version", _Number, nullable=False),
+    Column("month_day", Integer, nullable=False),
+    Column("created_at", _Text, nullable=False),
+    Column("updated_at", _Text, nullable=False),
+    Column("keys", _Text, nullable=False),
+    Column("traits", _Text, nullable=False),
+    Column("overrides", _Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The last three are JSON texts. The version is not all of it: see `rheostat.store.subject.BUMPS`."""
+
+Index("subject_kind", subject.c.scope, subject.c.kind, subject.c.id)
+
+subject_key = Table(
+    "subject_key",
+    metadata,
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("kind", _Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
+    Column("folded", _Text, primary_key=True),
+    Column("id", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Who is found by which key, with the value folded."""
+
+subject_member = Table(
+    "subject_member",
+    metadata,
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("id", LargeBinary, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("target", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Who is a member of whom, in order."""
+
+Index(
+    "subject_member_target",
+    subject_member.c.scope,
+    subject_member.c.target,
+    subject_member.c.id,
+    unique=True,
+)
+
+subject_usage = Table(
+    "subject_usage",
+    metadata,
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("id", LargeBinary, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("event", _Text, primary_key=True),
+    Column("count", _Number, nullable=False),
+    # All that is counted of a subject stands on one page: what an event costs is the writing of that page.
+    sqlite_with_rowid=False,
+)
+"""What is counted of subjects by day; day 0 is all time, see `rheostat.store.subject.TOTAL`."""
+
+subject_change = Table(
+    "subject_change",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    Column("scope", _Number, nullable=False),
+    Column("id", LargeBinary, nullable=False),
+    Column("kind", _Text, nullable=False),
+    Column("version", _Number, nullable=False),
+    Column("time", _Text, nullable=False),
+    Column("actor", _Text, nullable=False),
+    Column("fields", _Text, nullable=False),
+)
+"""Who changed subjects; ``fields`` is a JSON list of names."""
+
+Index("subject_change_id", subject_change.c.scope, subject_change.c.id, subject_change.c.number)
+
+subject_feed = Table(
+    "subject_feed",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    Column("scope", _Number, nullable=False),
+    Column("id", LargeBinary, nullable=False),
+    Column("at", _Text, nullable=False),
+)
+"""Who is another than before; an empty id for all of the environment."""
+
+subject_counter = Table(
+    "subject_counter",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="subject_counter_single_row"), primary_key=True),
+    Column("feed", _Number, nullable=False),
+    Column("change", _Number, nullable=False),
+)
+"""The newest numbers of the feed and of the changes; no row before there was one."""
+
+event_key = Table(
+    "event_key",
+    metadata,
+    # The day on which it was used comes first, so that those of a day are removed as one range, and new ones are
+    # written where others of the day are.
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("actor", _Text, primary_key=True),
+    Column("key", _Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The idempotency keys of events that are counted."""
+
+event_day = Table(
+    "event_day",
+    metadata,
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("event", _Text, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("events", _Number, nullable=False),
+    Column("quantity", _Number, nullable=False),
+    Column("last_at", _Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How often events happened, whoever they were of."""
+
+exposure_day = Table(
+    "exposure_day",
+    metadata,
+    Column("scope", _Number, primary_key=True, autoincrement=False),
+    Column("setting", _Text, primary_key=True),
+    Column("revision", _Number, primary_key=True, autoincrement=False),
+    Column("rule_id", _Text, primary_key=True),
+    Column("variant", _Text, primary_key=True),
+    Column("value_json", _Text, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("count", _Number, nullable=False),
+    Column("first_at", _Text, nullable=False),
+    Column("last_at", _Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How often values were given."""

@@ -1,0 +1,22 @@
+"""How long a store keeps what it keeps of subjects and events."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final
+
+__all__ = ["CHANGE_LIFE", "COUNT_LIFE", "FEED_LIFE", "KEY_LIFE", "USAGE_LIFE"]
+
+FEED_LIFE: Final = datetime.timedelta(hours=1)
+"""A node that was away for longer has all subjects read anew."""
+
+KEY_LIFE: Final = datetime.timedelta(days=2)
+"""Of idempotency keys: twice as long as programs try to send an event."""
+
+CHANGE_LIFE: Final = datetime.timedelta(days=90)
+
+COUNT_LIFE: Final = datetime.timedelta(days=400)
+"""Of exposures and events by day: a year, to be compared with the one before."""
+
+USAGE_LIFE: Final = datetime.timedelta(days=62)
+"""Of subjects' counters by day: twice the longest period that is added up of them."""
