@@ -19,7 +19,7 @@ from openfeature.flag_evaluation import FlagEvaluationDetails, FlagEvaluationOpt
 from openfeature.hook import Hook, HookContext, HookHints
 from openfeature.transaction_context import ContextVarsTransactionContextPropagator
 
-from rheostat import Client, InvalidArgumentError, ambient
+from rheostat import Client, ErrorCode, Evaluation, InvalidArgumentError, Reason, ambient
 from rheostat.openfeature import RheostatProvider
 from rheostat.testing import LocalServer, StubClient
 from tests.each import each
@@ -333,6 +333,18 @@ def test_metadata_say_which_revision_and_rule_it_was(flags: OpenFeatureClient, s
     }
     assert 0 < int(revision) <= server.revision
     assert "rule_id" not in evaluated(flags, "boolean", "boolean-flag", True).flag_metadata
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_error_code_and_note_is_passed_on(code: ErrorCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = Evaluation(True, Reason.ERROR, error_code=code, error_message="so", note="without traits")
+    monkeypatch.setattr(StubClient, "evaluate", lambda *given: evaluation)
+    with StubClient() as client:
+        found = RheostatProvider(client).resolve_boolean_details("x", False)
+    assert (found.value, found.error_message, found.reason) == (False, "so", "ERROR")
+    assert found.error_code is not None
+    assert found.error_code.name == code.name
+    assert found.flag_metadata["note"] == "without traits"
 
 
 def test_what_is_handed_out_may_be_changed(flags: OpenFeatureClient) -> None:

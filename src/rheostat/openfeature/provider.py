@@ -232,6 +232,8 @@ class _Provider(AbstractProvider, Generic[C]):
             metadata["flagSetId"] = f"{options.project}/{options.environment}"
         if found.rule_id is not None:
             metadata["rule_id"] = found.rule_id
+        if found.note:
+            metadata["note"] = found.note
         return metadata
 
     def _failed(self, flag_key: str, wanted: str, default: T, found: Evaluation) -> FlagResolutionDetails[T]:
