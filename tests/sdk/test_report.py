@@ -84,6 +84,9 @@ class Reporting:
     def wake(self) -> None:
         self.wakes += 1
 
+    def send(self) -> None:
+        """No events in these tests."""
+
     def hurry(self) -> None:
         pass
 

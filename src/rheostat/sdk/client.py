@@ -16,6 +16,7 @@ from weakref import WeakMethod, finalize
 
 from rheostat.errors import InvalidArgumentError, InvalidSettingError, RheostatError
 from rheostat.model.declaration import DeclarationResult
+from rheostat.model.exposure import ExposureRecord
 from rheostat.model.position import Position
 from rheostat.model.setting import Lifecycle
 from rheostat.model.value import FrozenMapping, Value
@@ -117,6 +118,10 @@ class BaseClient(Reader[S]):
         retries: int = 2,
         backoff: tuple[float, float] = (1.0, 30.0),
         stale_after: float | None = None,
+        max_events: int = 10_000,
+        event_interval: float = 5.0,
+        flush_timeout: float = 5.0,
+        exposures: float = 1.0,
         strict: bool = False,
         report: bool = True,
         headers: Mapping[str, str] | None = None,
@@ -127,6 +132,7 @@ class BaseClient(Reader[S]):
         on_update_error: Callable[[RheostatError], object] | None = None,
         on_status: Callable[[Status], object] | None = None,
         on_declaration: Callable[[Sequence[DeclarationResult]], object] | None = None,
+        on_exposure: Callable[[ExposureRecord], object] | None = None,
     ) -> None:
         """Prepare a client.
 
@@ -157,6 +163,10 @@ class BaseClient(Reader[S]):
             backoff: Seconds: the bound of the first random delay before a stream is opened again, and of the last.
             stale_after: Seconds without a word of the server after which the state counts as stale; None is three
                 heartbeats.
+            max_events: How many events wait at most to be sent; of more the oldest are dropped, see `events_dropped`.
+            event_interval: Seconds after which events are sent; a hundred are at once.
+            flush_timeout: Seconds that closing the client takes at most to send what is left.
+            exposures: The share of checks that are counted as exposures, 0 to 1.
             strict: Know the project's features: `with_context`, `ambient` and `narrow` refuse other attributes, until it is
                 closed, and reads log them. Meant for tests.
             report: Tell the server about once a minute, and soon after a change while somebody waits for it, which
@@ -172,6 +182,7 @@ class BaseClient(Reader[S]):
             on_update_error: Called with what ended a stream or refused one, and with a damaged cache.
             on_status: Called with each new status.
             on_declaration: Called with the answers to declarations.
+            on_exposure: Called with each check that is counted, by whoever makes it; it must not block.
 
         Raises:
             InvalidArgumentError: There is no address, or an option is out of range; the message names it.
@@ -194,9 +205,17 @@ class BaseClient(Reader[S]):
             ("backoff", backoff[0]),
             ("backoff", backoff[1]),
             ("stale_after", 1.0 if stale_after is None else stale_after),
+            ("event_interval", event_interval),
+            ("flush_timeout", flush_timeout),
         ):
             if not 0 < seconds < float("inf"):
                 raise InvalidArgumentError(f"the option {option} is {seconds} s, and has to be above zero")
+        if not isinstance(max_events, int) or max_events < 1:
+            raise InvalidArgumentError(
+                f"the option max_events is {max_events!r}, and has to be a number from 1 on"
+            )
+        if not 0 <= exposures <= 1:
+            raise InvalidArgumentError(f"the option exposures is {exposures}, and has to be from 0 to 1")
         if backoff[0] > backoff[1]:
             raise InvalidArgumentError(
                 f"the option backoff is {backoff}, and the first is not to be above the last"
@@ -226,11 +245,15 @@ class BaseClient(Reader[S]):
                 retries=retries,
                 backoff=backoff,
                 stale_after=stale_after,
+                max_events=max_events,
+                event_interval=event_interval,
+                flush_timeout=flush_timeout,
+                exposures=exposures,
                 headers=_checked_headers(headers or {}),
                 http_client=http_client,
                 http_client_factory=http_client_factory,
                 source=source,
-                hooks=Hooks(on_update, on_update_error, on_status, on_declaration),
+                hooks=Hooks(on_update, on_update_error, on_status, on_declaration, on_exposure),
             )
         )
         self._read_from(core, core.replica, () if not context else (dict(context),), dict(defaults or {}))
@@ -318,6 +341,59 @@ class BaseClient(Reader[S]):
             yield
         finally:
             declared.current_client.reset(token)
+
+    # Events.
+
+    def track(
+        self,
+        event: str,
+        *,
+        quantity: int = 1,
+        attributes: Mapping[str, object] | None = None,
+        **subjects: Mapping[str, str],
+    ) -> None:
+        """Tell the server that something has happened to subjects: ``track("api-call", company={"id": "acme"})``.
+
+        It is buffered and sent with others. Never blocks and never raises: what is wrong with the arguments is logged
+        once, and counted in `events_dropped`. Safe from any thread or task.
+
+        Args:
+            event: What has happened: letters, digits, ``_``, ``-`` and dots.
+            quantity: How much of it; a negative one takes back.
+            attributes: What else there is to say.
+            subjects: To whom, by kind: the keys of each. A subject that is not stored yet is stored with them.
+        """
+        self._core.events.track(event, quantity, attributes, subjects)
+
+    def identify(
+        self,
+        kind: str,
+        keys: Mapping[str, str],
+        traits: Mapping[str, object] | None = None,
+        *,
+        member_of: Mapping[str, Mapping[str, str] | Sequence[Mapping[str, str]]] | None = None,
+    ) -> None:
+        """Tell the server who somebody is: ``identify("user", {"id": "u1"}, {"plan": "pro"})``.
+
+        The subject is found by any of its keys, or stored, and has all of them afterwards. Buffered and sent as events
+        are, before the events that come after it. Never blocks and never raises.
+
+        Args:
+            kind: What the subject is, such as ``user``.
+            keys: By name.
+            traits: To set, by name; None removes one. Others stay.
+            member_of: What it becomes a member of, by kind: the keys of one, or a list of those of several. These
+                have to be stored before.
+        """
+        self._core.events.identify(kind, keys, traits, member_of)
+
+    @property
+    def events_dropped(self) -> int:
+        """How many events and patches of subjects this process has not sent and never will.
+
+        Because an argument was wrong, the buffer was full, the server refused it, or the client was closed.
+        """
+        return self._core.events.dropped
 
     # Values of this process.
 

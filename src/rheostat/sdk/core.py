@@ -36,6 +36,7 @@ from rheostat.errors import (
 )
 from rheostat.model.change import ItemKey
 from rheostat.model.declaration import DeclarationOutcome, DeclarationResult, DifferenceLevel
+from rheostat.model.exposure import ExposureRecord
 from rheostat.model.position import Position
 from rheostat.model.setting import Setting as StoredSetting
 from rheostat.model.type import JSON
@@ -45,6 +46,7 @@ from rheostat.sdk.backoff import Backoff
 from rheostat.sdk.cache import Cache, DamagedCacheError
 from rheostat.sdk.call import calling
 from rheostat.sdk.effect import Effect, Fetch
+from rheostat.sdk.event import EventBuffer
 from rheostat.sdk.held import Held, HeldItem, Update
 from rheostat.sdk.replica import Publication, Replica
 from rheostat.sdk.report import REPORT_TIMEOUT, Reporter
@@ -101,12 +103,14 @@ class Hooks:
         on_update_error: Called with what ended a stream or refused one.
         on_status: Called with each new status.
         on_declaration: Called with the results of declaring settings.
+        on_exposure: Called with each check that is counted, by whoever makes it.
     """
 
     on_update: Callable[[Position], object] | None = None
     on_update_error: Callable[[RheostatError], object] | None = None
     on_status: Callable[[Status], object] | None = None
     on_declaration: Callable[[Sequence[DeclarationResult]], object] | None = None
+    on_exposure: Callable[[ExposureRecord], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,10 @@ class Options:
     retries: int = 2
     backoff: tuple[float, float] = (1.0, 30.0)
     stale_after: float | None = None
+    max_events: int = 10_000
+    event_interval: float = 5.0
+    flush_timeout: float = 5.0
+    exposures: float = 1.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     http_client: Any = None
     http_client_factory: Callable[[], Any] | None = None
@@ -150,6 +158,9 @@ class Driver(Protocol):
     def hurry(self) -> None:
         """Leave the stream, or the wait for the next one, and open one at once."""
 
+    def send(self) -> None:
+        """Look at the events that are to be sent."""
+
 
 class Core:
     """See the module.
@@ -161,6 +172,7 @@ class Core:
         stale: Nothing was heard of the server for a while. A plain attribute, because evaluations read it.
         client_id: The attribute ``client.id``.
         driver: Runs the client; None before it has started.
+        events: What is to be told to the server.
         ending: What is closed together with the client.
         restart: What the next read is to call once the driver has ended with its event loop.
         randomness: Where delays are drawn from.
@@ -223,6 +235,7 @@ class Core:
         self._cache_at = 0.0
         self._target = self._made_target()
         self.replica.listener = self._published
+        self.events = self._event_buffer()
         if options.strict:
             ambient.checks.add(self)
         if options.bootstrap is not None:
@@ -808,9 +821,43 @@ class Core:
             headers["authorization"] = f"Bearer {self.options.key}"
         return headers
 
+    def _event_buffer(self) -> EventBuffer:
+        options = self.options
+        events = EventBuffer(
+            max_events=options.max_events,
+            interval=options.event_interval,
+            timeout=options.timeout,
+            retries=options.retries,
+            randomness=self.randomness,
+            project=options.project,
+            environment=options.environment,
+            identity=lambda: self.identity,
+            current_name=self._current_name,
+            clock=self._clock,
+        )
+        events.wake = self._send_events
+        if options.offline:
+            events.refusing = ""
+        elif options.url is None:
+            events.refusing = "the client has no server to send events to: give it a url as well"
+        return events
+
+    def _send_events(self) -> None:
+        if self.driver is None and self.replica.idle is not None:
+            # As a read does. The driver looks at the events when it starts.
+            self.replica.idle()
+        elif self.driver is not None:
+            self.driver.send()
+
+    def _current_name(self, name: str) -> str:
+        setting = self.replica.view.snapshot.setting(name)
+        return name if setting is None else setting.name
+
     def close(self) -> None:
         """Note that the client is closed; reads go on."""
         self.closed = True
+        if self.events.refusing is None:
+            self.events.refusing = "the client was closed, and sends no more events"
         ambient.checks.discard(self)
         self._announce()
 
@@ -846,6 +893,7 @@ class Core:
                 reader.forget_context()
         self.randomness.seed()
         self._reporter.after_fork()
+        self.events.after_fork()
         self.jobs.clear()
         return driver
 

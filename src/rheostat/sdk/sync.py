@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
-from connectrpc.client import ResponseMetadata
 from google.protobuf.message import Message
 
 from rheo.v1 import watch_pb2
@@ -23,8 +22,8 @@ from rheostat.sdk import fork
 from rheostat.sdk.call import Answer, CallResult, calling, method_named
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.effect import Fetch
-from rheostat.sdk.failure import translated
 from rheostat.sdk.reader import S
+from rheostat.sdk.stream import Stream
 from rheostat.sdk.subscription import SettingChange
 from rheostat.sdk.thread_driver import ThreadDriver
 from rheostat.sdk.transport import CancelScope
@@ -73,7 +72,10 @@ class Client(BaseClient[S]):
             raise DeadlineExceededError(f"not ready within {timeout} s{self._core.excuse()}")
 
     def close(self) -> None:
-        """End the stream, the threads and what waits for changes; reads go on with the last state. At most 1 s."""
+        """Send events that wait, and end the stream, the threads and what waits for changes; reads go on.
+
+        Returns within 1 s, or `flush_timeout` more when there are events to send.
+        """
         core = self._core
         # So that no read starts one that nobody closes.
         with core.replica.lock():
@@ -112,6 +114,18 @@ class Client(BaseClient[S]):
         """
         found: CallResult[PingResponse] = self.call("Ping", PingRequest())
         return found.unwrap()
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Send the events that are buffered now; tell whether all of them were, or given up, within *timeout* seconds.
+
+        Never raises; False also of a client that is closed or offline and has something to send.
+        """
+        if not self._core.events:
+            return True
+        try:
+            return self._driver().events.flush(timeout)
+        except RheostatError:
+            return False
 
     def call(
         self,
@@ -264,28 +278,3 @@ class Changes(Iterator[SettingChange[Any]]):
             if not self._found:
                 raise StopIteration
             return self._found.popleft()
-
-
-class Stream(Iterator[watch_pb2.WatchResponse]):
-    """The events of a watch. Iterating ends with the stream and raises nothing; `error` says why it ended."""
-
-    def __init__(self, events: Iterator[watch_pb2.WatchResponse], url: str) -> None:
-        """Iterate over *events*, which come from *url*."""
-        self.headers: Mapping[str, str] = {}
-        self.trailers: Mapping[str, str] = {}
-        self.error: RheostatError | None = None
-        self._events = events
-        self._url = url
-
-    def __next__(self) -> watch_pb2.WatchResponse:
-        with ResponseMetadata() as metadata:
-            try:
-                return next(self._events)
-            except StopIteration:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it ended the stream
-                self.error = translated(error, self._url)
-                raise StopIteration from None
-            finally:
-                self.headers = dict(metadata.headers) or self.headers
-                self.trailers = dict(metadata.trailers) or self.trailers

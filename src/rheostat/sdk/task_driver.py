@@ -15,6 +15,7 @@ from rheostat.sdk import fork
 from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
+from rheostat.sdk.event_task import EventTask
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport.body import LEAST_BYTES_PER_SECOND
 from rheostat.sdk.watch_loop import Loop
@@ -30,12 +31,7 @@ log = logging.getLogger("rheostat")
 
 
 class TaskDriver:
-    """See the module. For the event loop that runs when it is made; `wake` and `hurry` are safe from any thread.
-
-    Attributes:
-        connection: Makes calls; only of a client that is not offline.
-        loop: The event loop.
-    """
+    """See the module. For the event loop that runs when it is made; `wake` and `hurry` are safe from any thread."""
 
     def __init__(self, core: Core) -> None:
         """Prepare the tasks."""
@@ -50,10 +46,11 @@ class TaskDriver:
         self._sleeping: asyncio.Event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._connection = None if core.options.offline else connect(core)
+        self.events = EventTask(core, self.run)
 
     @property
     def connection(self) -> AnyConnection:
-        """Makes calls."""
+        """Makes calls; only of a client that is not offline."""
         assert self._connection is not None
         return self._connection
 
@@ -80,6 +77,10 @@ class TaskDriver:
     def hurry(self) -> None:
         """See `Driver`."""
         self._soon(self._hurry)
+
+    def send(self) -> None:
+        """See `Driver`."""
+        self._soon(self.events.wake)
 
     def _soon(self, what: Any) -> None:
         try:
@@ -139,28 +140,30 @@ class TaskDriver:
             return found
 
     async def close(self) -> None:
-        """End the tasks; returns within a second, and does nothing the second time."""
+        """Send what is left and end the tasks; returns within the time for that and a second."""
         if self._closing:
             return
+        await self.events.close()
         self._closing = True
         self._wake()
         self._sleeping.set()
         for task in self._tasks[1:]:
             task.cancel()
-        current = asyncio.current_task()
-        waited = [task for task in self._tasks if task is not current]
+        waited = [task for task in self._tasks if task is not asyncio.current_task()]
         if waited:
             _, late = await asyncio.wait(waited, timeout=_CLOSE_SECONDS)
             for task in late:
                 task.cancel()
         if self._connection is not None:
             await self._connection.close()
+        self._core.events.give_up()
         for each in tuple(self._core.ending):
             each.close()
 
     def disown(self) -> None:
         """Leave all to the parent process: in its child not even the end of the event loop reaches its connections."""
         self._closing = True
+        self.events.disown()
         # Referred to for good, or its finalizer would run.
         fork.keep(self._events)
         self._events = None
@@ -227,7 +230,7 @@ class TaskDriver:
         assert self._events is not None
         if self._hurried:
             return None
-        task = self._next = asyncio.ensure_future(_next(self._events))
+        task = self._next = asyncio.ensure_future(anext(self._events, None))
         # What it raises after it was given up has been asked for, as far as asyncio is concerned.
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
@@ -293,7 +296,3 @@ class TaskDriver:
                 await asyncio.to_thread(write)
             if closing:
                 return
-
-
-async def _next(events: AsyncIterator[watch_pb2.WatchResponse]) -> watch_pb2.WatchResponse | None:
-    return await anext(events, None)

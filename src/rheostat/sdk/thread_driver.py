@@ -21,6 +21,7 @@ from rheostat.errors import ClientClosedError, RheostatError
 from rheostat.sdk.connection import AnyConnection, connect
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
+from rheostat.sdk.event_thread import EventThread
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport import CancelScope
 from rheostat.sdk.watch_loop import Loop
@@ -36,11 +37,7 @@ log = logging.getLogger("rheostat")
 
 
 class ThreadDriver:
-    """See the module. Made when the client starts, so that `threading` may be patched until then.
-
-    Attributes:
-        connection: Makes calls; only of a client that is not offline.
-    """
+    """See the module. Made when the client starts, so that `threading` may be patched until then."""
 
     def __init__(self, core: Core) -> None:
         """Prepare the threads."""
@@ -56,10 +53,11 @@ class ThreadDriver:
         self._scope: CancelScope | None = None
         self._events: Iterator[watch_pb2.WatchResponse] | None = None
         self._threads: list[threading.Thread] = []
+        self.events = EventThread(core, self.run, self._run_thread)
 
     @property
     def connection(self) -> AnyConnection:
-        """Makes calls."""
+        """Makes calls; only of a client that is not offline."""
         assert self._connection is not None
         return self._connection
 
@@ -75,7 +73,7 @@ class ThreadDriver:
             self._run_thread("rheostat-watch", self._watch)
         atexit.register(self.close)
 
-    def _run_thread(self, name: str, target: Any) -> None:
+    def _run_thread(self, name: str, target: Any) -> threading.Thread:
         # Not in the context of whoever happens to start the client, which some threads inherit.
         run = contextvars.Context().run
 
@@ -88,6 +86,7 @@ class ThreadDriver:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     # What the core and the client ask for.
 
@@ -105,6 +104,10 @@ class ThreadDriver:
             scope = self._scope
         if scope is not None:
             scope.cancel()
+
+    def send(self) -> None:
+        """See `Driver`."""
+        self.events.wake()
 
     def wait(self, timeout: float | None, *, settle: bool) -> bool:
         """Wait until the client is ready, with *settle* also with a state that is not the server's.
@@ -143,8 +146,9 @@ class ThreadDriver:
             return found
 
     def close(self) -> None:
-        """End the threads; returns within `_CLOSE_SECONDS`, and does nothing the second time."""
+        """Send what is left and end the threads; returns within the time for that and `_CLOSE_SECONDS`."""
         atexit.unregister(self.close)
+        self.events.close()
         with self._changed:
             if self._closing:
                 return
@@ -156,6 +160,7 @@ class ThreadDriver:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, limit - time.monotonic()))
+        self._core.events.give_up()
         for each in tuple(self._core.ending):
             each.close()
 
@@ -168,6 +173,7 @@ class ThreadDriver:
         self._parked.acquire()
         self._closing = True
         atexit.unregister(self.close)
+        self.events.disown()
         if self._connection is not None:
             self._connection.disown()
 

@@ -18,15 +18,24 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rheostat.testing.local_server import LocalServer
-    from rheostat.testing.recording import RecordedEvaluation
+    from rheostat.testing.recording import RecordedEvaluation, RecordedEvent, RecordedIdentity
     from rheostat.testing.stub import AsyncStubClient, StubClient
 
-__all__ = ["AsyncStubClient", "LocalServer", "RecordedEvaluation", "StubClient"]
+__all__ = [
+    "AsyncStubClient",
+    "LocalServer",
+    "RecordedEvaluation",
+    "RecordedEvent",
+    "RecordedIdentity",
+    "StubClient",
+]
 
 _HOMES: Final = {
     "AsyncStubClient": "rheostat.testing.stub",
     "LocalServer": "rheostat.testing.local_server",
     "RecordedEvaluation": "rheostat.testing.recording",
+    "RecordedEvent": "rheostat.testing.recording",
+    "RecordedIdentity": "rheostat.testing.recording",
     "StubClient": "rheostat.testing.stub",
 }
 

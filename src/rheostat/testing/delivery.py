@@ -72,6 +72,9 @@ class Delivery:
     def hurry(self) -> None:
         """See `Driver`."""
 
+    def send(self) -> None:
+        """See `Driver`."""
+
     def wait(self, timeout: float | None, *, settle: bool) -> bool:
         """Tell whether the client is ready; see `ThreadDriver.wait`."""
         return self._core.readiness()

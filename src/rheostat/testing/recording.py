@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rheostat.evaluation.result import Evaluation, Reason
-from rheostat.model.value import ABSENT, Absent
+from rheostat.model.value import ABSENT, Absent, Value
 from rheostat.sdk import ambient
 from rheostat.sdk.reader import Reader, S
 from rheostat.sdk.replica import ViewSource
@@ -16,7 +16,7 @@ from rheostat.sdk.replica import ViewSource
 if TYPE_CHECKING:
     from rheostat.sdk.setting import Setting
 
-__all__ = ["RecordedEvaluation", "RecordingReader"]
+__all__ = ["RecordedEvaluation", "RecordedEvent", "RecordedIdentity", "RecordingReader"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,40 @@ class RecordedEvaluation:
     reason: Reason
     rule_id: str | None = None
     variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """One call of `track`.
+
+    Attributes:
+        event: What has happened.
+        quantity: How much of it.
+        attributes: What else was said.
+        subjects: To whom, by kind: the keys.
+    """
+
+    event: str
+    quantity: int
+    attributes: Mapping[str, Value]
+    subjects: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedIdentity:
+    """One call of `identify`.
+
+    Attributes:
+        kind: What the subject is.
+        keys: By name.
+        traits: That were set; None for one that was removed.
+        member_of: Kinds and keys of what it became a member of.
+    """
+
+    kind: str
+    keys: Mapping[str, str]
+    traits: Mapping[str, Value]
+    member_of: tuple[tuple[str, Mapping[str, str]], ...] = ()
 
 
 class RecordingReader(Reader[S]):

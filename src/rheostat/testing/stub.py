@@ -19,18 +19,20 @@ from rheostat.model.condition import Condition
 from rheostat.model.position import Position
 from rheostat.model.setting import FEATURE_NAME, SEGMENT_NAME, SETTING_NAME, Segment
 from rheostat.model.setting import Setting as StoredSetting
+from rheostat.model.subject import SubjectPatch, Track
 from rheostat.model.type import JSON, normalise
 from rheostat.model.value import ABSENT, Value, freeze
 from rheostat.sdk.aio import AsyncClient
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.codec import codec_for
+from rheostat.sdk.event import Entry
 from rheostat.sdk.held import Held, HeldItem, Update
 from rheostat.sdk.reader import S
 from rheostat.sdk.setting import Setting
 from rheostat.sdk.status import Status
 from rheostat.sdk.sync import Client
 from rheostat.testing.delivery import AsyncDelivery, Delivery
-from rheostat.testing.recording import RecordedEvaluation, RecordingReader
+from rheostat.testing.recording import RecordedEvaluation, RecordedEvent, RecordedIdentity, RecordingReader
 from rheostat.testing.rule import WrittenRule, checked_condition, rules_of
 from rheostat.wire.watch import position_from_proto
 
@@ -48,6 +50,8 @@ class _Stub(RecordingReader[S], BaseClient[S]):
 
     Attributes:
         evaluations: What was read, the oldest first: `RecordedEvaluation`. ``evaluations.clear()`` forgets it.
+        events: What was tracked, the oldest first: `RecordedEvent`.
+        identities: What `identify` was called with, the oldest first: `RecordedIdentity`.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class _Stub(RecordingReader[S], BaseClient[S]):
                     f"the feature {feature!r} is not of the form {FEATURE_NAME.pattern}"
                 )
         self.evaluations: list[RecordedEvaluation] = []
+        self.events: list[RecordedEvent] = []
+        self.identities: list[RecordedIdentity] = []
         super().__init__(
             _URL,
             key="",
@@ -102,6 +108,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
             on_status=on_status,
         )
         self._core.features = known
+        self._core.events.record = self._record_entry
         if known is None:
             self._core.replica.idle = None
         self._delivery = self._delivering()
@@ -227,7 +234,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
                     replica.override(former)
 
     def clear(self) -> None:
-        """Forget everything: settings, segments, overrides and `evaluations`; declared settings stay bound."""
+        """Forget everything that was set and recorded; declared settings stay bound."""
         replica = self._core.replica
         with replica.lock():
             if replica.overrides:
@@ -235,8 +242,22 @@ class _Stub(RecordingReader[S], BaseClient[S]):
             if replica.held.items:
                 self._show(dict.fromkeys(replica.held.items))
         self.evaluations.clear()
+        self.events.clear()
+        self.identities.clear()
 
     # How it is kept.
+
+    def _record_entry(self, entry: Entry) -> None:
+        what = entry.what
+        if isinstance(what, Track):
+            subjects = {subject.kind: dict(subject.keys) for subject in entry.subjects}
+            self.events.append(
+                RecordedEvent(what.name, what.quantity, dict(entry.attributes or {}), subjects)
+            )
+        elif isinstance(what, SubjectPatch):
+            keys, traits = dict(what.reference.keys), {**what.traits, **dict.fromkeys(what.remove_traits)}
+            member_of = tuple((each.kind, dict(each.keys)) for each in what.member_of)
+            self.identities.append(RecordedIdentity(what.reference.kind, keys, traits, member_of))
 
     def _name(self, name: object) -> str:
         """Return the name under which *name* is held: a declared setting's own one for its alias."""

@@ -1,0 +1,148 @@
+"""Sends events in a task of its own; see `rheostat.sdk.event_thread`."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from rheostat.sdk.async_connection import connect
+from rheostat.sdk.core import Core
+from rheostat.sdk.effect import Effect, Fetch, Sleep
+
+__all__ = ["EventTask"]
+
+log = logging.getLogger("rheostat")
+
+
+class EventTask:
+    """See the module. For the event loop that runs when it is made."""
+
+    def __init__(
+        self, core: Core, run: Callable[[Generator[Effect, Any, None]], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Prepare to send what *core* has buffered; *run* does work."""
+        self._loop = asyncio.get_running_loop()
+        self._core = core
+        self._buffer = core.events
+        self._run_work = run
+        self._woken = asyncio.Event()
+        self._passed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._waiting = 0
+        self._closing = False
+        if self._buffer:
+            self.wake()
+
+    def wake(self) -> None:
+        """Look at the buffer; starts the task if need be."""
+        self._woken.set()
+        if self._task is None and not self._closing:
+            atexit.register(self._at_exit)
+            self._task = self._loop.create_task(
+                self._run(), name="rheostat-events", context=contextvars.Context()
+            )
+
+    async def flush(self, timeout: float) -> bool:
+        """Send all that is buffered now; tell whether that, and nothing less, has happened within *timeout* seconds."""
+        mark = self._buffer.mark()
+        self._buffer.hasten()
+        self._waiting += 1
+        self.wake()
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._buffer.passed(mark):
+                    if self._closing:
+                        return False
+                    await self._passed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def close(self) -> None:
+        """Send what is left, and end; returns within the time for that, and does nothing the second time."""
+        timeout = self._core.options.flush_timeout
+        atexit.unregister(self._at_exit)
+        self._buffer.hasten()
+        self._closing = True
+        self._woken.set()
+        task = self._task
+        if task is not None and task is not asyncio.current_task():
+            _, late = await asyncio.wait({task}, timeout=timeout)
+            for each in late:
+                each.cancel()
+                await asyncio.wait(late, timeout=timeout)
+
+    def disown(self) -> None:
+        """Leave all to the parent process."""
+        self._closing = True
+        atexit.unregister(self._at_exit)
+
+    async def _run(self) -> None:
+        buffer = self._buffer
+        try:
+            while True:
+                while not self._closing:
+                    self._woken.clear()
+                    # Before the buffer is looked at: what comes afterwards wakes.
+                    buffer.asleep = True
+                    due = buffer.due(wanted=self._waiting > 0)
+                    buffer.asleep = due is None
+                    if due is not None and due <= 0:
+                        break
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(due):
+                            await self._woken.wait()
+                closing = self._closing
+                buffer.asleep = False
+                await self._run_work(buffer.sending())
+                self._passed.set()
+                self._passed = asyncio.Event()
+                if closing:
+                    return
+        finally:
+            buffer.asleep = True
+            self._passed.set()
+
+    def _at_exit(self) -> None:
+        """Send what is left after the event loop has ended, on a loop of its own."""
+        options = self._core.options
+        if self._core.closed or not self._buffer or not self._loop.is_closed():
+            return
+        if options.http_client is not None and options.http_client_factory is None:
+            # A session of a loop that is gone, and maybe the only one that passes a proxy.
+            log.warning("events were not sent, as the client was not closed")
+            return
+        try:
+            asyncio.run(asyncio.wait_for(self._rest(), options.flush_timeout))
+        except Exception as error:  # noqa: BLE001 - at the end of the process nobody can do anything about it
+            log.warning("events were not sent, as the client was not closed: %s", error)
+
+    async def _rest(self) -> None:
+        connection = connect(self._core)
+        work = self._buffer.sending()
+        try:
+            effect = next(work)
+            while True:
+                try:
+                    result: Any = None
+                    match effect:
+                        case Fetch():
+                            result = await connection.fetch(effect)
+                        case Sleep(seconds):
+                            await asyncio.sleep(seconds)
+                except Exception as error:  # noqa: BLE001 - the work knows what to do about it
+                    effect = work.throw(error)
+                else:
+                    effect = work.send(result)
+        except StopIteration:
+            pass
+        finally:
+            work.close()
+            await connection.close()
