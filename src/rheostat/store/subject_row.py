@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     select,
     union_all,
     update,
@@ -561,7 +562,8 @@ def _sum(column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[
     """Add up in two halves, since a sum that leaves 64 bits is an error in SQLite."""
     name = str(column.key)
     return (
-        func.sum(column.bitwise_rshift(32)).label(f"{name}_high"),
+        # PostgreSQL shifts by an integer of 32 bits only, as which a parameter is not sent.
+        func.sum(column.bitwise_rshift(literal_column("32"))).label(f"{name}_high"),
         func.sum(column.bitwise_and(0xFFFFFFFF)).label(f"{name}_low"),
     )
 
