@@ -54,8 +54,8 @@ class NdjsonWriter:
 
     A file is written as ``exposures-20261122T165000Z-1f3a9c2b.ndjson.part`` and loses the last suffix once it is
     finished: synced to the disk, and never touched again. What a process that was killed has left unfinished is
-    finished by the next one that writes to the same path, up to its last whole line. Several processes may share a path;
-    a child process after a fork writes files of its own.
+    finished by the next one that writes to the same path, up to its last whole line; lost is what waited in its buffer,
+    for `flush_interval` at most. Several processes may share a path; a child process after a fork writes files of its own.
     """
 
     def __init__(
