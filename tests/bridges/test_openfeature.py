@@ -17,11 +17,12 @@ from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.flag_evaluation import FlagEvaluationDetails, FlagEvaluationOptions
 from openfeature.hook import Hook, HookContext, HookHints
+from openfeature.track import TrackingEventDetails
 from openfeature.transaction_context import ContextVarsTransactionContextPropagator
 
 from rheostat import Client, ErrorCode, Evaluation, InvalidArgumentError, Reason, ambient
-from rheostat.openfeature import RheostatProvider
-from rheostat.testing import LocalServer, StubClient
+from rheostat.openfeature import AsyncRheostatProvider, RheostatProvider
+from rheostat.testing import AsyncStubClient, LocalServer, StubClient
 from tests.each import each
 
 BALLMER = 'email == "ballmer@macrosoft.com"'
@@ -507,6 +508,80 @@ def test_hooks_of_the_provider_are_the_last_before_and_the_first_after(replica: 
     ]
 
 
+# Tracking.
+
+
+def test_events_are_tracked_for_the_subjects_of_the_merged_context() -> None:
+    with StubClient() as client:
+        api.set_provider_and_wait(RheostatProvider(client, subject_keys=["company.id", "account.number"]))
+        api.set_evaluation_context(EvaluationContext(attributes={"company": {"id": "acme", "plan": "pro"}}))
+        try:
+            flags = api.get_client()
+            flags.track("the-event")
+            details = TrackingEventDetails(99.77, {"currency": "EUR"}).add("items", [{"sku": 1}])
+            context = EvaluationContext(
+                "u1", {"account.number": 12, "company.id": "other", "user.email": "x"}
+            )
+            flags.track("purchase", context, details)
+            flags.track("api-call", None, TrackingEventDetails(3, {"quantity": 25}))
+            flags.track("odd", None, TrackingEventDetails(None, {"quantity": 2.5, "value": "kept"}))
+        finally:
+            api.shutdown()
+    first, purchase, calls, odd = client.events
+    assert (first.event, first.quantity, first.attributes) == ("the-event", 1, {})
+    assert first.subjects == {"company": {"id": "acme"}}
+    assert (purchase.event, purchase.quantity) == ("purchase", 1)
+    assert purchase.attributes == {"value": 99.77, "currency": "EUR", "items": ({"sku": 1},)}
+    assert purchase.subjects == {
+        "user": {"id": "u1"},
+        "company": {"id": "other"},
+        "account": {"number": "12"},
+    }
+    assert (calls.quantity, calls.attributes) == (25, {"value": 3})
+    assert (odd.quantity, odd.attributes) == (1, {"quantity": 2.5, "value": "kept"})
+
+
+def test_the_targeting_key_names_the_subject_that_it_is_the_key_of() -> None:
+    with StubClient() as client:
+        for key, subjects in {
+            "company.number": {"company": {"number": "7"}},
+            # These are attributes, and no kinds of subjects with keys.
+            "tenant": {},
+            "client.id": {},
+        }.items():
+            provider = RheostatProvider(client, targeting_key=key)
+            provider.track("seen", EvaluationContext("7"))
+            assert client.events[-1].subjects == subjects
+
+
+@each("name", ["", "no such name", "x" * 201, None])
+def test_an_event_without_a_proper_name_is_not_tracked_and_never_raises(name: Any) -> None:
+    with StubClient() as client:
+        api.set_provider_and_wait(RheostatProvider(client))
+        try:
+            api.get_client().track(name, EvaluationContext("u1"))
+        finally:
+            api.shutdown()
+        assert client.events == []
+        assert client.events_dropped == 1
+
+
+def test_asynchronous_clients_track_as_well() -> None:
+    async def main() -> None:
+        async with AsyncStubClient() as client:
+            api.set_provider_and_wait(AsyncRheostatProvider(client))
+            api.get_client().track("seen", EvaluationContext("u1"), TrackingEventDetails(1.5))
+            api.shutdown()
+            (event,) = client.events
+            assert (event.event, event.subjects, event.attributes) == (
+                "seen",
+                {"user": {"id": "u1"}},
+                {"value": 1.5},
+            )
+
+    asyncio.run(main())
+
+
 # What the provider is made with.
 
 
@@ -518,6 +593,8 @@ def test_options_that_cannot_be_used_are_refused() -> None:
             RheostatProvider(client, targeting_key="")
         with pytest.raises(InvalidArgumentError, match="subject_keys has 'user'"):
             RheostatProvider(client, subject_keys=["user"])
+        with pytest.raises(InvalidArgumentError, match=r"'event\.id'"):
+            RheostatProvider(client, subject_keys=["event.id"])
 
 
 def test_an_empty_name_is_a_flag_that_is_not_there(flags: OpenFeatureClient) -> None:

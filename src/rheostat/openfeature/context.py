@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from openfeature.evaluation_context import EvaluationContext
 
 from rheostat.errors import InvalidArgumentError
 from rheostat.evaluation.context import Context
 from rheostat.model.setting import FEATURE_NAME
+from rheostat.model.subject import KEY_NAME, RESERVED_KINDS, SUBJECT_KIND
 
-__all__ = ["attributes_of", "checked_path", "checked_paths", "subjects_of"]
+__all__ = ["attributes_of", "checked_path", "subject_paths", "subjects_of"]
+
+_PARAMETERS: Final = frozenset({"attributes", "event", "quantity", "self"})
+"""What `Client.track` takes beside subjects by their kinds."""
 
 
 def attributes_of(context: EvaluationContext | None, targeting_key: str) -> Mapping[str, object] | None:
@@ -55,16 +60,27 @@ def checked_path(option: str, path: str) -> str:
     return path
 
 
-def checked_paths(option: str, paths: Iterable[str]) -> tuple[str, ...]:
-    """Return *paths* of attributes of subjects.
+def subject_paths(targeting_key: str, subject_keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths that name subjects: *subject_keys*, and before them the targeting key, if it can.
 
     Raises:
-        InvalidArgumentError: One of them does not consist of a kind and a key.
+        InvalidArgumentError: One of *subject_keys* does not consist of a kind and a key.
     """
-    found = tuple(checked_path(option, path) for path in paths)
-    for path in found:
-        if "." not in path:
+    paths = dict.fromkeys([targeting_key] if _names_subject(targeting_key) else [])
+    for path in subject_keys:
+        if not _names_subject(checked_path("subject_keys", path)):
             raise InvalidArgumentError(
-                f"the option {option} has {path!r}, which is not a kind and a key, such as user.id"
+                f"the option subject_keys has {path!r}, which is not a kind of subjects and a key, such as user.id"
             )
-    return found
+        paths[path] = None
+    return tuple(paths)
+
+
+def _names_subject(path: str) -> bool:
+    kind, _, key = path.partition(".")
+    return (
+        SUBJECT_KIND.fullmatch(kind) is not None
+        and KEY_NAME.fullmatch(key) is not None
+        and kind not in RESERVED_KINDS
+        and kind not in _PARAMETERS
+    )

@@ -17,7 +17,7 @@ from rheostat.model.value import ABSENT, Absent, Value, freeze
 from rheostat.openfeature.context import (
     attributes_of,
     checked_path,
-    checked_paths,
+    subject_paths,
     subjects_of,
 )
 
@@ -59,9 +59,7 @@ class ExposureHook(Hook):
         self._on_exposure = on_exposure
         self._attributes = tuple(checked_path("attributes", path) for path in attributes)
         self._targeting_key = checked_path("targeting_key", targeting_key)
-        self._subject_keys = tuple(
-            dict.fromkeys((self._targeting_key, *checked_paths("subject_keys", subject_keys)))
-        )
+        self._subject_keys = subject_paths(self._targeting_key, subject_keys)
         self._errors = errors
 
     def finally_after(

@@ -15,6 +15,7 @@ from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotRead
 from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
 from openfeature.hook import Hook
 from openfeature.provider import AbstractProvider, Metadata
+from openfeature.track import TrackingEventDetails
 
 from rheostat.errors import (
     AuthenticationError,
@@ -28,7 +29,8 @@ from rheostat.model.value import FrozenMapping, thaw
 from rheostat.openfeature.context import (
     attributes_of,
     checked_path,
-    checked_paths,
+    subject_paths,
+    subjects_of,
 )
 from rheostat.openfeature.listening import listen
 from rheostat.sdk.aio import AsyncClient
@@ -85,9 +87,7 @@ class _Provider(AbstractProvider, Generic[C]):
     ) -> None:
         super().__init__()
         self._targeting_key = checked_path("targeting_key", targeting_key)
-        self._subject_keys = tuple(
-            dict.fromkeys((self._targeting_key, *checked_paths("subject_keys", subject_keys)))
-        )
+        self._subject_keys = subject_paths(self._targeting_key, subject_keys)
         self._hooks = list(hooks)
         # None for a client that somebody else closes.
         self._make: Callable[[], C] | None = None
@@ -244,6 +244,30 @@ class _Provider(AbstractProvider, Generic[C]):
         else:
             code, message = ErrorCode(found.error_code.value), found.error_message
         return FlagResolutionDetails(default, code, message, Reason.ERROR, None, self._metadata(found))
+
+    def track(
+        self,
+        tracking_event_name: str,
+        evaluation_context: EvaluationContext | None = None,
+        tracking_event_details: TrackingEventDetails | None = None,
+    ) -> None:
+        """Track an event for the subjects that the context names, as `Client.track` does. Neither waits nor raises.
+
+        Quantities are integers and a value need be none: so the attribute ``quantity`` of the details, if it is an
+        integer, is how much there is of it, and the value of the details is kept as the attribute ``value``.
+        """
+        details = {} if tracking_event_details is None else dict(tracking_event_details.attributes)
+        value = None if tracking_event_details is None else tracking_event_details.value
+        if value is not None:
+            details.setdefault("value", value)
+        quantity = details.get("quantity")
+        if type(quantity) is int:
+            del details["quantity"]
+        else:
+            quantity = 1
+        context = attributes_of(evaluation_context, self._targeting_key)
+        subjects = subjects_of(context or {}, self._subject_keys)
+        self._client.track(tracking_event_name, quantity=quantity, attributes=details, **subjects)
 
     # How the provider stands.
 
