@@ -48,9 +48,6 @@ METHODS: dict[str, MethodDescriptor] = {
 }
 CONFIG, ADMIN, EVENT = "rheo.v1.ConfigService/", "rheo.v1.AdminService/", "rheo.v1.EventService/"
 DRAFT, WEBHOOK = "rheo.v1.DraftService/", "rheo.v1.WebhookService/"
-NOT_SERVED = {
-    *(method for method in METHODS if method.startswith(EVENT)),
-}
 SUBJECT = SubjectReference(kind="user", keys={"id": "u1"})
 PLACE = {"project": "shop", "environment": "production"}
 MUTATION = Mutation(set_value={"name": "checkout.timeout", "value": {"double_value": 4.0}})
@@ -148,8 +145,10 @@ REQUIRED = {
 }
 """What a request of the method cannot be without: fields, apart by spaces."""
 
-NEED_ENVIRONMENT = [f"{CONFIG}{name}" for name in ("Watch", "GetSnapshot", "Evaluate", "EvaluateAll")] + [
-    f"{ADMIN}{name}" for name in ("GetEnvironment", "GetSetting", "ListSettings")
+NEED_ENVIRONMENT = [
+    *(f"{CONFIG}{name}" for name in ("Watch", "GetSnapshot", "Evaluate", "EvaluateAll")),
+    *(f"{ADMIN}{name}" for name in ("GetEnvironment", "GetSetting", "ListSettings")),
+    *(name for name in METHODS if name.startswith(EVENT)),
 ]
 
 MAKES = (f"{ADMIN}CreateKey", f"{WEBHOOK}CreateWebhook")
@@ -160,13 +159,9 @@ MOUNTS = ("asgi", "wsgi")
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda name: name.removeprefix("rheo.v1."))
 
 
-def having(field: str, *, served: bool = True) -> Any:
+def having(field: str) -> Any:
     """Parametrise with the methods whose request has the field."""
-    names = [
-        name
-        for name, method in METHODS.items()
-        if field in method.input_type.fields_by_name and (name not in NOT_SERVED or not served)
-    ]
+    names = [name for name, method in METHODS.items() if field in method.input_type.fields_by_name]
     return pytest.mark.parametrize("method", names, ids=lambda name: name.removeprefix("rheo.v1."))
 
 
@@ -224,10 +219,7 @@ def test_a_good_request_is_refused_for_nothing_that_is_wrong_with_it(
     call: Call, method: str, codec: str
 ) -> None:
     answer = call(asked(method, REQUESTS[method], codec))
-    if method in NOT_SERVED:
-        assert_refused(answer, "failed_precondition", "NOT_SERVED")
-    else:
-        assert answer.code in ("ok", "not_found")
+    assert answer.code in ("ok", "not_found")
 
 
 @each_method
@@ -237,8 +229,6 @@ def test_an_empty_request_is_told_what_it_lacks(call: Call, method: str) -> None
             required = REQUIRED[method].split()
             assert_refused(answer, "invalid_argument", "INVALID_FIELD", *required)
             assert answer.message.startswith(f"{required[0]}: ")
-        elif method in NOT_SERVED:
-            assert_refused(answer, "failed_precondition", "NOT_SERVED")
         else:
             assert answer.code == "ok"
 
@@ -447,7 +437,7 @@ def test_an_environment_that_does_not_exist_is_denied(call: Call, method: str) -
     assert "'nowhere'" in answer.message
 
 
-@having("project", served=False)
+@having("project")
 @each("slug", ["Shop", "-", "a" * 64, "a b", "../shop", "shop\0", "shop\n", "shöp", "' OR 1=1 --"])
 def test_what_is_no_slug_is_invalid(call: Call, method: str, slug: str) -> None:
     for field in ("project", "environment"):

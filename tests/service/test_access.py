@@ -118,8 +118,17 @@ def of_kind(kind: KeyKind, role: Role | None = None, *, declare: bool = False) -
     return Principal(replace(KEY, kind=kind, role=role, declare=declare)).permissions
 
 
-def test_a_public_key_only_evaluates() -> None:
-    assert of_kind(KeyKind.PUBLIC, declare=True) == {Permission.PING, Permission.EVALUATE}
+def test_a_public_key_only_evaluates_and_tells_of_it() -> None:
+    only = {Permission.PING, Permission.EVALUATE, Permission.EXPOSE}
+    assert of_kind(KeyKind.PUBLIC, declare=True) == only
+    assert not Principal(replace(KEY, kind=KeyKind.PUBLIC)).may_name_subjects
+    assert Principal(replace(KEY, kind=KeyKind.PUBLIC, subjects=True)).may_name_subjects
+
+
+def test_who_may_edit_sees_and_writes_subjects_and_who_may_view_does_not() -> None:
+    assert Permission.SUBJECTS not in of_kind(KeyKind.USER, Role.VIEWER)
+    assert Permission.SUBJECTS in of_kind(KeyKind.USER, Role.EDITOR)
+    assert Permission.SUBJECTS in of_kind(KeyKind.SERVER)
 
 
 def test_a_server_key_watches_and_declares_when_it_may_and_never_edits() -> None:

@@ -17,6 +17,7 @@ from rheostat.sdk.held import Held
 from rheostat.sdk.watch_loop import watch_loop
 from rheostat.service import Limits
 from rheostat.service.admission import Admission
+from rheostat.service.notice import Notices
 from rheostat.wire.error import to_connect
 from tests.checking import DIGEST, PROTOCOL, Violation
 from tests.simulation.disk import Disk
@@ -161,6 +162,7 @@ class Process:
         self.jitter: random.Random = world.random
         self.admission = Admission(Limits(), randomness=world.random.randbytes)
         self.fleet = RelayFleet(self.clock, self.monotonic)
+        self.notices = Notices(self.monotonic, relay.rung)
         self.draining = False
         self.closed = False
         self.upstreams = self

@@ -24,6 +24,7 @@ __all__ = [
     "ResetReason",
     "SnapshotEvent",
     "SnapshotReason",
+    "SubjectsChanged",
     "WatchEvent",
 ]
 
@@ -197,4 +198,17 @@ class GoAway:
     grace: float
 
 
-WatchEvent: TypeAlias = Hello | SnapshotEvent | Delta | Bookmark | Reset | GoAway
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class SubjectsChanged:
+    """Stored subjects have changed; outside of positions and digests.
+
+    Attributes:
+        ids: Theirs, 16 bytes each.
+        all: Any may have changed.
+    """
+
+    ids: Sequence[bytes]
+    all: bool = False
+
+
+WatchEvent: TypeAlias = Hello | SnapshotEvent | Delta | Bookmark | Reset | GoAway | SubjectsChanged

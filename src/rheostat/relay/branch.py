@@ -58,6 +58,7 @@ class Branch:
         drain_grace: See `Watched`.
         clock: See `Watched`.
         fleet: See `Watched`.
+        notices: See `Watched`.
         upstream: The node that the stream comes from; empty while there is none.
         problem: The reason of the error that ended the last one; empty while a stream brings the state.
     """
@@ -71,6 +72,7 @@ class Branch:
         self.drain_grace = relay.drain_grace
         self.clock: Callable[[], datetime.datetime] = relay.clock
         self.fleet = relay.fleet
+        self.notices = relay.notices
         self.hops = 1
         self.upstream = ""
         self.problem = ""
@@ -229,6 +231,8 @@ class Branch:
         log.info("%s/%s comes from %s", self.project, self.environment, hello.node)
         self.upstream = hello.node
         self.hops = hello.hops + 1
+        # What has changed while there was no stream, nobody tells.
+        self.notices.note((self.project, self.environment), ())
 
     def advanced(self, update: Update) -> bool:
         """Serve the state after *update*.
@@ -342,6 +346,7 @@ class Branch:
                 self._farewell = watch_pb2.GO_AWAY_REASON_UNSPECIFIED
                 self._began = relay.monotonic()
                 urls = relay.upstreams.urls
+                request.subjects = True
                 stream = relay.upstreams.watch(urls[self._next % len(urls)], request)
                 with self._changed:
                     self._stream = stream
@@ -381,6 +386,12 @@ class Branch:
                 self._told_origin = event.bookmark.origin_time
             case "go_away":
                 self._farewell = event.go_away.reason
+            case "subjects_changed":
+                changed = event.subjects_changed
+                if changed.all or changed.ids:
+                    self.notices.note(
+                        (self.project, self.environment), () if changed.all else list(changed.ids)
+                    )
             case _:
                 pass
 

@@ -39,6 +39,9 @@ _ANSWERED: Final = frozenset(
     f"rheo.v1.ConfigService/{name}"
     for name in ("Watch", "GetSnapshot", "Evaluate", "EvaluateAll", "Ping", "ReportStatus")
 )
+_EVALUATIONS: Final = frozenset(f"rheo.v1.ConfigService/{name}" for name in ("Evaluate", "EvaluateAll"))
+"""Those that name stored subjects, which a relay does not have, are passed on."""
+
 _FORWARDED: Final = frozenset(
     f"rheo.v1.{name}"
     for name in (
@@ -69,9 +72,10 @@ class RelayHandlers(ProgramHandlers):
 
     def handle(self, name: str, request: Any, call: Call) -> Any:
         """Answer a request, pass it on, or refuse it."""
-        if call.method in _ANSWERED:
+        joins = call.method in _EVALUATIONS and bool(request.subjects)
+        if call.method in _ANSWERED and not joins:
             return super().handle(name, request, call)
-        if call.method not in _FORWARDED:
+        if call.method not in _FORWARDED and not joins:
             upstream = self._relay.upstreams.urls[0]
             raise FailedPreconditionError(
                 f"a relay does not serve {call.method}; ask its upstream, {upstream}",

@@ -28,12 +28,14 @@ from rheostat.relay.branch import MAX_DEPTH, Branch
 from rheostat.relay.cache import DamagedRelayCacheError, Kept, RelayCache
 from rheostat.relay.report import RelayFleet, RelayUsage
 from rheostat.relay.session import RelaySession
+from rheostat.relay.subject import RelaySubjects
 from rheostat.relay.upstream import Upstreams
 from rheostat.sdk.backoff import Backoff
 from rheostat.service import Limits
 from rheostat.service.access import Principal, authenticate, life_left, still_in_force
 from rheostat.service.admission import Admission
 from rheostat.service.metric import Metrics
+from rheostat.service.notice import Notices
 from rheostat.service.publish import Head, Hub, KeyRing, View
 from rheostat.service.service import behind
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions
@@ -79,6 +81,8 @@ class Relay:
         metrics: What it has done.
         fleet: Who is to report, and what was reported.
         usage: Notes nothing.
+        subjects: Joins nobody.
+        notices: What watchers are told of subjects.
         closed: `close` was called.
     """
 
@@ -149,6 +153,8 @@ class Relay:
         self.metrics = Metrics()
         self.fleet = RelayFleet(self.clock, monotonic)
         self.usage = RelayUsage()
+        self.subjects = RelaySubjects()
+        self.notices = Notices(monotonic, self._tell)
         self.closed = False
         self._key = key
         self._project = project
@@ -205,6 +211,7 @@ class Relay:
             self.closed = True
             branches = list(self._branches.values())
         self._awake.set()
+        self.notices.close()
         for branch in branches:
             branch.close()
         deadline = self.monotonic() + _CLOSE_SECONDS
@@ -386,6 +393,12 @@ class Relay:
                 self._hub = Hub(head)
             else:
                 self._hub.publish(head)
+
+    def _tell(self) -> None:
+        """Wake the watches that are told of subjects."""
+        hub = self._hub
+        if hub is not None:
+            hub.tell()
 
     def ring(self) -> None:
         """Wake all watches."""

@@ -91,7 +91,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
     "rheo.v1.WebhookService/TestWebhook": Permission.ADMINISTER,
     "rheo.v1.WebhookService/ListDeliveries": Permission.ADMINISTER,
     "rheo.v1.WebhookService/Redeliver": Permission.ADMINISTER,
-    "rheo.v1.EventService/RecordEvents": Permission.EVENTS,
+    # A key that may not record all kinds of events is told so for each that it may not.
+    "rheo.v1.EventService/RecordEvents": Permission.EXPOSE,
     "rheo.v1.EventService/UpsertSubjects": Permission.SUBJECTS,
     "rheo.v1.EventService/GetSubjects": Permission.SUBJECTS,
     "rheo.v1.EventService/DeleteSubjects": Permission.SUBJECTS,

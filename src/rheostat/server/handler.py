@@ -43,6 +43,9 @@ class ProgramHandlers(ConfigHandlers, ReportHandlers):
         """Tell whether the handler may wait for the store or take long, so that an event loop must not run it."""
         if method in _NEVER_BLOCK:
             ahead = getattr(request, "min_revision", 0) > self.service.head.revision
+            if getattr(request, "subjects", ()):
+                # They may have to be read from the store.
+                return True
             # An explanation of many rules takes long, and so does a large context.
             return ahead or bool(getattr(request, "explain", False)) or request.ByteSize() > LARGE_BYTES
         return True

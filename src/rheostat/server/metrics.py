@@ -37,6 +37,8 @@ _COUNTERS: Final = {
         (),
     ),
     "store errors": ("rheostat_store_errors", "Times that the store was away or refused.", ()),
+    "subjects": ("rheostat_subjects", "Writes of subjects, by what became of them.", ("outcome",)),
+    "events": ("rheostat_events", "Events that were told, by what became of them.", ("outcome",)),
     "calls": ("rheostat_calls", "Calls that have ended, by their code.", ("method", "code")),
 }
 
@@ -87,6 +89,12 @@ class _Collector:
                 )
                 generation = head.identity.generation
                 yield GaugeMetricFamily("rheostat_generation", "The generation of the store.", generation)
+        if self._stale_seconds is None:
+            yield GaugeMetricFamily(
+                "rheostat_subject_feed_behind",
+                "Changes of subjects that this node had still to read when it last looked.",
+                service.subjects.behind,
+            )
         for what, (name, text, labels) in _COUNTERS.items():
             family = CounterMetricFamily(name, text, labels=labels)
             counted = metrics.counted(what)

@@ -46,6 +46,13 @@ class Stream(Waiting):
         self._monotonic = handlers.service.monotonic
         self._left: tuple[Step, int] | None = None
         self._error: Exception | None = None
+        if session.told:
+            waiters.told[self] = None
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        self.waiters.told.pop(self, None)
+        super().close()
 
     def left(self) -> tuple[Step, int] | None:
         """Return a step whose events are still to be sent; None when it is time for the next one.
@@ -105,7 +112,8 @@ class Stream(Waiting):
         """Return when there is something to do for the task: see `left`, then step."""
         if self._guard is not None:
             self._framing = self._guard.framing
-        await super().wait(bell, timeout)
+        # One that came while the task was sending woke nobody.
+        await super().wait(bell, 0.0 if self._session.has_notice else timeout)
 
     def serve(self, now: float) -> None:
         """Step and write at *now* on the loop's clock; wake the task only where that could take a while."""

@@ -35,6 +35,7 @@ WRITES: Final = frozenset(
                 "Redeliver",
             )
         ),
+        *(f"rheo.v1.EventService/{name}" for name in ("RecordEvents", "UpsertSubjects", "DeleteSubjects")),
     )
 )
 """The methods that are counted as writes, dry runs included: planning is what costs."""

@@ -40,6 +40,8 @@ class Waiters:
         self._loop = weakref.ref(loop)
         self.hub = hub
         self.waiting: set[Waiting] = set()
+        # Those that are told of subjects, whether they wait or not: an insertion-ordered set.
+        self.told: dict[Waiting, None] = {}
         # What those that were served in this turn have to say. One write after the other finds the caches of the
         # kernel warm and its readers awake, which halves what each costs.
         self.outgoing: list[tuple[Callable[[bytes], None], bytes]] = []
@@ -50,7 +52,7 @@ class Waiters:
         self.made: dict[tuple[WatchEvent, Framing], bytes] = {}
         # Large deltas that a thread is encoding.
         self.preparing: dict[Delta, asyncio.Future[object]] = {}
-        self._stop = hub.listen(self._rung)
+        self._stop = hub.listen(self._rung, self._noted)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -60,12 +62,19 @@ class Waiters:
         return loop
 
     def _rung(self) -> None:
+        self._call(self._wake)
+
+    def _noted(self) -> None:
+        if self.told:
+            self._call(self._wake_told)
+
+    def _call(self, function: Callable[[], None]) -> None:
         loop = self._loop()
         if loop is None or loop.is_closed():
             self._stop()
             return
         try:
-            loop.call_soon_threadsafe(self._wake)
+            loop.call_soon_threadsafe(function)
         except RuntimeError:
             # Closed between the check and the call.
             self._stop()
@@ -73,6 +82,9 @@ class Waiters:
     def _wake(self) -> None:
         waiting, self.waiting = self.waiting, set()
         self._serve(deque(waiting))
+
+    def _wake_told(self) -> None:
+        self._serve(deque(self.told))
 
     def _serve(self, waiting: deque[Waiting]) -> None:
         now = self.loop.time()
@@ -155,11 +167,14 @@ class Waiting:
 
     def close(self) -> None:
         """Drop the timer, which would keep the watch in memory."""
+        self._disarm()
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _arm(self) -> None:
-        self.close()
+        self._disarm()
         self._fires = self._due
         self._timer = self._loop.call_at(self._due, self._fire)
 

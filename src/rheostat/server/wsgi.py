@@ -275,7 +275,7 @@ class _Adapter:
         # Taken once: asking the service for it costs a system call, to notice a fork.
         hub = service.hub
         while True:
-            bell = hub.bell
+            bell, notes = hub.bell, hub.notes if session.told else None
             step = session.step(service.monotonic())
             messages = [message for event in step.events for message in self._handlers.encode(event, session)]
             self._handlers.note_events(step.events)
@@ -300,4 +300,4 @@ class _Adapter:
                 wait = min(wait, left / 1000)
             # While it waits, it must not keep a snapshot in memory.
             del step, messages
-            hub.wait(bell, max(wait, 0.0))
+            hub.wait(bell, max(wait, 0.0), notes)

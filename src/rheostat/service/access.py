@@ -40,6 +40,7 @@ class Permission(enum.Enum):
     DECLARE = "declare"
     REPORT = "report"
     SUBJECTS = "subjects"
+    EXPOSE = "expose"
     EVENTS = "events"
     VIEW = "view"
     EDIT = "edit"
@@ -47,11 +48,12 @@ class Permission(enum.Enum):
     ADMINISTER = "administer"
 
 
-_PUBLIC: Final = frozenset({Permission.PING, Permission.EVALUATE})
+_PUBLIC: Final = frozenset({Permission.PING, Permission.EVALUATE, Permission.EXPOSE})
 _SERVER: Final = _PUBLIC | {Permission.WATCH, Permission.REPORT, Permission.SUBJECTS, Permission.EVENTS}
 _RELAY: Final = frozenset({Permission.PING, Permission.WATCH, Permission.REPORT})
 _VIEWER: Final = frozenset({Permission.PING, Permission.EVALUATE, Permission.WATCH, Permission.VIEW})
-_EDITOR: Final = _VIEWER | {Permission.EDIT}
+# Whoever may decide what a setting is for everybody may decide it for one, and sees for whom.
+_EDITOR: Final = _VIEWER | {Permission.EDIT, Permission.SUBJECTS}
 _ADMIN: Final = frozenset(Permission)
 
 _ROLES: Final = {
@@ -108,6 +110,11 @@ class Principal:
             raise PermissionDeniedError(
                 f"this key may not {permission.value}", metadata={"permission": permission.value}
             )
+
+    @property
+    def may_name_subjects(self) -> bool:
+        """Evaluations may be for stored subjects; a public key, whose context anybody makes, is given that expressly."""
+        return self.key is None or self.key.kind is not KeyKind.PUBLIC or self.key.subjects
 
     def may_declare(self, environment: Environment) -> bool:
         """Tell whether what the caller declares takes effect in *environment*, which it sees.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rheostat.model.subject import SubjectLimits
+
 __all__ = ["Limits"]
 
 KIB = 1024
@@ -40,6 +42,14 @@ class Limits:
         max_filters: Distinct filters of open watches that are served; further ones are ignored, and `Hello` says
             so.
         max_webhooks: Webhooks of a project.
+        max_subjects: Subjects of an environment.
+        max_subject_keys: Keys of a subject.
+        max_traits: Traits of a subject.
+        max_trait_bytes: One trait, as canonical JSON.
+        max_subject_bytes: Keys, traits and overrides of a subject, as canonical JSON.
+        max_overrides: Overrides of a subject.
+        max_memberships: Subjects that one is a member of.
+        max_subject_events: Names of events that are counted of one subject.
         max_concurrent_snapshots: Snapshots being sent at one time; others are asked to come back.
         max_header_bytes: Headers of a request, as `rheostat serve` takes them.
         max_header_seconds: From the beginning of a connection or request to the end of its headers, there.
@@ -70,8 +80,30 @@ class Limits:
     max_type_bytes: int = 32 * MIB
     max_filters: int = 64
     max_webhooks: int = 100
+    max_subjects: int = 2_000_000
+    max_subject_keys: int = 20
+    max_traits: int = 100
+    max_trait_bytes: int = 4 * KIB
+    max_subject_bytes: int = 64 * KIB
+    max_overrides: int = 100
+    max_memberships: int = 100
+    max_subject_events: int = 200
     max_concurrent_snapshots: int = 16
     max_header_bytes: int = 64 * KIB
     max_header_seconds: int = 10
     max_request_seconds: int = 120
     max_idle_seconds: int = 75
+
+    @property
+    def subjects(self) -> SubjectLimits:
+        """Those of subjects, as a store takes them."""
+        return SubjectLimits(
+            max_subjects=self.max_subjects,
+            max_subject_keys=self.max_subject_keys,
+            max_traits=self.max_traits,
+            max_trait_bytes=self.max_trait_bytes,
+            max_subject_bytes=self.max_subject_bytes,
+            max_overrides=self.max_overrides,
+            max_memberships=self.max_memberships,
+            max_subject_events=self.max_subject_events,
+        )

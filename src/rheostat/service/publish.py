@@ -929,7 +929,9 @@ class Hub:
         self._head = head
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
+        self._told: list[Callable[[], None]] = []
         self._bell = 0
+        self._notes = 0
 
     @property
     def head(self) -> Head:
@@ -958,10 +960,32 @@ class Hub:
         for listener in listeners:
             listener()
 
-    def wait(self, bell: int, timeout: float) -> None:
-        """Block until the bell has rung after *bell*, or for *timeout* seconds."""
+    @property
+    def notes(self) -> int:
+        """Counts what `tell` was called for, as `bell` does the rings."""
+        return self._notes
+
+    def tell(self) -> None:
+        """Wake those who are told of subjects, and nobody else: there are many such changes, and few who care."""
         with self._changed:
-            self._changed.wait_for(lambda: self._bell != bell, timeout)
+            self._notes += 1
+            told = tuple(self._told)
+            self._changed.notify_all()
+        for listener in told:
+            listener()
+
+    def wait(self, bell: int, timeout: float, notes: int | None = None) -> None:
+        """Block until the bell has rung after *bell*, or for *timeout* seconds.
+
+        Args:
+            bell: What the bell was.
+            timeout: Seconds.
+            notes: Of one who is told of subjects, what `notes` was: those wake too.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._bell != bell or (notes is not None and self._notes != notes), timeout
+            )
 
     def reach(self, revision: int, timeout: float, monotonic: Callable[[], float]) -> Head:
         """Return the head once it has reached *revision*, or as it is after *timeout* seconds of *monotonic*."""
@@ -973,14 +997,25 @@ class Hub:
                 return head
             self.wait(bell, left)
 
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call *listener* (from any thread; it must not block) at each ring; returns what ends that."""
+    def listen(
+        self, listener: Callable[[], None], told: Callable[[], None] | None = None
+    ) -> Callable[[], None]:
+        """Call *listener* (from any thread; it must not block) at each ring; returns what ends that.
+
+        Args:
+            listener: See above.
+            told: Likewise, whenever there is something for those who are told of subjects.
+        """
         with self._changed:
             self._listeners.append(listener)
+            if told is not None:
+                self._told.append(told)
 
         def stop() -> None:
             with self._changed:
                 if listener in self._listeners:
                     self._listeners.remove(listener)
+                if told is not None and told in self._told:
+                    self._told.remove(told)
 
         return stop

@@ -43,8 +43,10 @@ from rheostat.service.draft import Drafts
 from rheostat.service.fleet import Fleet
 from rheostat.service.limit import Limits
 from rheostat.service.metric import Metrics
+from rheostat.service.notice import Notices
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of
+from rheostat.service.subject import Subjects
 from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.service.webhook import Sender, Webhooks
@@ -57,6 +59,9 @@ log = logging.getLogger("rheostat.service")
 
 _COMPACTION_SECONDS: Final = 600.0
 """How often the tail looks whether there is history to compact."""
+
+_PURGE_SECONDS: Final = 600.0
+"""How often the tail removes what is kept no longer of subjects and events."""
 
 _STALE_ATTEMPTS: Final = 3
 """How often a write that finds another history than this node's is planned anew."""
@@ -161,6 +166,7 @@ class Service:
         self.admission = Admission(self.limits, randomness=self.randomness)
         self.metrics = Metrics()
         self.usage = Usage(self)
+        self.subjects = Subjects(self)
         self.drafts = Drafts(self)
         self.webhooks = Webhooks(self, allow_private=webhook_allow_private, sender=webhook_sender)
         self.fleet = Fleet(self)
@@ -200,6 +206,7 @@ class Service:
             with contextlib.suppress(RheostatError):
                 self.usage.flush()
         self.webhooks.close()
+        self.subjects.close()
         self.fleet.close()
         self.store.close()
         if tail is not None and self._pid == os.getpid() and tail is not threading.current_thread():
@@ -217,6 +224,7 @@ class Service:
             if self._closed:
                 raise UnavailableError("the node is closed", reason="CLOSED")
             self._bootstrap()
+            self.subjects.begin()
             self._hub = Hub(self._load())
             self._pid = os.getpid()
             self._tail = threading.Thread(target=self._follow, name="rheostat-tail", daemon=True)
@@ -233,6 +241,7 @@ class Service:
         self.admission = Admission(self.limits, randomness=self.randomness)
         self.metrics = Metrics()
         self.usage = Usage(self)
+        self.subjects = Subjects(self)
         self.webhooks.after_fork_in_child()
         self.fleet = Fleet(self)
 
@@ -265,6 +274,25 @@ class Service:
     def reconnect_spread(self) -> float:
         """Seconds over which the clients of this node are to spread their reconnects if it ends without a word."""
         return self.admission.reconnect_spread
+
+    @property
+    def notices(self) -> Notices:
+        """What watchers are told of subjects."""
+        return self.subjects.notices
+
+    def wake_told(self) -> None:
+        """Wake the watches that are told of subjects."""
+        if self._hub is not None:
+            self._hub.tell()
+
+    def check_serving(self) -> None:
+        """Refuse a write while the node is draining.
+
+        Raises:
+            UnavailableError: It is.
+        """
+        if self._draining:
+            raise UnavailableError("the node is draining", reason="DRAINING", retry_after=1.0)
 
     def drain(self) -> None:
         """Refuse new watches and ask the open ones to leave. Idempotent; returns at once."""
@@ -301,7 +329,7 @@ class Service:
         return head_of(contents, _state_of(contents))
 
     def _follow(self) -> None:
-        compacted_at = flushed_at = self.monotonic()
+        compacted_at = flushed_at = purged_at = self.monotonic()
         while not self._closed:
             try:
                 self.store.wait_hint(
@@ -309,12 +337,16 @@ class Service:
                 )
                 if not self._closed:
                     self.catch_up()
+                    self.subjects.follow()
                     self.fleet.follow()
                     if self.background:
                         self.drafts.commit_due()
                 if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
                     compacted_at = self.monotonic()
                     self.compact_old()
+                if not self._closed and self.monotonic() >= purged_at + _PURGE_SECONDS:
+                    purged_at = self.monotonic()
+                    self.subjects.purge()
                 if not self._closed and self.monotonic() >= flushed_at + FLUSH_SECONDS:
                     flushed_at = self.monotonic()
                     self.usage.flush()
@@ -375,6 +407,8 @@ class Service:
                 raise UnavailableError(
                     "the store has lost history while it was read", reason="STORE_AWAY", retry_after=1.0
                 )
+        # Subjects are part of what was lost or restored.
+        self.subjects.forget()
         self.webhooks.notice()
         return read.head
 
@@ -912,8 +946,7 @@ class Service:
             UnavailableError: The node is draining, or the store is away.
             RheostatError: As *make*.
         """
-        if self._draining:
-            raise UnavailableError("the node is draining", reason="DRAINING", retry_after=1.0)
+        self.check_serving()
         if dry_run:
             head = self.catch_up()
             with self._planning.on(head, ()):

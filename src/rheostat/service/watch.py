@@ -28,6 +28,7 @@ from rheostat.model.watch import (
     SnapshotReason,
     WatchEvent,
 )
+from rheostat.service.notice import Board, Notices
 from rheostat.service.publish import Head, Hub, ScopedView, View
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Watched(Protocol):
         """Who waits for a rollout."""
 
     @property
+    def notices(self) -> Notices:
+        """What is told of subjects."""
+
+    @property
     def hub(self) -> Hub:
         """Where the heads come from."""
 
@@ -110,6 +115,7 @@ class WatchOptions:
         filter: What it wants to see.
         filter_refused: What was asked for is wider than `filter`, and Hello says so.
         relay: The stream is a relay's: it carries keys, tombstones and what else that needs.
+        subjects: Tell of changed subjects.
         may_go_on: Tells whether the key is still in force; asked at every step.
         ends_by: Tells the instant of the monotonic clock at which the key expires, which may change while the
             stream is open; None when it does not.
@@ -123,6 +129,7 @@ class WatchOptions:
     filter: Filter = field(default_factory=Filter)
     filter_refused: bool = False
     relay: bool = False
+    subjects: bool = False
     may_go_on: Callable[[], bool] = lambda: True
     ends_by: Callable[[], float | None] = lambda: None
 
@@ -172,6 +179,20 @@ class WatchSession:
         self._ask_at = math.inf
         self._ends_at = 0.0
         self._expires_at = 0.0
+        # Of a client that is told of subjects: where, and the last notice that it got.
+        self._board: Board | None = None
+        self._notice = 0
+
+    @property
+    def told(self) -> bool:
+        """The client is told of subjects: the session is to be stepped when the hub's `Hub.notes` rise, too."""
+        return self._options.subjects
+
+    @property
+    def has_notice(self) -> bool:
+        """There is something to tell of subjects."""
+        board = self._board
+        return board is not None and board.number != self._notice
 
     @property
     def position(self) -> Position | None:
@@ -208,6 +229,8 @@ class WatchSession:
                     return Step((), now, done=True)
                 # A client that has been asked to leave still gets every change until the grace is over.
                 events = self._changes(self._head())
+                if self._board is not None:
+                    events += self._notices(self._board)
                 done = now >= self._ends_at
                 if done:
                     self._phase = _Phase.DONE
@@ -226,6 +249,10 @@ class WatchSession:
                 "the node is draining", reason="DRAINING", retry_after=service.drain_spread / 2
             )
         self._hub = service.hub
+        if options.subjects and self._board is None:
+            # Before the client is greeted: what it fetches from then on is as new.
+            self._board = service.notices.board((options.project, options.environment))
+            self._notice = self._board.number
         head = self._hub.head
         if head.revision < options.min_revision:
             head = service.catch_up()
@@ -359,13 +386,20 @@ class WatchSession:
         if now >= self._expires_at:
             return self._leave(now, GoAway(GoAwayReason.MAX_AGE, 0.0, service.drain_grace), events)
         events += self._asking(now, changed=self._scope is not before)
+        notices = () if self._board is None else self._notices(self._board)
         if events:
             if self._options.relay and now >= self._last_bookmark + service.heartbeat:
                 events += (self._bookmark(now),)
-            return self._sent(now, events)
+            return self._sent(now, events + notices)
         if now >= self._bookmark_at():
-            return self._sent(now, (self._bookmark(now),))
-        return Step((), self._wake_at())
+            return self._sent(now, (self._bookmark(now), *notices))
+        # Notices say nothing of the state, and so do not stand in for bookmarks.
+        return Step(notices, self._wake_at())
+
+    def _notices(self, board: Board) -> tuple[WatchEvent, ...]:
+        """What the client is to be told of subjects."""
+        self._notice, notice = board.after(self._notice)
+        return () if notice is None else (notice,)
 
     def _bookmark_at(self) -> float:
         """When a bookmark is due."""

@@ -17,6 +17,7 @@ from rheostat.model.watch import (
     Reset,
     ResetReason,
     SnapshotEvent,
+    SubjectsChanged,
     WatchEvent,
 )
 from rheostat.wire.instant import duration_to_proto, instant_to_proto
@@ -47,6 +48,7 @@ class EventEncoder(Generic[W]):
         self._wrap = wrap
         self._chunked: weakref.WeakKeyDictionary[Content, tuple[W, ...]] = weakref.WeakKeyDictionary()
         self._deltas: weakref.WeakKeyDictionary[Delta, tuple[W, ...]] = weakref.WeakKeyDictionary()
+        self._notices: weakref.WeakKeyDictionary[SubjectsChanged, tuple[W]] = weakref.WeakKeyDictionary()
 
     def encode(self, event: WatchEvent, whole: Callable[[], SnapshotEvent]) -> Sequence[W]:
         """Return the messages of *event*, in order; callers must not change them.
@@ -84,6 +86,13 @@ class EventEncoder(Generic[W]):
                     grace=duration_to_proto(event.grace),
                 )
                 return (self._wrap(watch_pb2.WatchResponse(go_away=go_away)),)
+            case SubjectsChanged():
+                found = self._notices.get(event)
+                if found is None:
+                    changed = watch_pb2.SubjectsChanged(ids=event.ids, all=event.all)
+                    made = (self._wrap(watch_pb2.WatchResponse(subjects_changed=changed)),)
+                    found = self._notices.setdefault(event, made)
+                return found
 
     def _reset(self, reason: ResetReason) -> W:
         reset = watch_pb2.Reset(reason=f"RESET_REASON_{reason.name}")

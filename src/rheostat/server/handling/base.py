@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rheostat.errors import (
-    FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
     PermissionDeniedError,
@@ -41,7 +40,6 @@ __all__ = [
     "instant_from_request",
     "message_of",
     "no_setting",
-    "not_served",
     "page_of",
     "page_start",
     "page_token",
@@ -169,13 +167,6 @@ def no_setting(name: str, environment: str) -> SettingNotFoundError:
     return SettingNotFoundError(
         f"the environment {environment!r} has no setting {name!r}",
         metadata={"setting": name, "environment": environment},
-    )
-
-
-def not_served(call: Call) -> FailedPreconditionError:
-    """Return what says that this version does not serve a method."""
-    return FailedPreconditionError(
-        f"this server does not serve {call.method}", reason="NOT_SERVED", metadata={"method": call.method}
     )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rheo.v1 import client_pb2, declaration_pb2, watch_pb2
@@ -17,6 +17,7 @@ from rheostat.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     LimitExceededError,
+    PermissionDeniedError,
 )
 from rheostat.evaluation import Context
 from rheostat.evaluation.explain import explain
@@ -49,12 +50,15 @@ from rheostat.server.handling.base import (
     read_page_token,
 )
 from rheostat.service import Service, Writer
+from rheostat.service.access import Permission
 from rheostat.service.publish import Head, ScopedView, View
+from rheostat.service.subject import NOBODY, Joined
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.declaration import declaration_from_proto, declaration_result_to_proto
 from rheostat.wire.evaluation import evaluation_to_proto
 from rheostat.wire.event import EventEncoder
 from rheostat.wire.instant import instant_to_proto
+from rheostat.wire.subject import reference_from_request
 from rheostat.wire.value import context_from_request, struct_from_request
 from rheostat.wire.watch import filter_from_proto, item_to_proto, position_to_proto
 
@@ -103,6 +107,7 @@ class ConfigHandlers(Handling):
         head = self._wait_for(request.min_revision, call)
         project, environment = self._resolve(head, call, request.project, request.environment)
         filter_ = _filter(request)
+        relay = call.principal.key is not None and call.principal.key.kind is KeyKind.RELAY
         admission = service.admission
         with (
             admission.watch(call.principal.actor, call.address),
@@ -118,7 +123,10 @@ class ConfigHandlers(Handling):
                     min_revision=request.min_revision,
                     filter=filter_ if served else Filter(),
                     filter_refused=not served,
-                    relay=call.principal.key is not None and call.principal.key.kind is KeyKind.RELAY,
+                    relay=relay,
+                    # Who may not read subjects holds none, and needs no news of them.
+                    subjects=request.subjects
+                    and (relay or Permission.SUBJECTS in call.principal.permissions),
                     may_go_on=lambda: service.key_in_force(call.principal),
                     ends_by=lambda: service.key_ends_at(call.principal),
                 )
@@ -277,19 +285,19 @@ class ConfigHandlers(Handling):
     def evaluate(self, request: config.EvaluateRequest, call: Call) -> config.EvaluateResponse:
         """Evaluate one setting."""
         head, project, environment = self._located(request, call)
-        context = self._context(request, call)
+        joined, context = self._joined(request, call, project, environment)
         view = self.service.view(project, environment, head)
         if view.snapshot.setting(request.name) is None:
             raise no_setting(request.name, environment)
         self.service.usage.note_reads(project, environment, (request.name,))
         return config.EvaluateResponse(
-            evaluation=self._evaluation(view, head, request.name, context, request.explain, call)
+            evaluation=self._evaluation(view, head, request.name, joined, context, request.explain, call)
         )
 
     def evaluate_all(self, request: config.EvaluateAllRequest, call: Call) -> config.EvaluateAllResponse:
         """Evaluate several settings at one revision."""
         head, project, environment = self._located(request, call)
-        context = self._context(request, call)
+        joined, context = self._joined(request, call, project, environment)
         view = self.service.view(project, environment, head)
         names = list(request.names) or sorted(view.snapshot.settings)
         # Who asks for all of them says of none that it needs it.
@@ -297,7 +305,7 @@ class ConfigHandlers(Handling):
         response = config.EvaluateAllResponse(revision=head.revision)
         size, limit = 0, self.service.limits.max_snapshot_bytes
         for name in names:
-            evaluation = self._evaluation(view, head, name, context, request.explain, call)
+            evaluation = self._evaluation(view, head, name, joined, context, request.explain, call)
             # One large setting can be named ten thousand times.
             size += evaluation.ByteSize()
             if size > limit:
@@ -309,23 +317,54 @@ class ConfigHandlers(Handling):
         return response
 
     def _evaluation(
-        self, view: View, head: Head, name: str, context: Context, explained: bool, call: Call
+        self,
+        view: View,
+        head: Head,
+        name: str,
+        joined: Joined,
+        context: Context,
+        explained: bool,
+        call: Call,
     ) -> Any:
-        # Explanations quote rules and segments, which public keys never see.
-        explained = explained and not _is_public(call)
-        result = dataclasses.replace(view.compiled.evaluate(name, context), revision=head.revision)
-        explanation = explain(view.snapshot, name, context) if explained else None
+        # Explanations quote rules and segments, which public keys never see, and traits, which not all others do.
+        explained = (
+            explained
+            and not _is_public(call)
+            and (not joined.join.layer or Permission.SUBJECTS in call.principal.permissions)
+        )
+        result = dataclasses.replace(joined.evaluate(view, name, context), revision=head.revision)
+        explanation = None
+        if explained and not joined.conflict:
+            # The rules are explained even where an override comes before them.
+            explanation = explain(view.snapshot, name, context)
         return evaluation_to_proto(name, result, explanation)
 
-    def _context(self, request: config.EvaluateRequest | config.EvaluateAllRequest, call: Call) -> Context:
-        if request.subjects:
-            raise FailedPreconditionError(
-                "stored subjects are not available on this server; put their attributes into the context",
-                reason="SUBJECTS_UNAVAILABLE",
+    def _joined(
+        self,
+        request: config.EvaluateRequest | config.EvaluateAllRequest,
+        call: Call,
+        project: str,
+        environment: str,
+    ) -> tuple[Joined, Context]:
+        """Return what the stored subjects of a request are to its evaluation, and its context."""
+        attributes: Mapping[str, object] = (
+            struct_from_request(request.attributes, "attributes")
+            if request.HasField("attributes")
+            else context_from_request(request.context, "context")
+        )
+        if not request.subjects:
+            return NOBODY, Context(attributes)
+        if not call.principal.may_name_subjects:
+            raise PermissionDeniedError(
+                "this public key may not name stored subjects; see 'rheostat keys create --subjects'",
+                reason="SUBJECTS_NOT_ALLOWED",
             )
-        if request.HasField("attributes"):
-            return Context(struct_from_request(request.attributes, "attributes"))
-        return Context(context_from_request(request.context, "context"))
+        references = [
+            reference_from_request(reference, f"subjects[{index}]")
+            for index, reference in enumerate(request.subjects)
+        ]
+        joined = self.service.subjects.joined(project, environment, references)
+        return joined, joined.context(attributes)
 
     def declare_settings(
         self, request: config.DeclareSettingsRequest, call: Call

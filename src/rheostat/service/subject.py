@@ -1,0 +1,611 @@
+"""Subjects and events: writing them, telling watchers of it, and joining them to evaluations."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+from rheostat.errors import (
+    FailedPreconditionError,
+    PermissionDeniedError,
+    RevisionCompactedError,
+    RheostatError,
+    TypeMismatchError,
+)
+from rheostat.evaluation import Context, Evaluation
+from rheostat.evaluation.join import Join, implied, join, overridden
+from rheostat.evaluation.result import ErrorCode, Reason
+from rheostat.model.key import KeyKind
+from rheostat.model.subject import (
+    KEY_NAME,
+    RESERVED_KINDS,
+    SUBJECT_KIND,
+    Exposure,
+    FeedEntry,
+    KeyConflict,
+    Refusal,
+    Subject,
+    SubjectEvent,
+    SubjectOverride,
+    SubjectPatch,
+    SubjectReference,
+    Track,
+    fold,
+)
+from rheostat.model.type import normalise
+from rheostat.model.value import ABSENT
+from rheostat.service.access import Permission, Principal
+from rheostat.service.credential import check_credentials
+from rheostat.service.notice import Address, Notices
+from rheostat.store.subject_base import SubjectName
+
+if TYPE_CHECKING:
+    from rheostat.model.snapshot import Snapshot
+    from rheostat.service.publish import View
+    from rheostat.service.service import Service
+
+__all__ = ["MAX_REFERENCES", "NOBODY", "Joined", "Subjects", "refusal_of"]
+
+MAX_REFERENCES: Final = 20
+"""Subjects of one evaluation."""
+
+_MAX_KEYS: Final = 20
+_MAX_KEY_CHARACTERS: Final = 500
+
+_CACHED: Final = 10_000
+"""Subjects that a node keeps copies of, those that were asked for last."""
+
+_CACHED_CHARACTERS: Final = 64 * 1024 * 1024
+"""As Python writes them; about what they take."""
+
+_REFERENCES: Final = 8
+"""Ways in which a cached subject was named that are remembered."""
+
+_REMEMBERED: Final = 10_000
+"""Changed subjects that are remembered, lest one that was read before its change is cached after it."""
+
+_FEED_PAGE: Final = 1_000
+
+_FEED_REACH: Final = 10_000
+"""A node that is more entries of the feed behind than that drops all its copies instead."""
+
+_Named: TypeAlias = tuple[str, str, str, frozenset[tuple[str, str]]]
+"""Project, environment, kind and folded keys."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What subjects are to an evaluation.
+
+    Attributes:
+        join: What they add.
+        note: Which of them are not known, for people; empty when all are.
+        conflict: Why nothing can be decided: keys that are said to be of one subject belong to several. Empty when
+            that is not so.
+    """
+
+    join: Join
+    note: str = ""
+    conflict: str = ""
+
+    def context(self, *layers: Mapping[str, object]) -> Context:
+        """Return the context of an evaluation.
+
+        Args:
+            layers: The call's attributes, which are stronger than those of subjects, then the weaker ones.
+        """
+        first, *rest = layers or ({},)
+        return Context(first, self.join.layer, *rest)
+
+    def evaluate(self, view: View, name: str, context: Context) -> Evaluation:
+        """Return the value of a setting for a *context* that was made by `context`. Never raises."""
+        if self.conflict:
+            return Evaluation(
+                value=ABSENT,
+                reason=Reason.ERROR,
+                revision=view.snapshot.revision,
+                error_code=ErrorCode.INVALID_CONTEXT,
+                error_message=f"key conflict: {self.conflict}",
+            )
+        found = overridden(view.snapshot, name, self.join.overrides)
+        if found is None:
+            found = view.compiled.evaluate(name, context)
+        return replace(found, note=self.note) if self.note else found
+
+
+NOBODY: Final = Joined(Join({}, {}, float("inf")))
+"""Of an evaluation that names no subject."""
+
+
+class Subjects:
+    """The subjects and events of all environments, as one node sees them. Safe from any thread.
+
+    Attributes:
+        notices: What watchers are told.
+        behind: How many entries of the feed the node had still to read when it last looked.
+    """
+
+    def __init__(self, service: Service) -> None:
+        """Prepare it; `begin` reads where the feed is."""
+        self._service = service
+        self.notices = Notices(service.monotonic, service.wake_told)
+        self.behind = 0
+        self._copies = _Copies()
+        self._draw = _Draw(service.clock, service.randomness)
+        # Held by who reads the feed.
+        self._following = threading.Lock()
+        self._number: int | None = None
+        self._kinds: set[tuple[str, str, str]] = set()
+
+    # Following.
+
+    def begin(self) -> None:
+        """Read where the feed is: what comes later is told."""
+        with self._following:
+            if self._number is None:
+                self._number = self._service.store.subject_feed_number()
+
+    def follow(self) -> None:
+        """Read what has changed, here and elsewhere; drop copies of it, and tell watchers."""
+        store = self._service.store
+        with self._following:
+            number = store.subject_feed_number()
+            if self._number is None:
+                self._number = number
+            self.behind = number - self._number
+            if self.behind < 0 or self.behind > _FEED_REACH:
+                # A store that was restored, or a node that stood still.
+                self._number = number
+                self.forget()
+            while self._number < number:
+                try:
+                    entries = store.subject_feed(self._number, _FEED_PAGE)
+                except RevisionCompactedError:
+                    entries = ()
+                if not entries:
+                    self._number = number
+                    self.forget()
+                else:
+                    self._number = entries[-1].number
+                    self._take(entries)
+            self.behind = 0
+
+    def forget(self) -> None:
+        """Drop all copies, and tell watchers to do so: history is another one."""
+        self._copies.drop_all()
+        self._kinds = set()
+        self.notices.note_all()
+
+    def _take(self, entries: Sequence[FeedEntry]) -> None:
+        changed: dict[Address, set[bytes] | None] = {}
+        for entry in entries:
+            address = (entry.project, entry.environment)
+            if not entry.id:
+                changed[address] = None
+                self._copies.drop_environment(address)
+            elif (ids := changed.setdefault(address, set())) is not None:
+                ids.add(entry.id)
+        for address, ids in changed.items():
+            self._copies.drop(address, ids or ())
+            self.notices.note(address, ids or ())
+
+    def close(self) -> None:
+        """End the thread that tells watchers. Idempotent."""
+        self.notices.close()
+
+    def purge(self) -> int:
+        """Remove what is kept no longer; the tail does so from time to time."""
+        return self._service.store.purge_subject_records(self._service.clock())
+
+    # Writing.
+
+    def upsert(
+        self,
+        principal: Principal,
+        project: str,
+        environment: str,
+        patches: Sequence[SubjectPatch | Refusal],
+    ) -> Sequence[Subject | Refusal]:
+        """Create or change subjects; return what became of each.
+
+        Args:
+            principal: Who.
+            project: Slug.
+            environment: Slug.
+            patches: Entries that were refused already stay so.
+
+        Raises:
+            UnavailableError: The store is away.
+        """
+        service = self._service
+        service.check_serving()
+        snapshot = service.view(project, environment).snapshot
+        people = principal.key is not None and principal.key.kind is KeyKind.USER
+        protected = service.head.state.projects[project].environments[environment].environment.protected
+        checked = [
+            _tried(
+                _checked_patch,
+                patch,
+                snapshot,
+                may_override=not (protected and people) or Permission.APPROVE in principal.permissions,
+            )
+            for patch in patches
+        ]
+        result = _in_places(
+            checked,
+            lambda taken: service.store.upsert_subjects(
+                project,
+                environment,
+                taken,
+                actor=principal.actor,
+                now=service.clock(),
+                limits=service.limits.subjects,
+                draw_id=self._draw,
+            ),
+        )
+        written = sum(not isinstance(each, Refusal) for each in result)
+        service.metrics.count("subjects", "written", times=written)
+        service.metrics.count("subjects", "rejected", times=len(result) - written)
+        self._follow_own()
+        return result
+
+    def record(
+        self,
+        principal: Principal,
+        project: str,
+        environment: str,
+        events: Sequence[SubjectEvent | Refusal],
+    ) -> Sequence[Refusal | None]:
+        """Count events; return for each None, or why it is not counted. See `upsert`."""
+        service = self._service
+        service.check_serving()
+        may_track = Permission.EVENTS in principal.permissions
+        checked = [_tried(_checked_event, event, may_track=may_track) for event in events]
+        result = _in_places(
+            checked,
+            lambda taken: service.store.record_events(
+                project,
+                environment,
+                taken,
+                actor=principal.actor,
+                now=service.clock(),
+                limits=service.limits.subjects,
+                draw_id=self._draw,
+            ),
+        )
+        refused = sum(each is not None for each in result)
+        service.metrics.count("events", "recorded", times=len(result) - refused)
+        service.metrics.count("events", "rejected", times=refused)
+        self._follow_own()
+        return result
+
+    def delete(
+        self,
+        principal: Principal,
+        project: str,
+        environment: str,
+        names: Sequence[tuple[SubjectName, int | None]],
+    ) -> Sequence[Subject | KeyConflict | bool]:
+        """Remove subjects; see `SubjectStore.delete_subjects`."""
+        service = self._service
+        service.check_serving()
+        result = service.store.delete_subjects(
+            project, environment, names, actor=principal.actor, now=service.clock()
+        )
+        service.metrics.count("subjects", "deleted", times=sum(isinstance(each, Subject) for each in result))
+        self._follow_own()
+        return result
+
+    def _follow_own(self) -> None:
+        """Whoever has written here reads what is written, here."""
+        try:
+            self.follow()
+        except RheostatError:
+            # The write is durable, and the tail goes on to try. Until then copies may be old.
+            self.forget()
+
+    # Reading.
+
+    def get(
+        self, project: str, environment: str, names: Sequence[SubjectName]
+    ) -> Sequence[Subject | KeyConflict | None]:
+        """Return subjects as the store has them."""
+        return self._service.store.get_subjects(project, environment, names, now=self._service.clock())
+
+    def joined(
+        self,
+        project: str,
+        environment: str,
+        references: Sequence[SubjectReference],
+        now: datetime.datetime | None = None,
+    ) -> Joined:
+        """Join the subjects that an evaluation names, and those that these are the only members of.
+
+        Args:
+            project: Slug.
+            environment: Slug.
+            references: Of two of a kind, the first one that is known counts.
+            now: Aware; defaults to the node's clock.
+
+        Raises:
+            UnavailableError: The store is away, and not all of them are at hand.
+        """
+        if not references:
+            return NOBODY
+        if now is None:
+            now = self._service.clock()
+        address = (project, environment)
+        found = self._held(address, references, now)
+        subjects: list[Subject] = []
+        unknown: list[str] = []
+        for reference, each in zip(references, found, strict=True):
+            match each:
+                case KeyConflict(message=message):
+                    return replace(NOBODY, conflict=message)
+                case None:
+                    unknown.append(f"{reference.kind} ({', '.join(sorted(reference.keys))})")
+                case _:
+                    subjects.append(each)
+        if brought := implied(subjects):
+            subjects += [each for each in self._held(address, brought, now) if isinstance(each, Subject)]
+        note = f"not stored, and joined without traits: {', '.join(unknown)}" if unknown else ""
+        return Joined(join(subjects, now), note)
+
+    def _held(
+        self, address: Address, names: Sequence[SubjectName], now: datetime.datetime
+    ) -> list[Subject | KeyConflict | None]:
+        """Return subjects, from the copies where there are any."""
+        copies = self._copies
+        found: list[Subject | KeyConflict | None] = [copies.get(address, name) for name in names]
+        missing = [index for index, each in enumerate(found) if each is None]
+        if missing:
+            stamp = copies.stamp
+            fetched = self._service.store.get_subjects(*address, [names[index] for index in missing], now=now)
+            for index, each in zip(missing, fetched, strict=True):
+                found[index] = each
+                if isinstance(each, Subject):
+                    copies.put(address, names[index], each, stamp)
+        return found
+
+    def references_of(self, project: str, environment: str, context: Context) -> tuple[SubjectReference, ...]:
+        """Return the subjects that a context names by itself, for protocols that have no other place for them.
+
+        An attribute whose name is a kind of the environment's subjects, and which is a mapping, names one: each text
+        in it may be a key. So may a flat attribute such as ``user.id``. What is no key of anybody does not matter.
+
+        Args:
+            project: Slug.
+            environment: Slug.
+            context: The stronger layer's text is the key where several have one of a name.
+
+        Raises:
+            UnavailableError: The store is away.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for layer in context.layers:
+            for name, value in layer.items():
+                if isinstance(value, Mapping):
+                    for inner, text in value.items():
+                        _add_key(found, name, inner, text)
+                elif isinstance(value, str):
+                    kind, _, inner = name.partition(".")
+                    _add_key(found, kind, inner, value)
+        references = [SubjectReference(kind, keys) for kind, keys in found.items() if keys]
+        known = [each for each in references if self._has_kind(project, environment, each.kind)]
+        return tuple(known[:MAX_REFERENCES])
+
+    def _has_kind(self, project: str, environment: str, kind: str) -> bool:
+        if (project, environment, kind) in self._kinds:
+            return True
+        service = self._service
+        if not service.store.list_subjects(project, environment, kind=kind, limit=1, now=service.clock()):
+            return False
+        self._kinds.add((project, environment, kind))
+        return True
+
+
+def refusal_of(error: RheostatError) -> Refusal:
+    """Return why an entry of a batch is not taken, of what was raised about it."""
+    return Refusal(error.reason, error.message)
+
+
+def _add_key(found: dict[str, dict[str, str]], kind: object, name: object, text: object) -> None:
+    if not (isinstance(kind, str) and isinstance(name, str) and isinstance(text, str)):
+        return
+    if kind in RESERVED_KINDS or SUBJECT_KIND.fullmatch(kind) is None or KEY_NAME.fullmatch(name) is None:
+        return
+    if 1 <= len(text) <= _MAX_KEY_CHARACTERS:
+        keys = found.setdefault(kind, {})
+        if len(keys) < _MAX_KEYS:
+            keys.setdefault(name, text)
+
+
+def _tried(
+    check: Callable[..., T | Refusal], entry: T | Refusal, *args: object, **options: object
+) -> T | Refusal:
+    if isinstance(entry, Refusal):
+        return entry
+    try:
+        return check(entry, *args, **options)
+    except RheostatError as error:
+        return refusal_of(error)
+
+
+def _in_places(
+    entries: Sequence[T | Refusal], write: Callable[[Sequence[T]], Sequence[R | Refusal]]
+) -> list[R | Refusal]:
+    """Write those entries that were not refused, and return what became of all, each in its place."""
+    taken = [entry for entry in entries if not isinstance(entry, Refusal)]
+    results = iter(write(taken) if taken else ())
+    return [entry if isinstance(entry, Refusal) else next(results) for entry in entries]
+
+
+def _checked_patch(patch: SubjectPatch, snapshot: Snapshot, *, may_override: bool) -> SubjectPatch | Refusal:
+    """Return a patch whose overrides are those of settings that there are, under their names and of their types."""
+    for name, text in patch.reference.keys.items():
+        check_credentials(text, f"reference.keys.{name}")
+    for name, value in patch.traits.items():
+        check_credentials(value, f"traits.{name}")
+    if not (patch.overrides or patch.remove_overrides):
+        return patch
+    if not may_override:
+        raise FailedPreconditionError(
+            "the environment is protected: overrides in it are an approver's to write",
+            reason="APPROVAL_REQUIRED",
+        )
+    overrides: dict[str, SubjectOverride] = {}
+    for index, override in enumerate(patch.overrides):
+        check_credentials(override.value, f"overrides[{index}].value")
+        setting = snapshot.setting(override.setting)
+        if setting is None:
+            return Refusal(
+                "UNKNOWN_SETTING",
+                f"overrides[{index}].setting: the environment has no setting {override.setting[:200]!r}",
+            )
+        try:
+            value = normalise(setting.type, override.value)
+        except TypeMismatchError as error:
+            raise TypeMismatchError(f"overrides[{index}].value: {error.message}") from None
+        overrides[setting.name] = replace(override, setting=setting.name, value=value)
+    removed: dict[str, None] = {}
+    for name in patch.remove_overrides:
+        setting = snapshot.setting(name)
+        removed.update(dict.fromkeys((name,) if setting is None else (name, *setting.names)))
+    return replace(patch, overrides=tuple(overrides.values()), remove_overrides=tuple(removed))
+
+
+def _checked_event(event: SubjectEvent, *, may_track: bool) -> SubjectEvent:
+    for index, reference in enumerate(event.subjects):
+        for name, text in reference.keys.items():
+            check_credentials(text, f"subjects[{index}].keys.{name}")
+    match event.what:
+        case Track() if not may_track:
+            raise PermissionDeniedError("this key may record exposures, and track nothing")
+        case Exposure(value=value):
+            check_credentials(value, "exposure.value")
+            # Nobody is counted for an exposure, so that nobody has to be stored for it either.
+            return replace(event, subjects=())
+        case _:
+            return event
+
+
+class _Draw:
+    """Draws ids of subjects, which rise with the time: 6 bytes of milliseconds, 2 that count, 8 at random."""
+
+    def __init__(self, clock: Callable[[], datetime.datetime], randomness: Callable[[int], bytes]) -> None:
+        self._clock = clock
+        self._randomness = randomness
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> bytes:
+        milliseconds = max(0, int(self._clock().timestamp() * 1000))
+        with self._lock:
+            # A clock that was set back, or stands still, does not take the order back.
+            self._last = max(self._last + 1, milliseconds << 16)
+            number = self._last
+        return (number % (1 << 64)).to_bytes(8, "big") + self._randomness(8)
+
+
+class _Copies:
+    """Copies of the subjects that were asked for last. Safe from any thread.
+
+    A subject is found by its id, or by keys which are all its own: that another subject gets a key cannot make what is
+    held wrong then, without that the subject itself changes. What is not known is not held, for the same reason.
+
+    Attributes:
+        stamp: How many changes were seen.
+    """
+
+    def __init__(self) -> None:
+        self.stamp = 0
+        self._lock = threading.Lock()
+        self._subjects: OrderedDict[tuple[Address, bytes], Subject] = OrderedDict()
+        self._named: dict[_Named, tuple[Address, bytes]] = {}
+        self._names: dict[tuple[Address, bytes], list[_Named]] = {}
+        self._sizes: dict[tuple[Address, bytes], int] = {}
+        self._size = 0
+        # At which stamp a subject has changed; and the stamp from before which nothing may be put.
+        self._changed: OrderedDict[tuple[Address, bytes], int] = OrderedDict()
+        self._since = 0
+
+    def get(self, address: Address, name: SubjectName) -> Subject | None:
+        """Return a copy; None when there is none."""
+        with self._lock:
+            key = (address, name) if isinstance(name, bytes) else self._named.get(_named(address, name))
+            subject = None if key is None else self._subjects.get(key)
+            if key is not None and subject is not None:
+                self._subjects.move_to_end(key)
+            return subject
+
+    def put(self, address: Address, name: SubjectName, subject: Subject, stamp: int) -> None:
+        """Keep a copy of what was read when the stamp was *stamp*, unless it has changed since."""
+        key = (address, subject.id)
+        size = len(repr(subject))
+        with self._lock:
+            if stamp < max(self._since, self._changed.get(key, 0)):
+                return
+            self._size += size - self._sizes.get(key, 0)
+            self._subjects[key] = subject
+            self._subjects.move_to_end(key)
+            self._sizes[key] = size
+            names = self._names.setdefault(key, [])
+            if not isinstance(name, bytes) and len(names) < _REFERENCES:
+                own = {(each, fold(text)) for each, text in subject.keys.items()}
+                named = _named(address, name)
+                if named[3] <= own and named not in names:
+                    names.append(named)
+                    self._named[named] = key
+            while len(self._subjects) > _CACHED or self._size > _CACHED_CHARACTERS:
+                self._remove(next(iter(self._subjects)))
+
+    def drop(self, address: Address, ids: Sequence[bytes] | set[bytes]) -> None:
+        """Let go of subjects that have changed."""
+        with self._lock:
+            self.stamp += 1
+            for id_ in ids:
+                key = (address, id_)
+                self._remove(key)
+                self._changed[key] = self.stamp
+                self._changed.move_to_end(key)
+            while len(self._changed) > _REMEMBERED:
+                self._since = max(self._since, self._changed.popitem(last=False)[1])
+
+    def drop_environment(self, address: Address) -> None:
+        """Let go of all subjects of an environment."""
+        with self._lock:
+            self.stamp += 1
+            self._since = self.stamp
+            for key in [key for key in self._subjects if key[0] == address]:
+                self._remove(key)
+
+    def drop_all(self) -> None:
+        """Let go of all."""
+        with self._lock:
+            self.stamp += 1
+            self._since = self.stamp
+            for held in (self._subjects, self._named, self._names, self._sizes, self._changed):
+                held.clear()
+            self._size = 0
+
+    def _remove(self, key: tuple[Address, bytes]) -> None:
+        if self._subjects.pop(key, None) is None:
+            return
+        self._size -= self._sizes.pop(key)
+        for named in self._names.pop(key):
+            self._named.pop(named, None)
+
+
+def _named(address: Address, reference: SubjectReference) -> _Named:
+    return (
+        *address,
+        reference.kind,
+        frozenset((name, fold(text)) for name, text in reference.keys.items()),
+    )
