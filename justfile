@@ -40,9 +40,9 @@ bench-store:
 bench-postgres:
     {{ run }} python benchmarks/postgres.py
 
-# Commit to watcher for 1, 100 and 1 000 watchers, beside a raw asyncio server
-bench-delivery:
-    {{ run }} python benchmarks/delivery.py
+# All that the design says of delivery, up to 10 000 watchers: targets, and floors of the same run; about five minutes
+bench-delivery *arguments:
+    {{ run }} python benchmarks/delivery.py {{ arguments }}
 
 # Clients that stop reading: what they cost, when they are ended, and what others notice
 bench-stalled:
