@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
-    Select,
     Table,
     and_,
     bindparam,
     case,
-    delete,
     func,
     insert,
     literal_column,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,7 +38,6 @@ from rheostat.store import tables
 from rheostat.store.stamp import instant_text, utc
 from rheostat.store.subject import (
     MAX_FEED_MEMBERS,
-    TOTAL,
     Address,
     Cell,
     Stored,
@@ -50,6 +45,7 @@ from rheostat.store.subject import (
     clamped,
     fed,
 )
+from rheostat.store.subject_driver import driver_of
 from rheostat.store.subject_life import KEY_LIFE
 
 __all__ = [
@@ -62,10 +58,10 @@ __all__ = [
     "page",
 ]
 
-T = TypeVar("T")
-
 _CHUNK: Final = 500
-"""How many rows one statement names; SQLite builds may allow as few as 999 parameters."""
+"""How many others one statement names; SQLite builds may allow as few as 999 parameters."""
+
+_EXPOSURE: Final = ("setting", "revision", "rule_id", "variant", "value_json", "day")
 
 _SCOPE = (
     select(tables.subject_scope.c.number)
@@ -75,65 +71,64 @@ _SCOPE = (
     )
     .scalar_subquery()
 )
-_FIND = select(tables.subject_key.c.folded, tables.subject_key.c.id).where(
-    tables.subject_key.c.scope == _SCOPE,
-    tables.subject_key.c.kind == bindparam("kind"),
-    tables.subject_key.c.name == bindparam("name"),
-    tables.subject_key.c.folded.in_(bindparam("folded", expanding=True)),
-)
-_LOAD = select(tables.subject).where(
-    tables.subject.c.scope == _SCOPE, tables.subject.c.id.in_(bindparam("ids", expanding=True))
-)
-_MEMBERSHIPS = (
-    select(tables.subject_member.c.id, tables.subject_member.c.target)
-    .where(
-        tables.subject_member.c.scope == _SCOPE,
-        tables.subject_member.c.id.in_(bindparam("ids", expanding=True)),
-    )
-    .order_by(tables.subject_member.c.id, tables.subject_member.c.position)
-)
-_NAMES = select(tables.subject.c.id, tables.subject.c.kind, tables.subject.c["keys"]).where(
-    tables.subject.c.scope == _SCOPE, tables.subject.c.id.in_(bindparam("ids", expanding=True))
-)
 _COUNT = select(tables.subject_scope.c.subjects).where(tables.subject_scope.c.number == _SCOPE)
 
+# What is read and written of each of many subjects; see `rheostat.store.subject_driver`.
 
-def _counts(days: ColumnElement[bool]) -> Select[Any]:
-    usage = tables.subject_usage.c
-    return select(usage.id, usage.day, usage.event, usage["count"]).where(
-        usage.scope == _SCOPE, usage.id.in_(bindparam("ids", expanding=True)), days
+_FIND: Final = "SELECT folded, id FROM subject_key WHERE {here} AND kind = ? AND name = ? AND folded {in}"
+_LOAD: Final = (
+    "SELECT id, kind, created_at, updated_at, keys, traits, overrides, month_day, version"
+    " FROM subject WHERE {here} AND id {in}"
+)
+_MEMBERSHIPS: Final = "SELECT id, target FROM subject_member WHERE {here} AND id {in} ORDER BY id, position"
+_NAMES: Final = "SELECT id, kind, keys FROM subject WHERE {here} AND id {in}"
+_COUNTS: Final = "SELECT id, day, event, count FROM subject_usage WHERE {here} AND day = 0 AND id {in}"
+_DAYS: Final = (
+    "SELECT id, day, event, count FROM subject_usage WHERE {here} AND day BETWEEN ? AND ? AND id {in}"
+)
+_USED: Final = "SELECT key FROM event_key WHERE {here} AND day = ? AND actor = ? AND key {in}"
+
+_LOSE: Final = "DELETE FROM subject_key WHERE scope = ? AND kind = ? AND name = ? AND folded = ?"
+_ADD: Final = (
+    "INSERT INTO subject (kind, version, month_day, created_at, updated_at, keys, traits, overrides, scope, id)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CHANGE: Final = (
+    "UPDATE subject SET kind = ?, version = ?, month_day = ?, created_at = ?, updated_at = ?, keys = ?,"
+    " traits = ?, overrides = ? WHERE scope = ? AND id = ?"
+)
+_WIN: Final = "INSERT INTO subject_key (scope, kind, name, folded, id) VALUES (?, ?, ?, ?, ?)"
+_LEAVE: Final = "DELETE FROM subject_member WHERE scope = ? AND id = ?"
+_JOIN: Final = "INSERT INTO subject_member (scope, id, position, target) VALUES (?, ?, ?, ?)"
+_REMOVALS: Final = (
+    _LEAVE,
+    "DELETE FROM subject_member WHERE scope = ? AND target = ?",
+    "DELETE FROM subject_usage WHERE scope = ? AND id = ?",
+    "DELETE FROM subject WHERE scope = ? AND id = ?",
+)
+_USE: Final = (
+    "INSERT INTO subject_usage (scope, id, day, event, count) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (scope, id, day, event) DO UPDATE SET count = excluded.count"
+)
+_USE_KEY: Final = "INSERT INTO event_key (day, scope, actor, key) VALUES (?, ?, ?, ?)"
+_FEED: Final = "INSERT INTO subject_feed (number, scope, id, at) VALUES (?, ?, ?, ?)"
+_TELL: Final = (
+    "INSERT INTO subject_change (number, scope, id, kind, version, time, actor, fields)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+_RAISE = (
+    update(tables.subject)
+    .values(version=tables.subject.c.version + 1)
+    .where(
+        tables.subject.c.scope == bindparam("at_scope"),
+        tables.subject.c.id.in_(
+            select(tables.subject_member.c.id).where(
+                tables.subject_member.c.scope == bindparam("at_scope"),
+                tables.subject_member.c.target.in_(bindparam("targets", expanding=True)),
+            )
+        ),
     )
-
-
-# Two ranges of the primary key, in the place of a walk over all the days that a subject has.
-_COUNTS = union_all(
-    _counts(tables.subject_usage.c.day == TOTAL),
-    _counts(tables.subject_usage.c.day.between(bindparam("first"), bindparam("last"))),
-)
-_USED = select(tables.event_key.c.key).where(
-    tables.event_key.c.day.in_(bindparam("days", expanding=True)),
-    tables.event_key.c.scope == _SCOPE,
-    tables.event_key.c.actor == bindparam("actor"),
-    tables.event_key.c.key.in_(bindparam("keys", expanding=True)),
-)
-
-_LOSE = delete(tables.subject_key).where(
-    tables.subject_key.c.scope == bindparam("at_scope"),
-    tables.subject_key.c.kind == bindparam("at_kind"),
-    tables.subject_key.c.name == bindparam("at_name"),
-    tables.subject_key.c.folded == bindparam("at_folded"),
-)
-_CHANGE = update(tables.subject).where(
-    tables.subject.c.scope == bindparam("at_scope"), tables.subject.c.id == bindparam("at_id")
-)
-_RAISE = update(tables.subject).where(
-    tables.subject.c.scope == bindparam("at_scope"),
-    tables.subject.c.id.in_(
-        select(tables.subject_member.c.id).where(
-            tables.subject_member.c.scope == bindparam("at_scope"),
-            tables.subject_member.c.target.in_(bindparam("targets", expanding=True)),
-        )
-    ),
 )
 _MEMBERS = (
     select(tables.subject_member.c.id)
@@ -143,15 +138,6 @@ _MEMBERS = (
     )
     .distinct()
     .limit(MAX_FEED_MEMBERS + 1)
-)
-_REMOVALS: Final = tuple(
-    delete(table).where(table.c.scope == bindparam("at_scope"), column == bindparam("at_id"))
-    for table, column in (
-        (tables.subject_member, tables.subject_member.c.id),
-        (tables.subject_member, tables.subject_member.c.target),
-        (tables.subject_usage, tables.subject_usage.c.id),
-        (tables.subject, tables.subject.c.id),
-    )
 )
 
 
@@ -174,8 +160,6 @@ def _upserts(new: sqlite.Insert | postgresql.Insert, table: Table) -> sqlite.Ins
             changed[column.name] = case((column > excluded, column), else_=excluded)
         elif column.name == "first_at":
             changed[column.name] = case((column < excluded, column), else_=excluded)
-        elif table is tables.subject_usage:
-            changed[column.name] = excluded
         else:
             changed[column.name] = _saturated(column, excluded)
     return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
@@ -184,7 +168,7 @@ def _upserts(new: sqlite.Insert | postgresql.Insert, table: Table) -> sqlite.Ins
 _PUTS = {
     (name, table): _upserts(make(table), table)
     for name, make in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-    for table in (tables.subject_usage, tables.event_day, tables.exposure_day)
+    for table in (tables.event_day, tables.exposure_day)
 }
 
 
@@ -194,35 +178,32 @@ class SqlShelf:
     def __init__(self, connection: Connection, project: str, environment: str) -> None:
         """Look at nothing yet."""
         self._connection = connection
+        self._driver = driver_of(connection)
         self._place = {"project": project, "environment": environment}
+        self._at = (project, environment)
 
     def find(self, addresses: Collection[Address]) -> Mapping[Address, bytes]:
         """See `Shelf`."""
         grouped: dict[tuple[str, str], list[str]] = {}
         for kind, name, folded in addresses:
-            grouped.setdefault((kind, name), []).append(folded)
+            grouped.setdefault((kind, name), []).append(self._driver.text(folded))
         found: dict[Address, bytes] = {}
         for (kind, name), values in grouped.items():
-            for chunk in _chunks(values):
-                rows = self._rows(_FIND, kind=kind, name=name, folded=chunk)
-                found.update(((kind, name, row.folded), bytes(row.id)) for row in rows)
+            for folded, who in self._driver.select(_FIND, (*self._at, kind, name), sorted(values)):
+                found[kind, name, self._driver.plain(folded)] = who
         return found
 
     def load(self, ids: Collection[bytes]) -> Mapping[bytes, Stored]:
         """See `Shelf`."""
-        return {stored.id: stored for stored in self.whole(self._by_id(_LOAD, ids))}
-
-    def whole(self, rows: Iterable[Row[Any]]) -> Sequence[Stored]:
-        """Return the subjects that rows of the table hold."""
-        rows = list(rows)
+        rows = list(self._by_id(_LOAD, ids))
         targets: dict[bytes, list[bytes]] = {}
-        for row in self._by_id(_MEMBERSHIPS, [bytes(row.id) for row in rows]):
-            targets.setdefault(bytes(row.id), []).append(bytes(row.target))
-        return [_decode(row, targets.get(bytes(row.id), ())) for row in rows]
+        for who, target in self._by_id(_MEMBERSHIPS, [row[0] for row in rows]):
+            targets.setdefault(who, []).append(target)
+        return {row[0]: _decode(row, targets.get(row[0], ())) for row in rows}
 
     def names(self, ids: Collection[bytes]) -> Mapping[bytes, tuple[str, Mapping[str, str]]]:
         """See `Shelf`."""
-        return {bytes(who): (kind, json.loads(keys)) for who, kind, keys in self._by_id(_NAMES, ids)}
+        return {who: (kind, json.loads(keys)) for who, kind, keys in self._by_id(_NAMES, ids)}
 
     def count(self) -> int:
         """See `Shelf`."""
@@ -231,62 +212,49 @@ class SqlShelf:
     def counts(self, ids: Collection[bytes], first: int, last: int) -> Mapping[bytes, Mapping[Cell, int]]:
         """See `Shelf`."""
         found: dict[bytes, dict[Cell, int]] = {}
-        for who, day, event, count in self._by_id(_COUNTS, ids, first=first, last=last):
-            found.setdefault(bytes(who), {})[day, event] = count
+        for who, day, event, count in self._by_id(_COUNTS, ids):
+            found.setdefault(who, {})[day, event] = count
+        # Who has no total has no days. Asked for as a range of the primary key, whatever other days there are.
+        for who, day, event, count in self._by_id(_DAYS, found.keys(), first, last):
+            found[who][day, event] = count
         return found
 
     def used_keys(self, actor: str, keys: Collection[str], now: datetime.datetime) -> Collection[str]:
         """See `Shelf`."""
-        # The clock of another node may be past midnight.
-        days = range(_key_day(now - KEY_LIFE), _key_day(now) + 2)
+        asked = sorted(map(self._driver.text, keys))
+        at = (*self._at, 0, self._driver.text(actor))
         return {
-            key
-            for chunk in _chunks(keys)
-            for (key,) in self._rows(_USED, days=list(days), actor=actor, keys=chunk)
+            self._driver.plain(key)
+            # The clock of another node may be past midnight.
+            for day in range(_key_day(now - KEY_LIFE), _key_day(now) + 2)
+            for (key,) in self._driver.select(_USED, (*at[:2], day, at[3]), asked)
         }
 
     def write(self, writes: Writes) -> int:
         """Write what has changed, and return how many rows those were, about."""
+        text = self._driver.text
         scope = self._scope(len(writes.new) - len(writes.removed))
-        rows = 1
-        rows += self._execute(_LOSE, _at_addresses(scope, writes.lost))
-        rows += self._execute(
-            insert(tables.subject),
-            [{"scope": scope, "id": new.id, **_encode(new)} for new in writes.put if new.id in writes.new],
+        rows = self._many(_LOSE, [(scope, *address[:2], text(address[2])) for address in writes.lost])
+        rows += self._many(
+            _ADD, [(*_encode(new), scope, new.id) for new in writes.put if new.id in writes.new]
         )
-        rows += self._execute(
-            _CHANGE,
-            [
-                {"at_scope": scope, "at_id": stored.id, **_encode(stored)}
-                for stored in writes.put
-                if stored.id not in writes.new
-            ],
+        rows += self._many(
+            _CHANGE, [(*_encode(old), scope, old.id) for old in writes.put if old.id not in writes.new]
         )
-        rows += self._execute(
-            insert(tables.subject_key),
-            [
-                {"scope": scope, "kind": kind, "name": name, "folded": folded, "id": who}
-                for (kind, name, folded), who in writes.won.items()
-            ],
+        rows += self._many(
+            _WIN,
+            [(scope, kind, name, text(folded), who) for (kind, name, folded), who in writes.won.items()],
         )
         rows += self._move(scope, writes)
         ids = fed(writes.touched, self._raise(scope, writes.renamed))
         for statement in _REMOVALS:
-            rows += self._execute(statement, [{"at_scope": scope, "at_id": who} for who in writes.removed])
-        rows += self._put(
-            tables.subject_usage,
-            [
-                {"scope": scope, "id": who, "day": day, "event": event, "count": count}
-                for (who, (day, event)), count in sorted(writes.counts.items())
-            ],
+            rows += self._many(statement, [(scope, who) for who in writes.removed])
+        rows += self._many(
+            _USE,
+            [(scope, who, day, event, count) for (who, (day, event)), count in sorted(writes.counts.items())],
         )
-        rows += self._execute(
-            insert(tables.event_key),
-            [
-                {"day": _key_day(writes.now), "scope": scope, "actor": writes.actor, "key": key}
-                for key in writes.event_keys
-            ],
-        )
+        day, actor = _key_day(writes.now), text(writes.actor)
+        rows += self._many(_USE_KEY, [(day, scope, actor, text(key)) for key in writes.event_keys])
         rows += self._put(
             tables.event_day,
             [
@@ -306,13 +274,7 @@ class SqlShelf:
             [
                 {
                     "scope": scope,
-                    **dict(
-                        zip(
-                            ("setting", "revision", "rule_id", "variant", "value_json", "day"),
-                            key,
-                            strict=True,
-                        )
-                    ),
+                    **dict(zip(_EXPOSURE, key, strict=True)),
                     "count": shown.count,
                     "first_at": instant_text(shown.first_at),
                     "last_at": instant_text(shown.last_at),
@@ -338,14 +300,11 @@ class SqlShelf:
 
     def _move(self, scope: int, writes: Writes) -> int:
         moved = set(writes.moved)
-        rows = self._execute(
-            _REMOVALS[0],
-            [{"at_scope": scope, "at_id": who} for who in writes.moved if who not in writes.new],
-        )
-        return rows + self._execute(
-            insert(tables.subject_member),
+        rows = self._many(_LEAVE, [(scope, who) for who in writes.moved if who not in writes.new])
+        return rows + self._many(
+            _JOIN,
             [
-                {"scope": scope, "id": stored.id, "position": position, "target": target}
+                (scope, stored.id, position, target)
                 for stored in writes.put
                 if stored.id in moved
                 for position, target in enumerate(stored.member_of)
@@ -355,13 +314,11 @@ class SqlShelf:
     def _raise(self, scope: int, renamed: Sequence[bytes]) -> Collection[bytes]:
         """Give the members of others new versions, and return who they are, or more than the feed tells of."""
         members: dict[bytes, None] = {}
-        for chunk in _chunks(renamed):
-            found = self._connection.execute(_MEMBERS, {"at_scope": scope, "targets": chunk})
-            mine = [bytes(who) for (who,) in found]
+        for start in range(0, len(renamed), _CHUNK):
+            asked = {"at_scope": scope, "targets": renamed[start : start + _CHUNK]}
+            mine = [bytes(who) for (who,) in self._connection.execute(_MEMBERS, asked)]
             if mine:
-                self._connection.execute(
-                    _RAISE.values(version=tables.subject.c.version + 1), {"at_scope": scope, "targets": chunk}
-                )
+                self._connection.execute(_RAISE, asked)
                 members.update(dict.fromkeys(mine))
         return members
 
@@ -376,46 +333,38 @@ class SqlShelf:
         self._connection.execute(
             insert(table).values(id=1, **after) if row is None else update(table).values(**after)
         )
-        at = instant_text(writes.now)
-        rows = self._execute(
-            insert(tables.subject_feed),
+        at, actor = instant_text(writes.now), self._driver.text(writes.actor)
+        rows = self._many(_FEED, [(number, scope, who, at) for number, who in enumerate(ids, fed_before + 1)])
+        return rows + self._many(
+            _TELL,
             [
-                {"number": number, "scope": scope, "id": who, "at": at}
-                for number, who in enumerate(ids, fed_before + 1)
-            ],
-        )
-        return rows + self._execute(
-            insert(tables.subject_change),
-            [
-                {
-                    "number": number,
-                    "scope": scope,
-                    "id": change.id,
-                    "kind": change.kind,
-                    "version": change.version,
-                    "time": at,
-                    "actor": change.actor,
-                    "fields": canonical_text(list(change.fields)),
-                }
-                for number, change in enumerate(writes.changes, changed_before + 1)
+                (
+                    number,
+                    scope,
+                    made.id,
+                    made.kind,
+                    made.version,
+                    at,
+                    actor,
+                    canonical_text(list(made.fields)),
+                )
+                for number, made in enumerate(writes.changes, changed_before + 1)
             ],
         )
 
-    def _rows(self, statement: Any, **parameters: object) -> Sequence[Row[Any]]:
-        return self._connection.execute(statement, {**self._place, **parameters}).all()
-
-    def _by_id(self, statement: Any, ids: Collection[bytes], **parameters: object) -> Iterator[Any]:
+    def _by_id(self, statement: str, ids: Collection[bytes], *parameters: object) -> Iterator[Any]:
         # In order: those that stand together are read together.
-        for chunk in _chunks(sorted(ids)):
-            yield from self._rows(statement, ids=chunk, **parameters)
+        return self._driver.select(statement, (*self._at, *parameters), sorted(ids))
 
-    def _execute(self, statement: Any, rows: Sequence[Mapping[str, object]]) -> int:
+    def _many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         if rows:
-            self._connection.execute(statement, rows)
+            self._driver.execute_many(statement, rows)
         return len(rows)
 
     def _put(self, table: Table, rows: Sequence[Mapping[str, object]]) -> int:
-        return self._execute(_PUTS[self._connection.dialect.name, table], rows)
+        if rows:
+            self._connection.execute(_PUTS[self._connection.dialect.name, table], rows)
+        return len(rows)
 
 
 def page(
@@ -423,14 +372,15 @@ def page(
 ) -> Sequence[Stored]:
     """Return subjects by id; see `rheostat.store.subject_base.SubjectStore.list_subjects`."""
     table = tables.subject
-    query = select(table).where(table.c.scope == _SCOPE, table.c.id > after)
+    query = select(table.c.id).where(table.c.scope == _SCOPE, table.c.id > after)
     if kind:
-        query = query.where(table.c.kind == bindparam("kind"))
+        query = query.where(table.c.kind == kind)
     rows = connection.execute(
-        query.order_by(table.c.id).limit(limit),
-        {"project": project, "environment": environment, **({"kind": kind} if kind else {})},
+        query.order_by(table.c.id).limit(limit), {"project": project, "environment": environment}
     )
-    return SqlShelf(connection, project, environment).whole(rows)
+    ids = [bytes(who) for (who,) in rows]
+    loaded = SqlShelf(connection, project, environment).load(ids)
+    return [loaded[who] for who in ids]
 
 
 def changes(
@@ -585,54 +535,39 @@ def _key_day(instant: datetime.datetime) -> int:
     return instant.date().toordinal()
 
 
-def _at_addresses(scope: int, addresses: Iterable[Address]) -> Sequence[Mapping[str, object]]:
-    return [
-        {"at_scope": scope, "at_kind": kind, "at_name": name, "at_folded": folded}
-        for kind, name, folded in addresses
-    ]
-
-
-def _chunks(values: Collection[T]) -> Iterator[list[T]]:
-    listed = list(values)
-    for start in range(0, len(listed), _CHUNK):
-        yield listed[start : start + _CHUNK]
-
-
-def _encode(stored: Stored) -> dict[str, object]:
-    return {
-        "kind": stored.kind,
-        "version": stored.version,
-        "month_day": stored.month_day,
-        "created_at": instant_text(stored.created_at),
-        "updated_at": instant_text(stored.updated_at),
-        "keys": canonical_text(dict(stored.keys)),
-        "traits": canonical_text({name: thaw(value) for name, value in stored.traits.items()}),
-        "overrides": canonical_text(
-            {
-                setting: [
-                    thaw(override.value),
-                    None if override.expires_at is None else instant_text(override.expires_at),
-                ]
-                for setting, override in stored.overrides.items()
-            }
-        )
-        if stored.overrides
-        else "{}",
+def _encode(stored: Stored) -> tuple[object, ...]:
+    overrides = {
+        setting: [
+            thaw(override.value),
+            None if override.expires_at is None else instant_text(override.expires_at),
+        ]
+        for setting, override in stored.overrides.items()
     }
+    return (
+        stored.kind,
+        stored.version,
+        stored.month_day,
+        instant_text(stored.created_at),
+        instant_text(stored.updated_at),
+        canonical_text(dict(stored.keys)),
+        canonical_text({name: thaw(value) for name, value in stored.traits.items()}),
+        canonical_text(overrides),
+    )
 
 
-def _decode(row: Row[Any], member_of: Sequence[bytes]) -> Stored:
+def _decode(row: Sequence[Any], member_of: Sequence[bytes]) -> Stored:
+    who, kind, created_at, updated_at, keys, traits, overrides, month_day, version = row
     return Stored(
-        bytes(row.id),
-        row.kind,
-        utc(datetime.datetime.fromisoformat(row.created_at)),
-        utc(datetime.datetime.fromisoformat(row.updated_at)),
-        json.loads(row.keys),
-        _mapping(row.traits),
-        {setting: _override(setting, raw) for setting, raw in _mapping(row.overrides).items()},
+        bytes(who),
+        kind,
+        utc(datetime.datetime.fromisoformat(created_at)),
+        utc(datetime.datetime.fromisoformat(updated_at)),
+        json.loads(keys),
+        _mapping(traits),
+        {setting: _override(setting, raw) for setting, raw in _mapping(overrides).items()},
         tuple(member_of),
-        row.month_day,
-        row.version,
+        month_day,
+        version,
     )
 
 

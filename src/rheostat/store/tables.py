@@ -29,6 +29,7 @@ __all__ = [
     "change",
     "change_set",
     "client",
+    "escape",
     "event_day",
     "event_key",
     "exposure_day",
@@ -44,6 +45,7 @@ __all__ = [
     "subject_member",
     "subject_scope",
     "subject_usage",
+    "unescape",
 ]
 
 SCHEMA: Final = "0003"
@@ -51,6 +53,20 @@ SCHEMA: Final = "0003"
 
 # SQLite makes a column the table's own row number only when its type is INTEGER, which there has 64 bits.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def escape(text: str) -> str:
+    """Return the form that PostgreSQL has of a text; see `_EscapedText`."""
+    if "\x00" in text or "\x01" in text:
+        return text.replace("\x01", "\x01\x02").replace("\x00", "\x01\x01")
+    return text
+
+
+def unescape(text: str) -> str:
+    """Return the text that PostgreSQL has in this form."""
+    if "\x01" in text:
+        return text.replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
+    return text
 
 
 class _EscapedText(TypeDecorator[str]):
@@ -65,14 +81,10 @@ class _EscapedText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: object) -> str | None:
-        if value is not None and ("\x00" in value or "\x01" in value):
-            return value.replace("\x01", "\x01\x02").replace("\x00", "\x01\x01")
-        return value
+        return None if value is None else escape(value)
 
     def process_result_value(self, value: Any | None, dialect: object) -> str | None:
-        if value is not None and "\x01" in value:
-            return str(value).replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
-        return value
+        return None if value is None else unescape(str(value))
 
 
 _Text = Text().with_variant(_EscapedText(), "postgresql")
