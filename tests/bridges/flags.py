@@ -57,6 +57,14 @@ settings:
               variants:
                 - {name: warm, weight: 50%, value: red}
                 - {name: cold, weight: rest, value: blue}
+  paid:
+    type: bool
+    default: false
+    environments:
+      production:
+        rules:
+          - where: user.plan == "pro"
+            value: true
   limit: {type: int, default: 9007199254740993}
   ratio: {type: float, default: 2.0}
   theme: {type: Json, default: {radius: 8, names: [a, b]}}

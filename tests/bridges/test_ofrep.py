@@ -207,6 +207,7 @@ def test_answers_all_flags_with_where_to_hear_of_changes(ask: Callable[..., Answ
         "color",
         "limit",
         "nothing",
+        "paid",
         "ratio",
         "tags",
         "theme",

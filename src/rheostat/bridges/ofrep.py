@@ -48,6 +48,7 @@ from rheostat.model.setting import FEATURE_NAME
 from rheostat.model.value import ABSENT, canonical_text, freeze, parse_json, thaw
 from rheostat.model.watch import Delta, GoAway, Hello, SnapshotEvent, WatchEvent
 from rheostat.service.publish import Head, View
+from rheostat.service.subject import Joined
 
 __all__ = [
     "EVENTS",
@@ -164,17 +165,17 @@ def attributes_of(body: bytes) -> Mapping[str, object]:
     return context
 
 
-def context_of(attributes: Mapping[str, object], options: OfrepOptions) -> Context:
-    """Return what is evaluated for: all that an answer depends on beside the environment's state.
-
-    Traits of stored subjects that the attributes name would join it here, as a further layer.
-    """
-    context = {name: value for name, value in attributes.items() if name != _TARGETING_KEY}
+def context_of(attributes: Mapping[str, object], options: OfrepOptions) -> Mapping[str, object]:
+    """Return the attributes of the evaluation: the targeting key is one of them, and wins over one of its path."""
     key = attributes.get(_TARGETING_KEY)
-    if key is not None:
-        # The flat name is looked up before mappings are walked through.
-        context[options.targeting_key] = key
-    return Context(context)
+    if key is None:
+        return {name: value for name, value in attributes.items() if name != _TARGETING_KEY}
+    # The flat name is looked up before mappings are walked through, and names a subject before these do.
+    named = (_TARGETING_KEY, options.targeting_key)
+    return {
+        options.targeting_key: key,
+        **{name: each for name, each in attributes.items() if name not in named},
+    }
 
 
 def revision_of(tag: str, head: Head) -> int:
@@ -203,8 +204,14 @@ def matches(if_none_match: str, tag: str) -> bool:
 # Answers.
 
 
-def evaluated(view: View, name: str, context: Context) -> Reply:
+def evaluated(view: View, name: str, joined: Joined, context: Context) -> Reply:
     """Return the answer about one flag.
+
+    Args:
+        view: The environment.
+        name: Of the flag.
+        joined: The stored subjects that the context names.
+        context: What is evaluated for, with theirs.
 
     Raises:
         SettingNotFoundError: The environment has none of this name.
@@ -214,16 +221,19 @@ def evaluated(view: View, name: str, context: Context) -> Reply:
             f"the environment {view.environment!r} has no setting {name!r}",
             metadata={"setting": name, "environment": view.environment},
         )
-    content = _content(view, name, context)
+    content = _content(view, name, joined, context)
     return Reply.json(400 if "errorCode" in content else 200, content)
 
 
-def evaluated_all(view: View, context: Context, *, limit: int, stream: str, tag: str) -> Reply:
+def evaluated_all(
+    view: View, joined: Joined, context: Context, *, limit: int, stream: str, tag: str
+) -> Reply:
     """Return the answer about all flags of an environment.
 
     Args:
         view: The environment.
-        context: What is evaluated for.
+        joined: The stored subjects that the context names.
+        context: What is evaluated for, with theirs.
         limit: The bytes that the answer may have.
         stream: Where changes are told, as a path with its query; empty for nowhere.
         tag: Of the answer.
@@ -232,7 +242,7 @@ def evaluated_all(view: View, context: Context, *, limit: int, stream: str, tag:
         LimitExceededError: The answer would be larger.
     """
     content: dict[str, object] = {
-        "flags": [_content(view, name, context) for name in sorted(view.snapshot.settings)],
+        "flags": [_content(view, name, joined, context) for name in sorted(view.snapshot.settings)],
         "metadata": {"flagSetId": _flag_set(view)},
     }
     if stream:
@@ -253,7 +263,7 @@ def evaluated_all(view: View, context: Context, *, limit: int, stream: str, tag:
     return reply
 
 
-def entity_tag(view: View, head: Head, context: Context, stream: str) -> str:
+def entity_tag(view: View, head: Head, joined: Joined, context: Context, stream: str) -> str:
     """Return the tag of the answer about all flags, from all that it depends on, without evaluating any.
 
     Revisions that leave the environment as it is do not change it.
@@ -268,6 +278,9 @@ def entity_tag(view: View, head: Head, context: Context, stream: str) -> str:
         view.environment,
         view.digest,
         [thaw(freeze(layer)) for layer in context.layers],
+        thaw(freeze(joined.join.overrides)),
+        joined.note,
+        joined.conflict,
         stream,
     ]
     digest = hashlib.sha256(canonical_text(parts).encode()).hexdigest()
@@ -316,8 +329,8 @@ def _status(error: RheostatError) -> HTTPStatus:
             return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _content(view: View, key: str, context: Context) -> dict[str, object]:
-    evaluation = view.compiled.evaluate(key, context)
+def _content(view: View, key: str, joined: Joined, context: Context) -> dict[str, object]:
+    evaluation = joined.evaluate(view, key, context)
     value = evaluation.value
     if evaluation.reason is Reason.ERROR or value is ABSENT:
         code = evaluation.error_code or ErrorCode.GENERAL

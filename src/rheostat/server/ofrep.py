@@ -35,6 +35,7 @@ from rheostat.bridges.ofrep import (
     stream_address,
 )
 from rheostat.errors import AuthenticationError, InvalidArgumentError, LimitExceededError, RheostatError
+from rheostat.evaluation import Context
 from rheostat.server.call import Call, refusal
 from rheostat.server.gate import Answer, Incoming
 from rheostat.server.handler import LARGE_BYTES
@@ -42,6 +43,7 @@ from rheostat.server.waiting import Waiters, Waiting
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Permission, Principal, authenticate, in_force
 from rheostat.service.publish import Head, Hub
+from rheostat.service.subject import NOBODY, Joined, Subjects
 from rheostat.service.watch import WatchOptions, WatchSession
 from rheostat.wire.error import from_connect, to_connect
 
@@ -62,6 +64,8 @@ _EVENTS: Final = "ofrep.v1/Events"
 
 _PROJECT: Final = "x-rheostat-project"
 _ENVIRONMENT: Final = "x-rheostat-environment"
+
+_ON_RELAY: Final = "a relay has no stored subjects, so none was joined"
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -179,8 +183,8 @@ class Ofrep:
         return revision_of(tag, self.service.head) if tag and visit.key is None else 0
 
     def blocks(self, visit: Visit, body: bytes) -> bool:
-        """Tell whether the answer takes long enough to be made beside the event loop."""
-        return visit.key is None or len(body) > LARGE_BYTES
+        """Tell whether the answer takes long, or the store, so that an event loop must not make it."""
+        return visit.key is None or len(body) > LARGE_BYTES or visit.call.principal.may_name_subjects
 
     def answer(self, visit: Visit, body: bytes, call: Call | None = None) -> Answer:
         """Return the answer to a request.
@@ -200,21 +204,38 @@ class Ofrep:
 
     def _answered(self, visit: Visit, body: bytes, call: Call) -> Reply:
         service, options = self.service, self._options
-        context = context_of(attributes_of(body), options)
+        attributes = context_of(attributes_of(body), options)
         head, project, environment = self._located(visit, call)
+        joined = self._joined(call.principal, project, environment, attributes)
+        context = joined.context(attributes)
         view = service.view(project, environment, head)
         if visit.key is not None:
-            reply = evaluated(view, visit.key, context)
+            reply = evaluated(view, visit.key, joined, context)
             service.usage.note_reads(project, environment, (visit.key,))
             return reply
         stream = ""
         if options.event_streams:
             stream = stream_address(visit.mount, project, environment, call.principal.key)
-        tag = entity_tag(view, head, context, stream)
+        tag = entity_tag(view, head, joined, context, stream)
         if matches(visit.headers.get("if-none-match", ""), tag):
             return Reply(304, b"", (("etag", tag),))
         limit = service.limits.max_snapshot_bytes
-        return evaluated_all(view, context, limit=limit, stream=stream, tag=tag)
+        return evaluated_all(view, joined, context, limit=limit, stream=stream, tag=tag)
+
+    def _joined(
+        self, principal: Principal, project: str, environment: str, attributes: Mapping[str, object]
+    ) -> Joined:
+        """Return the stored subjects that *attributes* name."""
+        if not principal.may_name_subjects:
+            # The context of a public key is anybody's, so its attributes are all that it says.
+            return NOBODY
+        subjects = self.service.subjects
+        if not isinstance(subjects, Subjects):
+            # A relay, which is sent none.
+            named = any("." in name or isinstance(each, Mapping) for name, each in attributes.items())
+            return replace(NOBODY, note=_ON_RELAY) if named else NOBODY
+        references = subjects.references_of(project, environment, Context(attributes))
+        return subjects.joined(project, environment, references)
 
     def _located(self, visit: Visit, call: Call) -> tuple[Head, str, str]:
         project, environment = visit.place
