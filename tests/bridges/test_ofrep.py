@@ -461,7 +461,7 @@ def test_open_mode_is_for_this_machine_only(mount: Mount) -> None:
         assert exchange(get(EVENTS, header)).status == 403
 
 
-def test_pages_of_allowed_origins_may_ask_and_read(mount: Mount, service: Service) -> None:
+def test_pages_of_allowed_origins_may_ask_and_read(mount: Mount, listen: Listen, service: Service) -> None:
     text = make_key(service, KeyKind.PUBLIC)[1]
     exchange = mount(allow_origins=[ORIGIN])
     before = exchange(Asked(FLAGS, b"", ((b"host", b"localhost"), (b"origin", ORIGIN.encode())), "OPTIONS"))
@@ -472,6 +472,9 @@ def test_pages_of_allowed_origins_may_ask_and_read(mount: Mount, service: Servic
         answer = exchange(post(FLAGS, {}, header, ("origin", ORIGIN)))
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert "etag" in answer.headers["access-control-expose-headers"]
+    for origin in (ORIGIN, "https://evil.example"):
+        stream = listen(EVENTS, bearer(text), ("origin", origin), open=False, allow_origins=[ORIGIN])
+        assert stream.headers.get("access-control-allow-origin") == (ORIGIN if origin == ORIGIN else None)
     other = exchange(post(FLAGS, {}, bearer(text), ("origin", "https://evil.example")))
     assert "access-control-allow-origin" not in other.headers
 
@@ -658,6 +661,14 @@ def test_serves_below_a_prefix(kind: str, service: Service) -> None:
     (stream,) = content(caller(post(f"/config{FLAGS}", {}, bearer(text))))["eventStreams"]
     assert stream["endpoint"]["requestUri"].startswith("/config/ofrep/v1/events?")
     assert caller(post(f"{FLAGS}/banner", {}, bearer(text))).status == 404
+
+
+def test_names_the_stream_below_the_prefix_that_a_dispatcher_has_taken(service: Service) -> None:
+    # As docs/guide/mounting.md does in a project of Django.
+    text = make_key(service)[1]
+    exchange = Wsgi(wsgi_app(service, ofrep=True), environ={"SCRIPT_NAME": "/a b/config"})
+    (stream,) = content(exchange(post(FLAGS, {}, bearer(text))))["eventStreams"]
+    assert stream["endpoint"]["requestUri"].startswith("/a%20b/config/ofrep/v1/events?")
 
 
 def test_a_relay_answers_as_its_node_does(world: World) -> None:
