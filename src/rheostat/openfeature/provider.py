@@ -25,7 +25,7 @@ from rheostat.errors import (
 )
 from rheostat.evaluation.result import Evaluation
 from rheostat.evaluation.result import Reason as OwnReason
-from rheostat.model.value import FrozenMapping, thaw
+from rheostat.model.value import ABSENT, FrozenMapping, thaw
 from rheostat.openfeature.context import (
     attributes_of,
     checked_path,
@@ -44,9 +44,10 @@ __all__ = ["AsyncRheostatProvider", "RheostatProvider"]
 C = TypeVar("C", bound=BaseClient[Any])
 T = TypeVar("T")
 
-_Flag = FlagResolutionDetails[Any]
 _Structure = Sequence[FlagValueType] | Mapping[str, FlagValueType]
 _FlagMetadata = dict[str, bool | int | float | str]
+_Known = tuple[Evaluation, Reason, _FlagMetadata, bytes]
+"""An evaluation, what does not change of its details, and lists and mappings as bytes."""
 
 _NAME: Final = "rheostat"
 
@@ -110,8 +111,7 @@ class _Provider(AbstractProvider, Generic[C]):
         self._said: ProviderEvent | None = None
         self._unsettled = False
         # By identity, as the replica makes each evaluation once: what does not change of its details.
-        self._known: dict[int, tuple[Evaluation, Reason, _FlagMetadata]] = {}
-        self._copies: dict[int, tuple[Evaluation, bytes]] = {}
+        self._known: dict[int, _Known] = {}
         self._revision = -1
 
     def _made(self, url: str | None, options: Mapping[str, Any]) -> C:
@@ -184,41 +184,34 @@ class _Provider(AbstractProvider, Generic[C]):
         value = found.value
         if (type(value) is not FrozenMapping and type(value) is not tuple) or found.error_code is not None:
             return self._failed(flag_key, "list or mapping", default_value, found)
-        return self._details(found, self._copied(found))
+        return self._details(found, ABSENT)
 
-    def _details(self, found: Evaluation, value: T) -> FlagResolutionDetails[T]:
+    def _details(self, found: Evaluation, value: Any) -> FlagResolutionDetails[Any]:
+        """Return the details of an evaluation; *value* is ABSENT for fresh lists and dicts."""
         if self._unsettled:
             self._settle()
         known = self._known.get(id(found))
         if known is None or known[0] is not found:
             known = self._learned(found)
+        _, reason, metadata, text = known
+        if value is ABSENT:
+            # Made here, of JSON's types, and a tenth of the time of copying in Python.
+            value = marshal.loads(text)  # noqa: S302
         # Whoever gets the metadata may change them.
-        return FlagResolutionDetails(value, None, None, known[1], found.variant, known[2].copy())
+        return FlagResolutionDetails(value, None, None, reason, found.variant, metadata.copy())
 
-    def _copied(self, found: Evaluation) -> Any:
-        """Return the value as fresh lists and dicts."""
-        known = self._copies.get(id(found))
-        if known is None or known[0] is not found:
-            known = found, marshal.dumps(thaw(found.value))  # type: ignore[arg-type]
-            self._remember(self._copies, found, known)
-        # Made here, of JSON's types, and a tenth of the time of copying in Python.
-        return marshal.loads(known[1])  # noqa: S302
-
-    def _learned(self, found: Evaluation) -> tuple[Evaluation, Reason, _FlagMetadata]:
+    def _learned(self, found: Evaluation) -> _Known:
         reason = Reason.STALE if found.stale else _REASONS[found.reason.value]
-        known = found, reason, self._metadata(found)
-        self._remember(self._known, found, known)
-        return known
-
-    def _remember(self, into: dict[int, Any], found: Evaluation, known: object) -> None:
+        text = marshal.dumps(thaw(found.value)) if isinstance(found.value, (tuple, FrozenMapping)) else b""
+        known = found, reason, self._metadata(found), text
         # The replica makes those of stale and overridden settings anew for each read.
         if not found.stale and found.variant != OVERRIDE:
-            if found.revision != self._revision or len(into) >= _REMEMBERED:
+            if found.revision != self._revision or len(self._known) >= _REMEMBERED:
                 # Values may be large, and those of earlier revisions are read by hardly anybody.
                 self._revision = found.revision
                 self._known.clear()
-                self._copies.clear()
-            into[id(found)] = known
+            self._known[id(found)] = known
+        return known
 
     def _metadata(self, found: Evaluation) -> _FlagMetadata:
         metadata: _FlagMetadata = {
@@ -281,7 +274,6 @@ class _Provider(AbstractProvider, Generic[C]):
         if self._closed and self._make is not None:
             self._client = self._make()
             self._known.clear()
-            self._copies.clear()
         self._closed = False
         with self._lock:
             self._told = None
