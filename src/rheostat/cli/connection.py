@@ -18,6 +18,7 @@ from rheo.v1 import admin_service_pb2 as admin
 from rheo.v1.admin_service_connect import AdminServiceClientSync
 from rheo.v1.config_service_connect import ConfigServiceClientSync
 from rheo.v1.draft_service_connect import DraftServiceClientSync
+from rheo.v1.event_service_connect import EventServiceClientSync
 from rheo.v1.setting_pb2 import Setting as SettingMessage
 from rheo.v1.webhook_service_connect import WebhookServiceClientSync
 from rheostat.cli.failure import UnreachableError
@@ -59,6 +60,7 @@ class Connection:
         config: The client of the config service.
         drafts: The client of the draft service.
         webhooks: The client of the webhook service.
+        events: The client of the event service.
     """
 
     def __init__(self, target: Target) -> None:
@@ -77,6 +79,9 @@ class Connection:
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
         self.webhooks = WebhookServiceClientSync(
+            target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
+        )
+        self.events = EventServiceClientSync(
             target.url, http_client=http_client, read_max_bytes=_MAX_ANSWER_BYTES
         )
         self.headers = {"authorization": f"Bearer {target.key}"} if target.key else {}

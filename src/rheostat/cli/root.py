@@ -51,6 +51,11 @@ _COMMANDS: Final = {
     "export": Lazy("rheostat.cli.export:export", "Write a project as a document", "Read"),
     "history": Lazy("rheostat.cli.history:history", "List what was changed, newest first", "Read"),
     "stale": Lazy("rheostat.cli.stale:stale", "List settings that look as if nobody needed them", "Read"),
+    "usage": Lazy(
+        "rheostat.cli.usage:usage",
+        "Show which values were given how often, or how often events happened",
+        "Read",
+    ),
     "watch": Lazy("rheostat.cli.watch:watch", "Print changes as they are committed", "Read"),
     "rollout": Lazy(
         "rheostat.cli.rollout:rollout", "Show how far a revision has got, or wait for it", "Read"
@@ -65,6 +70,11 @@ _COMMANDS: Final = {
     ),
     "features": Lazy("rheostat.cli.feature:features", "List, add, move and remove features", "Administer"),
     "keys": Lazy("rheostat.cli.key:keys", "Create, list, rotate and revoke keys", "Administer"),
+    "subjects": Lazy(
+        "rheostat.cli.subject:subjects",
+        "Show, change, remove and import subjects: companies, users and what else is stored",
+        "Administer",
+    ),
     "webhooks": Lazy(
         "rheostat.cli.webhook:webhooks", "Tell other programs of each change, over HTTP", "Administer"
     ),

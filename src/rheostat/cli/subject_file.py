@@ -1,0 +1,278 @@
+"""Files of subjects, in CSV and NDJSON, as batches of changes."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any, Final
+
+import click
+
+from rheo.v1 import event_service_pb2 as event
+from rheostat.cli.connection import Connection
+from rheostat.cli.option import Target
+from rheostat.errors import LimitExceededError, RheostatError, TypeMismatchError, UnavailableError
+from rheostat.model.subject import SubjectPatch, SubjectReference
+from rheostat.model.value import FrozenMapping, Value, parse_json
+from rheostat.wire.subject import patch_from_request, patch_to_proto
+
+__all__ = ["CONVERSIONS", "Batch", "Failure", "Upserts", "read_upserts", "send_upserts"]
+
+_BATCH: Final = 1_000
+_BATCH_BYTES: Final = 512 * 1024
+"""Half of what a server takes in one request."""
+
+_ATTEMPTS: Final = 8
+_FIRST_DELAY: Final = 0.5
+
+
+def _bool(text: str) -> Value:
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise ValueError(text)
+
+
+def _guess(text: str) -> Value:
+    try:
+        value = parse_json(text)
+    except TypeMismatchError:
+        return text
+    # Quotes of CSV are gone by now: what still has some is a text with quotes in it.
+    return text if isinstance(value, str) or value is None else value
+
+
+CONVERSIONS: Final[Mapping[str, Callable[[str], Value]]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": _bool,
+    "json": parse_json,
+}
+"""Types of traits in a file, and what makes them of a cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a line was not taken."""
+
+    line: int
+    reason: str
+    message: str
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {"line": self.line, "reason": self.reason, "message": self.message}
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes that go in one call.
+
+    Attributes:
+        messages: The changes.
+        lines: The line of each.
+        failures: Lines that are none.
+        read: How many lines there were, without empty ones.
+        position: How many bytes of the file have been read.
+        size: Bytes of the changes.
+    """
+
+    messages: list[event.SubjectUpsert] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    read: int = 0
+    position: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upserts:
+    """What the lines of a file mean.
+
+    Attributes:
+        kind: What the subjects are.
+        columns: The column of each key, by the key's name.
+        types: The types of traits that are not what they look like.
+        skip: Columns that are left out.
+    """
+
+    kind: str
+    columns: Mapping[str, str]
+    types: Mapping[str, str]
+    skip: frozenset[str]
+
+    def message(self, row: Mapping[str, Value]) -> event.SubjectUpsert:
+        """Return the change that a line asks for.
+
+        Raises:
+            RheostatError: It is none.
+            ValueError: A cell is not of its type.
+        """
+        keys: dict[str, str] = {}
+        for name, column in self.columns.items():
+            value = row.get(column)
+            if value is not None and value != "":
+                # A key is a text; a number in NDJSON is the text that it is written as.
+                keys[name] = value if isinstance(value, str) else str(value)
+        left_out = {*self.columns.values(), *self.skip}
+        traits = {
+            name: self._converted(name, value)
+            for name, value in row.items()
+            if name not in left_out and value is not None
+        }
+        message = patch_to_proto(SubjectPatch(SubjectReference(self.kind, keys), traits))
+        patch_from_request(message)
+        return message
+
+    def _converted(self, name: str, value: Value) -> Value:
+        type_ = self.types.get(name)
+        if type_ is None:
+            return value
+        text = value if isinstance(value, str) else None
+        if type_ == "str":
+            return str(value)
+        if text is None:
+            return value
+        try:
+            return CONVERSIONS[type_](text)
+        except (ValueError, TypeMismatchError):
+            raise ValueError(f"{name} is {text[:100]!r}, which is no {type_}") from None
+
+
+class _Lines:
+    """The lines of a file as text, and how many bytes they had."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.position = 0
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._stream:
+            self.position += len(line)
+            self.number += 1
+            try:
+                yield line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise click.ClickException(f"line {self.number} is not UTF-8") from None
+
+
+def read_upserts(stream: IO[bytes], format_: str, upserts: Upserts) -> Iterator[Batch]:
+    """Yield the changes in a file, in batches that a server takes.
+
+    Args:
+        stream: The file.
+        format_: ``csv`` or ``ndjson``.
+        upserts: What its lines mean.
+
+    Raises:
+        click.ClickException: It is no such file.
+    """
+    lines = _Lines(stream)
+    rows = _csv_rows(lines, upserts) if format_ == "csv" else _ndjson_rows(lines)
+    batch = Batch()
+    for number, row in rows:
+        batch.read += 1
+        batch.position = lines.position
+        try:
+            if isinstance(row, Failure):
+                batch.failures.append(row)
+                continue
+            message = upserts.message(row)
+        except RheostatError as error:
+            batch.failures.append(Failure(number, error.reason, error.message))
+        except ValueError as error:
+            batch.failures.append(Failure(number, "TYPE_MISMATCH", str(error)))
+        else:
+            size = message.ByteSize()
+            if batch.messages and (len(batch.messages) >= _BATCH or batch.size + size > _BATCH_BYTES):
+                batch.read -= 1
+                yield batch
+                batch = Batch(read=1, position=lines.position)
+            batch.messages.append(message)
+            batch.lines.append(number)
+            batch.size += size
+    if batch.read:
+        yield batch
+
+
+def _csv_rows(lines: _Lines, upserts: Upserts) -> Iterator[tuple[int, Mapping[str, Value] | Failure]]:
+    reader = csv.reader(iter(lines), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            raise click.ClickException("the file is empty: its first line has the names of the columns")
+        missing = [column for column in upserts.columns.values() if column not in header]
+        if missing:
+            raise click.ClickException(f"the file has no column {missing[0]!r}; it has {', '.join(header)}")
+        if len(set(header)) < len(header):
+            raise click.ClickException("the file has two columns of one name")
+        texts = {*upserts.columns.values(), *upserts.types}
+        while True:
+            number = reader.line_num + 1
+            row = next(reader, None)
+            if row is None:
+                return
+            if not row:
+                continue
+            if len(row) != len(header):
+                yield (
+                    number,
+                    Failure(
+                        number, "INVALID_ARGUMENT", f"{len(row)} cells in a file of {len(header)} columns"
+                    ),
+                )
+                continue
+            yield (
+                number,
+                {
+                    name: cell if name in texts else _guess(cell)
+                    for name, cell in zip(header, row, strict=True)
+                    if cell != ""
+                },
+            )
+    except csv.Error as error:
+        raise click.ClickException(f"line {reader.line_num} is not CSV: {error}") from None
+
+
+def _ndjson_rows(lines: _Lines) -> Iterator[tuple[int, Mapping[str, Value] | Failure]]:
+    for line in lines:
+        number = lines.number
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except TypeMismatchError as error:
+            yield number, Failure(number, error.reason, error.message)
+            continue
+        if not isinstance(row, FrozenMapping):
+            yield number, Failure(number, "TYPE_MISMATCH", "not a JSON object")
+            continue
+        yield number, row
+
+
+def send_upserts(connection: Connection, target: Target, batch: Batch) -> list[Failure]:
+    """Send a batch, again and again while the server is away or busy; return what it has refused.
+
+    Raises:
+        RheostatError: It stays away, or does not let the caller in.
+    """
+    if not batch.messages:
+        return []
+    request = event.UpsertSubjectsRequest(
+        project=target.project, environment=target.environment, subjects=batch.messages
+    )
+    for attempt in range(_ATTEMPTS):
+        try:
+            answer = connection.call(connection.events.upsert_subjects, request)
+            break
+        except (UnavailableError, LimitExceededError) as error:
+            busy = isinstance(error, UnavailableError) or error.retry_after is not None
+            if not busy or attempt + 1 == _ATTEMPTS:
+                raise
+            time.sleep(max(error.retry_after or 0.0, _FIRST_DELAY * 2**attempt / 2))
+    return [Failure(batch.lines[entry.index], entry.reason, entry.message) for entry in answer.rejected]

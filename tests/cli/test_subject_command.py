@@ -1,0 +1,105 @@
+"""`rheostat subjects`: what is stored of companies and users, and imports of many."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_a_subject_is_made_shown_changed_and_removed(cli):
+    made = cli.json(
+        *("subjects", "set", "company", "id=acme", "domain=acme.example", "--trait", "plan=pro"),
+        *("--trait", "seats=5", "--override", "checkout.timeout=9", "--until", "30d", "--month-day", "15"),
+    )
+    assert made["keys"] == {"id": "acme", "domain": "acme.example"}
+    assert made["traits"] == {"plan": "pro", "seats": 5}
+    (override,) = made["overrides"]
+    assert (override["setting"], override["value"]) == ("checkout.timeout", 9.0)
+    assert override["expires_at"]
+    assert cli.json("subjects", "get", "company", "domain=ACME.example") == made
+    shown = cli.run("subjects", "get", "company", "id=acme").output
+    assert "plan" in shown and "until" in shown
+    member = ("--member-of", "company:id=acme")
+    assert cli.json("subjects", "set", "user", "id=u1", *member)["member_of"][0]["keys"]["id"] == "acme"
+    changed = cli.json(
+        "subjects",
+        "set",
+        "company",
+        "id=acme",
+        "--remove-trait",
+        "seats",
+        "--remove-override",
+        "checkout.timeout",
+    )
+    assert (changed["traits"], changed["overrides"]) == ({"plan": "pro"}, [])
+    listed = cli.json("subjects", "list", "--kind", "company")["subjects"]
+    assert [subject["id"] for subject in listed] == [made["id"]]
+    assert "acme" in cli.run("subjects", "list").output
+    fields = [change["fields"] for change in cli.json("subjects", "history", "company", "id=acme")["changes"]]
+    assert "overrides.checkout.timeout" in fields[0] and "traits.plan" in fields[-1]
+    assert cli.json("subjects", "delete", "company", "id=acme") == {"deleted": True}
+    assert "there was none" in cli.run("subjects", "delete", "company", "id=acme", "--yes").output
+    cli.run("subjects", "get", "company", "id=acme", code=1)
+    assert cli.json("subjects", "history", "--id", made["id"])["changes"][0]["fields"] == ["deleted"]
+
+
+def test_what_is_wrong_is_said(cli):
+    assert "name=value" in cli.run("subjects", "get", "company", "acme", code=2).output
+    assert "client" in cli.run("subjects", "get", "client", "id=1", code=2).output
+    wrong = cli.json("subjects", "set", "company", "id=a", "--override", "checkout.timeout=soon", code=1)
+    assert wrong["error"]["reason"] == "TYPE_MISMATCH"
+    unheard = cli.json("subjects", "set", "company", "id=a", "--override", "unheard=1", code=1)
+    assert unheard["error"]["reason"] == "UNKNOWN_SETTING"
+    assert "give --override" in cli.run("subjects", "set", "company", "id=a", "--until", "1d", code=2).output
+
+
+def test_a_csv_file_is_imported_again_without_a_change(cli, tmp_path):
+    file = tmp_path / "users.csv"
+    file.write_text(
+        "user_id,mail,plan,seats,zip,note\n"
+        'u1,a@example.com,pro,5,01234,"two\nlines"\n'
+        "u2,b@example.com,,2.5,99999,\n"
+        "u3,c@example.com\n"
+        ",d@example.com,pro,1,1,\n"
+        "u2,a@example.com,pro,1,1,\n",
+        encoding="utf-8",
+    )
+    command = ("subjects", "import", str(file), "--kind", "user", "--by", "id=user_id", "--by", "email=mail")
+    command += ("--trait", "zip:str", "--skip", "note", "--json")
+    answer = json.loads(cli.run(*command, code=1).stdout)
+    assert (answer["read"], answer["written"]) == (5, 3)
+    assert [(failure["line"], failure["reason"]) for failure in answer["failed"]] == [
+        (5, "INVALID_ARGUMENT"),
+        (7, "SUBJECT_CONFLICT"),
+    ]
+    user = cli.json("subjects", "get", "user", "email=a@example.com")
+    assert user["traits"] == {"plan": "pro", "seats": 5, "zip": "01234"}
+    assert cli.json("subjects", "get", "user", "id=u2")["traits"] == {"seats": 2.5, "zip": "99999"}
+    cli.run(*command, code=1)
+    assert cli.json("subjects", "get", "user", "id=u1")["version"] == user["version"]
+
+
+def test_ndjson_is_imported_with_its_types_and_refusals_go_into_a_file(cli, tmp_path):
+    file = tmp_path / "companies.ndjson"
+    lines = [json.dumps({"id": f"c{number}", "n": number, "tags": ["a"]}) for number in range(1200)]
+    lines[3] = "{broken"
+    lines[5] = '{"id": "c5", "usage": 1}'
+    file.write_text("\n".join(lines), encoding="utf-8")
+    failed = tmp_path / "failed.ndjson"
+    shown = cli.run(
+        "subjects", "import", str(file), "--kind", "company", "--errors", str(failed), code=1
+    ).output
+    assert "1198 of 1200 subjects written" in shown
+    assert [json.loads(line)["line"] for line in failed.read_text().splitlines()] == [4, 6]
+    assert cli.json("subjects", "get", "company", "id=C1199")["traits"] == {"n": 1199, "tags": ["a"]}
+    assert len(cli.json("subjects", "list", "--limit", "1100")["subjects"]) == 1100
+
+
+def test_a_file_that_cannot_be_read_is_refused_before_anything_is_sent(cli, tmp_path):
+    file = tmp_path / "users.csv"
+    for text, message in (("", "empty"), ("a,b\n1,2\n", "no column 'id'"), ('id\n"x\n', "not CSV")):
+        file.write_text(text, encoding="utf-8")
+        assert message in cli.run("subjects", "import", str(file), "--kind", "user", code=1).output
+    file.write_bytes(b"id,name\n1,\xff\n")
+    assert "not UTF-8" in cli.run("subjects", "import", str(file), "--kind", "user", code=1).output
+    assert cli.json("subjects", "list")["subjects"] == []
+    assert "--format" in cli.run("subjects", "import", "-", "--kind", "user", code=2, input="").output
