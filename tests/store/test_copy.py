@@ -17,10 +17,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from rheostat.errors import FailedPreconditionError, StoreError, UnavailableError
+from rheostat.errors import (
+    FailedPreconditionError,
+    RevisionCompactedError,
+    StoreError,
+    UnavailableError,
+)
 from rheostat.model.change import Change, ChangeSet, PlanWarning
 from rheostat.model.encoding import encode_item
 from rheostat.model.key import Key, KeyKind
+from rheostat.model.subject import Exposure, SubjectEvent, SubjectOverride
 from rheostat.model.value import FrozenMapping
 from rheostat.store import migrate, migration, open_store, tables
 from rheostat.store.base import ClientRow, Record, Store, Transaction
@@ -33,6 +39,8 @@ from rheostat.store.postgres import PostgresStore
 from rheostat.store.tables import SCHEMA
 from tests.postgres import Template, execute
 from tests.store.contract import NOW, Clock, put, remove, setting
+from tests.store.subject_contract import NUL, PLACE, counted, get, of, record, track, user
+from tests.store.subject_contract import put_one as put_subject
 
 DIRECTIONS = [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")]
 
@@ -162,6 +170,74 @@ def test_a_copy_has_the_whole_history_and_what_is_beside_it(place: Places, kind:
     copy = open_store(second)
     assert copy.identity() == right.identity
     copy.close()
+
+
+@pytest.mark.parametrize(("kind", "other"), [*DIRECTIONS, ("postgresql", "postgresql")])
+def test_a_copy_has_the_subjects_and_their_counts(place: Places, kind: str, other: str) -> None:
+    first, second = place(kind, "first"), place(other, "second")
+    store = open_store(first)
+    put_subject(store, of("company", id="c1"))
+    subject = put_subject(
+        store,
+        user(id=NUL, email="Ada@b"),
+        traits={"n": 1.0},
+        overrides=[SubjectOverride("s", None, NOW)],
+        member_of=[of("company", id="c1")],
+        month_day=31,
+    )
+    exposure = SubjectEvent("x", NOW, (), Exposure("s", "r", "v", "\x00", 1))
+    early = NOW - 3 * datetime.timedelta(days=1)
+    record(store, track("old", user(id="u2"), time=early), now=early)
+    record(store, track(NUL, user(id=NUL), quantity=5), exposure, actor=NUL)
+    number = store.subject_feed_number()
+    clock = Clock()
+    assert copy_store(first, second, clock=clock).subjects == 3
+    copy = open_store(second)
+    assert copy.list_subjects(*PLACE, now=NOW) == store.list_subjects(*PLACE, now=NOW)
+    assert get(copy, user(email="ADA@B")) == get(store, subject.id)
+    assert counted(copy, user(id=NUL)) == (5, 5, 5, 5)
+    assert copy.subject_changes(*PLACE) == store.subject_changes(*PLACE)
+    assert copy.exposures(*PLACE) == store.exposures(*PLACE) != ()
+    assert copy.event_counts(*PLACE) == store.event_counts(*PLACE) != ()
+    # The feed begins anew, and its numbers go on: who has seen one sees no other under it.
+    assert (copy.subject_feed_number(), copy.subject_feed(number)) == (number, ())
+    for other_number in (number - 1, number + 1):
+        with pytest.raises(RevisionCompactedError):
+            copy.subject_feed(other_number)
+    record(copy, track(NUL, user(id=NUL)), actor=NUL)
+    assert counted(copy, user(id=NUL)) == (5, 5, 5, 5)
+    # What is forgotten by now is not carried along.
+    record(copy, track("old", user(id="u2"), time=early), now=early)
+    assert counted(copy, user(id="u2"), early) == (2, 2, 2, 2)
+    assert put_subject(copy, of("company", id="c1", domain="d")).version == 2
+    assert [entry.number for entry in copy.subject_feed(number + 1)] == [number + 2, number + 3]
+    copy.close()
+    store.close()
+    with pytest.raises(FailedPreconditionError):
+        copy_store(first, second, clock=clock)
+
+
+def test_a_copy_to_a_database_with_subjects_is_refused(source: str, postgres: Template) -> None:
+    url = postgres.store()
+    store = open_store(url)
+    put_subject(store, user(id="u1"))
+    assert store.revision() == 0
+    with pytest.raises(FailedPreconditionError, match="subjects"):
+        copy_store(source, url)
+    assert isinstance(get(store, user(id="u1")).version, int)
+    store.close()
+
+
+def test_a_backup_has_the_subjects(source: str, tmp_path: Path) -> None:
+    store = open_store(source)
+    put_subject(store, user(id="u1"))
+    record(store, track("1", user(id="u1")))
+    back_up(source, str(tmp_path / "backup.db"))
+    copy = open_store(str(tmp_path / "backup.db"))
+    assert get(copy, user(id="u1")) == get(store, user(id="u1"))
+    assert copy.subject_feed(0) == store.subject_feed(0) != ()
+    copy.close()
+    store.close()
 
 
 def test_a_copy_from_one_database_to_another(place: Places) -> None:

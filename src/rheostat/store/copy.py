@@ -29,6 +29,7 @@ from rheostat.store.look import Side, looking_at
 from rheostat.store.migration import migrate, require_schema, stored_schema
 from rheostat.store.origin import ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.stamp import NONCE_BYTES, utc_now
+from rheostat.store.subject_life import KEY_LIFE
 
 __all__ = ["Copied", "back_up", "copy_store"]
 
@@ -40,6 +41,19 @@ _REVISIONS: Final = 500
 
 _FETCHED: Final = 50
 """Rows that the driver holds at a time; each may have a few megabytes."""
+
+_SUBJECTS: Final = (
+    tables.subject_scope,
+    tables.subject,
+    tables.subject_key,
+    tables.subject_member,
+    tables.subject_usage,
+    tables.subject_change,
+    # The feed begins anew, after the number that nodes may have seen.
+    tables.subject_counter,
+    tables.event_day,
+    tables.exposure_day,
+)
 
 _BATCH_ROWS: Final = 500
 _BATCH_CHARACTERS: Final = 2**20
@@ -56,6 +70,7 @@ class Copied:
         change_sets: How many.
         items: How many, with the tombstones.
         records: How many of what is kept beside the history.
+        subjects: How many, with all that is counted of them.
         missed: How many change-sets were committed to the source meanwhile and are not in the copy; None when the
             source could not be asked any more.
     """
@@ -66,6 +81,7 @@ class Copied:
     items: int
     records: int
     missed: int | None
+    subjects: int = 0
 
 
 def copy_store(
@@ -151,6 +167,7 @@ class _Copy:
         items = self._rows(select(tables.item), tables.item)
         # Where the source was last written is true of no copy, and who is connected will say so again.
         records = self._rows(select(tables.record).where(tables.record.c.kind != ORIGIN_KIND), tables.record)
+        subjects = self._subjects(now)
         identity = Identity(
             head.identity.store_id,
             head.identity.generation + 1,
@@ -161,7 +178,13 @@ class _Copy:
             connection = self._destination.connection
             beside.put(connection, beginning_of(identity, head.revision, cause, now))
             history.put_head(connection, dataclasses.replace(head, identity=identity))
-        return Copied(head.revision, identity.generation, change_sets, items, records, None)
+        return Copied(head.revision, identity.generation, change_sets, items, records, None, subjects)
+
+    def _subjects(self, now: datetime.datetime) -> int:
+        copied = {table: self._rows(select(table), table) for table in _SUBJECTS}
+        keys = tables.event_key
+        self._rows(select(keys).where(keys.c.day >= (now - KEY_LIFE).date().toordinal()), keys)
+        return copied[tables.subject]
 
     def _history(self, newest: int) -> int:
         number = tables.change_set.c.revision
@@ -258,6 +281,11 @@ def _empty(connection: Connection) -> None:
     """Take what a new store has out of it, under the writer lock."""
     require_schema(connection)
     revision = history.read_head(connection).revision
+    if connection.execute(select(tables.subject_scope)).first() is not None:
+        raise FailedPreconditionError(
+            "the destination is a store with subjects or events; copy to an empty database",
+            reason="STORE_NOT_EMPTY",
+        )
     if revision:
         raise FailedPreconditionError(
             f"the destination is a store with a history, up to revision {revision}; copy to an empty database",
