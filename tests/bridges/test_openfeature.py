@@ -204,6 +204,13 @@ def test_a_rule_that_matches_is_a_targeting_match_and_none_the_default(
         (EvaluationContext(attributes={"user": {"id": KNOWN_USER}}), "hit", "TARGETING_MATCH"),
         (EvaluationContext(KNOWN_USER, {"user": {"id": OTHER_USER}}), "hit", "TARGETING_MATCH"),
         (EvaluationContext(OTHER_USER, {"user.id": KNOWN_USER}), "miss", "DEFAULT"),
+        (
+            EvaluationContext(KNOWN_USER, {"user.id": OTHER_USER, "user": {"id": OTHER_USER}}),
+            "hit",
+            "TARGETING_MATCH",
+        ),
+        (EvaluationContext(KNOWN_USER, {"user": "somebody"}), "hit", "TARGETING_MATCH"),
+        (EvaluationContext(KNOWN_USER, {"user": None}), "hit", "TARGETING_MATCH"),
     ],
 )
 def test_the_targeting_key_is_the_users_id(

@@ -12,28 +12,60 @@ from rheostat.evaluation.context import Context
 from rheostat.model.setting import FEATURE_NAME
 from rheostat.model.subject import KEY_NAME, RESERVED_KINDS, SUBJECT_KIND
 
-__all__ = ["attributes_of", "checked_path", "subject_paths", "subjects_of"]
+__all__ = ["TargetingKey", "checked_path", "subject_paths", "subjects_of"]
 
 _PARAMETERS: Final = frozenset({"attributes", "event", "quantity", "self"})
 """What `Client.track` takes beside subjects by their kinds."""
 
 
-def attributes_of(context: EvaluationContext | None, targeting_key: str) -> Mapping[str, object] | None:
-    """Return the attributes of *context*, with its targeting key as the attribute *targeting_key*, if it has one.
+class TargetingKey:
+    """The attribute that the targeting key is.
 
-    The key wins over an attribute of the same path. What is no mapping is returned as it is, for the evaluator to say so.
+    Attributes:
+        path: As conditions name it.
     """
-    if context is None:
-        return None
-    attributes = context.attributes
-    key = context.targeting_key
-    if key is None:
-        return attributes
-    try:
-        # The flat name is looked up before mappings are walked through.
-        return {**attributes, targeting_key: key}
-    except TypeError:
-        return attributes
+
+    __slots__ = ("_kind", "_name", "path")
+
+    def __init__(self, path: str) -> None:
+        """Take the *path*.
+
+        Raises:
+            InvalidArgumentError: It cannot be that of an attribute.
+        """
+        self.path = checked_path("targeting_key", path)
+        # Empty where it is no key of a subject, which a mapping by its kind names.
+        self._kind, self._name = "", ""
+        if path.count(".") == 1:
+            self._kind, _, self._name = path.partition(".")
+
+    def attributes(self, context: EvaluationContext | None) -> Mapping[str, object] | None:
+        """Return the attributes of *context*, with its targeting key as one of them, if it has one.
+
+        The key wins over an attribute of the same path, however that is written. What is no mapping is returned as it
+        is, for the evaluator to say so.
+        """
+        if context is None:
+            return None
+        attributes = context.attributes
+        key = context.targeting_key
+        if key is None:
+            return attributes
+        kind = self._kind
+        if type(attributes) is dict and kind and kind not in attributes and self.path not in attributes:
+            return {**attributes, kind: {self._name: key}}
+        return self._merged(attributes, key)
+
+    def _merged(self, attributes: Mapping[str, object], key: str) -> Mapping[str, object]:
+        if not isinstance(attributes, Mapping):
+            return attributes
+        said = attributes.get(self._kind)
+        if not self._kind or not (said is None or isinstance(said, Mapping)):
+            return {**attributes, self.path: key}
+        found = {**attributes, self._kind: {**(said or {}), self._name: key}}
+        # The flat name would be looked up before mappings are walked through.
+        found.pop(self.path, None)
+        return found
 
 
 def subjects_of(attributes: Mapping[str, object], keys: Iterable[str]) -> dict[str, dict[str, str]]:

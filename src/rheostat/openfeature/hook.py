@@ -14,12 +14,7 @@ from rheostat.errors import TypeMismatchError
 from rheostat.evaluation.context import Context
 from rheostat.model.exposure import ExposureRecord
 from rheostat.model.value import ABSENT, Absent, Value, freeze
-from rheostat.openfeature.context import (
-    attributes_of,
-    checked_path,
-    subject_paths,
-    subjects_of,
-)
+from rheostat.openfeature.context import TargetingKey, checked_path, subject_paths, subjects_of
 
 __all__ = ["ExposureHook"]
 
@@ -58,8 +53,8 @@ class ExposureHook(Hook):
         """
         self._on_exposure = on_exposure
         self._attributes = tuple(checked_path("attributes", path) for path in attributes)
-        self._targeting_key = checked_path("targeting_key", targeting_key)
-        self._subject_keys = subject_paths(self._targeting_key, subject_keys)
+        self._targeting_key = TargetingKey(targeting_key)
+        self._subject_keys = subject_paths(targeting_key, subject_keys)
         self._errors = errors
 
     def finally_after(
@@ -73,7 +68,7 @@ class ExposureHook(Hook):
                 log.exception("an exposure of %r could not be told", details.flag_key)
 
     def _record(self, hook_context: HookContext, details: FlagEvaluationDetails[Any]) -> ExposureRecord:
-        attributes = attributes_of(hook_context.evaluation_context, self._targeting_key) or {}
+        attributes = self._targeting_key.attributes(hook_context.evaluation_context) or {}
         context = Context(attributes)
         chosen = {path: context.lookup(path) for path in self._attributes}
         metadata = details.flag_metadata

@@ -26,12 +26,7 @@ from rheostat.errors import (
 from rheostat.evaluation.result import Evaluation
 from rheostat.evaluation.result import Reason as OwnReason
 from rheostat.model.value import ABSENT, FrozenMapping, thaw
-from rheostat.openfeature.context import (
-    attributes_of,
-    checked_path,
-    subject_paths,
-    subjects_of,
-)
+from rheostat.openfeature.context import TargetingKey, subject_paths, subjects_of
 from rheostat.openfeature.listening import listen
 from rheostat.sdk.aio import AsyncClient
 from rheostat.sdk.client import BaseClient
@@ -87,8 +82,8 @@ class _Provider(AbstractProvider, Generic[C]):
         options: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self._targeting_key = checked_path("targeting_key", targeting_key)
-        self._subject_keys = subject_paths(self._targeting_key, subject_keys)
+        self._targeting_key = TargetingKey(targeting_key)
+        self._subject_keys = subject_paths(targeting_key, subject_keys)
         self._hooks = list(hooks)
         # None for a client that somebody else closes.
         self._make: Callable[[], C] | None = None
@@ -131,7 +126,7 @@ class _Provider(AbstractProvider, Generic[C]):
         self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[bool]:
         """Return the value of a bool setting. Never raises."""
-        attributes = attributes_of(evaluation_context, self._targeting_key)
+        attributes = self._targeting_key.attributes(evaluation_context)
         found = self._client.evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is not bool or found.error_code is not None:
@@ -142,7 +137,7 @@ class _Provider(AbstractProvider, Generic[C]):
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Return the value of a string setting, an enumeration's too. Never raises."""
-        attributes = attributes_of(evaluation_context, self._targeting_key)
+        attributes = self._targeting_key.attributes(evaluation_context)
         found = self._client.evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is not str or found.error_code is not None:
@@ -153,7 +148,7 @@ class _Provider(AbstractProvider, Generic[C]):
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Return the value of an integer setting, or an integral float as int. Never raises."""
-        attributes = attributes_of(evaluation_context, self._targeting_key)
+        attributes = self._targeting_key.attributes(evaluation_context)
         found = self._client.evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is float and value.is_integer():
@@ -166,7 +161,7 @@ class _Provider(AbstractProvider, Generic[C]):
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
         """Return the value of a number's setting, an int as float. Never raises."""
-        attributes = attributes_of(evaluation_context, self._targeting_key)
+        attributes = self._targeting_key.attributes(evaluation_context)
         found = self._client.evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is int:
@@ -179,7 +174,7 @@ class _Provider(AbstractProvider, Generic[C]):
         self, flag_key: str, default_value: _Structure, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[_Structure]:
         """Return the value of a setting of lists or mappings, as fresh lists and dicts. Never raises."""
-        attributes = attributes_of(evaluation_context, self._targeting_key)
+        attributes = self._targeting_key.attributes(evaluation_context)
         found = self._client.evaluate(flag_key, default_value, attributes)
         value = found.value
         if (type(value) is not FrozenMapping and type(value) is not tuple) or found.error_code is not None:
@@ -188,8 +183,6 @@ class _Provider(AbstractProvider, Generic[C]):
 
     def _details(self, found: Evaluation, value: Any) -> FlagResolutionDetails[Any]:
         """Return the details of an evaluation; *value* is ABSENT for fresh lists and dicts."""
-        if self._unsettled:
-            self._settle()
         known = self._known.get(id(found))
         if known is None or known[0] is not found:
             known = self._learned(found)
@@ -201,6 +194,8 @@ class _Provider(AbstractProvider, Generic[C]):
         return FlagResolutionDetails(value, None, None, reason, found.variant, metadata.copy())
 
     def _learned(self, found: Evaluation) -> _Known:
+        if self._unsettled:
+            self._settle()
         reason = Reason.STALE if found.stale else _REASONS[found.reason.value]
         text = marshal.dumps(thaw(found.value)) if isinstance(found.value, (tuple, FrozenMapping)) else b""
         known = found, reason, self._metadata(found), text
@@ -258,7 +253,7 @@ class _Provider(AbstractProvider, Generic[C]):
             del details["quantity"]
         else:
             quantity = 1
-        context = attributes_of(evaluation_context, self._targeting_key)
+        context = self._targeting_key.attributes(evaluation_context)
         subjects = subjects_of(context or {}, self._subject_keys)
         self._client.track(tracking_event_name, quantity=quantity, attributes=details, **subjects)
 
@@ -316,7 +311,10 @@ class _Provider(AbstractProvider, Generic[C]):
             self._unlisten = listen(self._client, self._tell, self._names_changed)
         with self._lock:
             self._told = self._said = told
-        self._unsettled = _EVENTS.get(self._client.status) is not told
+        if _EVENTS.get(self._client.status) is not told:
+            self._unsettled = True
+            # What is known is not looked at twice.
+            self._known.clear()
 
     def _settle(self) -> None:
         """Tell where the client stands, if that is not what the SDK has told.
