@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 from openfeature import api
+from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
 from openfeature.exception import ProviderFatalError, ProviderNotReadyError
 from openfeature.provider import ProviderStatus
+from openfeature.track import TrackingEventDetails
 
+from rheo.v1.event_service_pb2 import GetSubjectsRequest, ListEventCountsRequest, SubjectLookup
+from rheo.v1.subject_pb2 import SubjectReference
 from rheostat import AsyncClient, Client, Status
 from rheostat.model.key import KeyKind
 from rheostat.openfeature import AsyncRheostatProvider, RheostatProvider
@@ -332,3 +336,22 @@ def test_stubs_stand_in_for_clients() -> None:
         client["x"] = 2
         assert events.next(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED).flags_changed == ["x"]
         assert api.get_client().get_integer_value("x", 0) == 2
+
+
+def test_what_is_tracked_reaches_the_server_before_the_provider_has_ended(server: LocalServer) -> None:
+    api.set_provider_and_wait(RheostatProvider(server.url, **BRISK))
+    flags = api.get_client()
+    for i in range(3):
+        flags.track("purchase", EvaluationContext("u1"), TrackingEventDetails(9.99, {"quantity": i + 1}))
+    flags.track("seen")
+    api.shutdown()
+    with Client(server.url) as client:
+        found = client.call("ListEventCounts", ListEventCountsRequest()).unwrap().events
+        lookup = SubjectLookup(reference=SubjectReference(kind="user", keys={"id": "u1"}))
+        subjects = client.call("GetSubjects", GetSubjectsRequest(lookups=[lookup])).unwrap()
+    assert [(each.event, each.events, each.quantity) for each in found] == [
+        ("purchase", 3, 6),
+        ("seen", 1, 1),
+    ]
+    counters = {(each.event, each.count) for each in subjects.results[0].subject.counters}
+    assert counters == {("purchase", 6)}
