@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import queue
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ from rheostat.model.change import Change, ChangeSet, PutEnvironment, PutSetting,
 from rheostat.model.position import Filter
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
-from rheostat.service.publish import compacted_head, next_head
+from rheostat.service.publish import Hub, compacted_head, next_head
 from rheostat.service.watch import WatchOptions
 from rheostat.store import open_store
 
@@ -74,3 +76,36 @@ def test_what_was_never_published_is_no_part_of_a_compacted_head(service: Servic
     assert not compacted.views["default", "production"].scope(Filter()).changed_since(head.revision)
     # The head that it was made of still has its own.
     assert list(head.views["default", "staging"].touches_since(0)[1])[-1] == head.revision
+
+
+def test_a_ring_wakes_all_who_wait_and_a_note_only_those_who_are_told(service: Service):
+    hub = Hub(service.head)
+    woken: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def wait(name: str, notes: int | None) -> None:
+        hub.wait(0, 60.0, notes)
+        woken.put(name)
+
+    threads = [threading.Thread(target=wait, args=each) for each in (("told", 0), ("other", None))]
+    for thread in threads:
+        thread.start()
+    while not (hub._waiters and hub._told_waiters):
+        threading.Event().wait(0.001)
+    hub.tell()
+    assert woken.get(timeout=60) == "told"
+    threads[0].join(60)
+    assert threads[1].is_alive() and woken.empty()
+    hub.ring()
+    assert woken.get(timeout=60) == "other"
+    threads[1].join(60)
+
+
+def test_who_has_missed_a_ring_does_not_wait_and_who_gives_up_is_forgotten(service: Service):
+    hub = Hub(service.head)
+    hub.ring()
+    hub.wait(0, 3600.0)
+    hub.tell()
+    hub.wait(1, 3600.0, 0)
+    hub.wait(1, 0.0)
+    hub.wait(1, 0.001, 1)
+    assert not hub._waiters and not hub._told_waiters

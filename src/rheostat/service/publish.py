@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from rheostat.evaluation.compile import CompiledSnapshot
 from rheostat.model.change import Change, ChangeSet, Environment, Item, ItemKey, Project
@@ -922,12 +922,25 @@ def _cached(cache: OrderedDict[K, T], key: K, made: T) -> T:
     return kept
 
 
+_Waiter: TypeAlias = "threading.Lock"
+"""Held by whoever waits, and released to wake him."""
+
+
+def _release(waiters: Iterable[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.release()
+
+
 class Hub:
     """The current head, and a wake-up for whoever waits for the next one. Safe from any thread."""
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._changed = threading.Condition()
+        # Guards what follows. No condition: that has all whom it wakes pass through its lock, one after the other, and
+        # wakes those who are told of subjects and those who are not together.
+        self._lock = threading.Lock()
+        self._waiters: dict[_Waiter, None] = {}
+        self._told_waiters: dict[_Waiter, None] = {}
         self._listeners: list[Callable[[], None]] = []
         self._told: list[Callable[[], None]] = []
         self._bell = 0
@@ -953,10 +966,13 @@ class Hub:
 
     def ring(self) -> None:
         """Wake all waiters without a new head: draining, revoked keys."""
-        with self._changed:
+        with self._lock:
             self._bell += 1
-            self._changed.notify_all()
+            waiters, self._waiters = self._waiters, {}
+            told, self._told_waiters = self._told_waiters, {}
             listeners = tuple(self._listeners)
+        _release(waiters)
+        _release(told)
         for listener in listeners:
             listener()
 
@@ -967,10 +983,11 @@ class Hub:
 
     def tell(self) -> None:
         """Wake those who are told of subjects, and nobody else: there are many such changes, and few who care."""
-        with self._changed:
+        with self._lock:
             self._notes += 1
+            waiters, self._told_waiters = self._told_waiters, {}
             told = tuple(self._told)
-            self._changed.notify_all()
+        _release(waiters)
         for listener in told:
             listener()
 
@@ -982,10 +999,17 @@ class Hub:
             timeout: Seconds.
             notes: Of one who is told of subjects, what `notes` was: those wake too.
         """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._bell != bell or (notes is not None and self._notes != notes), timeout
-            )
+        waiter = threading.Lock()
+        waiter.acquire()
+        with self._lock:
+            if self._bell != bell or (notes is not None and self._notes != notes):
+                return
+            waiters = self._waiters if notes is None else self._told_waiters
+            waiters[waiter] = None
+        if not waiter.acquire(timeout=timeout):
+            with self._lock:
+                self._waiters.pop(waiter, None)
+                self._told_waiters.pop(waiter, None)
 
     def reach(self, revision: int, timeout: float, monotonic: Callable[[], float]) -> Head:
         """Return the head once it has reached *revision*, or as it is after *timeout* seconds of *monotonic*."""
@@ -1006,13 +1030,13 @@ class Hub:
             listener: See above.
             told: Likewise, whenever there is something for those who are told of subjects.
         """
-        with self._changed:
+        with self._lock:
             self._listeners.append(listener)
             if told is not None:
                 self._told.append(told)
 
         def stop() -> None:
-            with self._changed:
+            with self._lock:
                 if listener in self._listeners:
                     self._listeners.remove(listener)
                 if told is not None and told in self._told:
