@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from rheostat.bridges.ofrep import refused
+from rheostat.cli.root import root
 from rheostat.errors import InvalidArgumentError, LimitExceededError, RheostatError, UnavailableError
 from rheostat.evaluation import Context
 from rheostat.model.key import KeyKind, Role
@@ -633,7 +635,21 @@ def test_a_tag_that_no_event_had_is_passed_over(ask: Callable[..., Answered], ta
     assert ask(None, {}, query=f"{PLACE}&flagConfigEtag={tag}&flagConfigLastModified=1").status == 200
 
 
-# Mounting, and relays.
+# The command line, mounting, and relays.
+
+
+@each(
+    ("options", "word"),
+    [
+        (["--ofrep-targeting-key", "account.id"], "needs --ofrep"),
+        (["--ofrep", "--ofrep-targeting-key", "account id"], "targeting_key"),
+    ],
+)
+def test_the_command_refuses_a_targeting_key_that_means_nothing(options: list[str], word: str) -> None:
+    answer = CliRunner().invoke(root, ["serve", "--store", "memory:", "--port", "0", *options])
+    assert answer.exit_code != 0
+    assert word in answer.output
+    assert "Traceback" not in answer.output
 
 
 def test_serves_below_a_prefix(kind: str, service: Service) -> None:

@@ -180,7 +180,7 @@ class Ofrep:
     def needed(self, visit: Visit) -> int:
         """Return the revision that the answer needs, which the caller waits for on an event loop."""
         tag = visit.query.get("flagConfigEtag", "")
-        return revision_of(tag, self.service.head) if tag and visit.key is None else 0
+        return revision_of(tag, self.service.head) if tag and visit.call.method == _FLAGS else 0
 
     def blocks(self, visit: Visit, body: bytes) -> bool:
         """Tell whether the answer takes long, or the store, so that an event loop must not make it."""
