@@ -30,7 +30,7 @@ test *arguments:
     {{ run }} pytest -n 2 --dist loadfile --max-worker-restart 0 {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
-bench: bench-store bench-postgres bench-evaluation bench-openfeature bench-analysis bench-delivery
+bench: bench-store bench-postgres bench-subjects bench-evaluation bench-openfeature bench-analysis bench-delivery
 
 # Commits a second and the time to another process, beside plain sqlite3
 bench-store:
@@ -39,6 +39,10 @@ bench-store:
 # Commits a second on PostgreSQL, beside bare inserts
 bench-postgres:
     {{ run }} python benchmarks/postgres.py
+
+# Subjects and events into SQLite, and lookups, beside plain sqlite3; at full size: just bench-subjects --full
+bench-subjects *arguments:
+    {{ run }} python benchmarks/subjects.py {{ arguments }}
 
 # All that the design says of delivery, up to 10 000 watchers: targets, and floors of the same run; about five minutes
 bench-delivery *arguments:

@@ -6,6 +6,7 @@ Reads jobs and writes reports as JSON lines.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import resource
@@ -22,11 +23,17 @@ from typing import Any, Self
 from rheostat.errors import RheostatError
 from rheostat.model.change import Change, ChangeSet
 from rheostat.model.setting import Setting
+from rheostat.model.subject import SubjectEvent, SubjectLimits, SubjectReference, Track
 from rheostat.model.type import parse_type
 from rheostat.store.base import Transaction
 from rheostat.store.sqlite import SqliteStore
 
-__all__ = ["Worker", "content"]
+__all__ = ["BATCH", "RECORDED_AT", "Worker", "content", "events"]
+
+BATCH = 20
+"""Events that are recorded at once."""
+
+RECORDED_AT = datetime.datetime(2026, 3, 1, 12, 30, tzinfo=datetime.UTC)
 
 
 class Worker:
@@ -83,6 +90,20 @@ def content(revision: int) -> str:
     return f"r{revision}." + "x" * (revision * 7919 % 9000)
 
 
+def events(number: int) -> list[SubjectEvent]:
+    """What a program records in one go: each for a user and for one company."""
+    company = SubjectReference("company", {"id": "c1"})
+    return [
+        SubjectEvent(
+            f"key-{event}",
+            RECORDED_AT,
+            (SubjectReference("user", {"id": f"u{event % 7}"}), company),
+            Track("login"),
+        )
+        for event in range(number * BATCH, (number + 1) * BATCH)
+    ]
+
+
 def _write(transaction: Transaction) -> ChangeSet:
     revision = transaction.revision + 1
     name = f"s{revision % 7}"
@@ -98,12 +119,40 @@ def _report(**report: object) -> None:
 
 
 def _commit_for_ever(path: str, interval: int, die_before_statement: int = 0) -> None:
+    _die_before(die_before_statement)
+    store = SqliteStore(path, checkpoint_interval=interval)
+    while True:
+        written = store.commit(_write)
+        assert written is not None
+        _report(acknowledged=written.revision)
+
+
+def _record_for_ever(path: str, number: int, die_before_statement: int = 0) -> None:
+    _die_before(die_before_statement)
+    store = SqliteStore(path)
+    while True:
+        taken = store.record_events(
+            "shop",
+            "production",
+            events(number),
+            actor="k1",
+            now=RECORDED_AT,
+            limits=SubjectLimits(),
+            draw_id=lambda: os.urandom(16),
+        )
+        assert not any(taken)
+        _report(acknowledged=number)
+        number += 1
+
+
+def _die_before(statement: int) -> None:
+    """Let this process be killed before it executes so many statements."""
     statements = 0
 
     def trace(_: str) -> None:
         nonlocal statements
         statements += 1
-        if statements == die_before_statement:
+        if statements == statement:
             os.kill(os.getpid(), signal.SIGKILL)
 
     connect = sqlite3.connect
@@ -113,13 +162,8 @@ def _commit_for_ever(path: str, interval: int, die_before_statement: int = 0) ->
         connection.set_trace_callback(trace)
         return connection
 
-    if die_before_statement:
+    if statement:
         sqlite3.connect = traced  # type: ignore[assignment]
-    store = SqliteStore(path, checkpoint_interval=interval)
-    while True:
-        written = store.commit(_write)
-        assert written is not None
-        _report(acknowledged=written.revision)
 
 
 def _commit_some(path: str, count: int, interval: int) -> None:
@@ -249,6 +293,7 @@ JOBS: dict[str, Callable[..., None]] = {
     "fork_with_an_open_store": _fork_with_an_open_store,
     "fork_without_hooks": _fork_without_hooks,
     "fork_in_a_write": _fork_in_a_write,
+    "record_for_ever": _record_for_ever,
 }
 
 
