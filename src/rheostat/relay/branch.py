@@ -346,8 +346,7 @@ class Branch:
                 self._farewell = watch_pb2.GO_AWAY_REASON_UNSPECIFIED
                 self._began = relay.monotonic()
                 urls = relay.upstreams.urls
-                request.subjects = True
-                stream = relay.upstreams.watch(urls[self._next % len(urls)], request)
+                stream = relay.upstreams.watch(urls[self._next % len(urls)], _wanting_subjects(request))
                 with self._changed:
                     self._stream = stream
             case Receive(timeout):
@@ -409,3 +408,9 @@ class Branch:
             stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
+
+
+def _wanting_subjects(request: watch_pb2.WatchRequest) -> watch_pb2.WatchRequest:
+    """Return *request* with the wish to be told of changed subjects: some client below may hold some."""
+    request.subjects = True
+    return request
