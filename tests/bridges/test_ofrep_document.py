@@ -22,7 +22,7 @@ from tests.thorough import examples
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/ofrep.yaml"
 
-EXAMPLES = 15
+EXAMPLES = 8
 """For each path and mode."""
 
 
