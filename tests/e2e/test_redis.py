@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,8 +114,10 @@ def test_a_change_reaches_every_kind_of_client(
         client_of(server) as client,
         Client(source=RedisSource(own), environment="production", mode="poll", poll_interval=0.05) as polling,
     ):
-        url_of(relay)
+        relay_url = url_of(relay)
         client.wait_ready(60)
+        ready = json.loads(urllib.request.urlopen(f"{relay_url}/readyz").read())
+        assert ready["redis_seconds"] >= 0
         seen = []
         client.subscribe("n", lambda change: seen.append(change.after))
         polling.wait_ready(60)
@@ -126,6 +130,10 @@ def test_a_change_reaches_every_kind_of_client(
         set_n(service, 3)
         wait_until(lambda: client["n"] == polling["n"] == 3)
         assert own.ping(), "what is given is not closed"
+        with Client(upstream, key=key, source=RedisSource(server.url), backoff=BACKOFF) as both:
+            both.wait_ready(60)
+            assert both.ping().node != client._core.hello.node, "calls go to the server"  # type: ignore[union-attr]
+            assert both.position == client.position
     own.close()
 
 

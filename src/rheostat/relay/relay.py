@@ -156,6 +156,7 @@ class Relay:
         self.subjects = RelaySubjects()
         self.notices = Notices(monotonic, self._tell)
         self.closed = False
+        self.copied_at: float | None = None
         self._key = key
         self._project = project
         self._environments = tuple(environments)
@@ -308,6 +309,11 @@ class Relay:
         """For how long the store's own node has not said that this is the state."""
         origin = min((branch.origin_time for branch in self.branches if branch.head), default=None)
         return 0.0 if origin is None else max(0.0, (self.clock() - origin).total_seconds())
+
+    @property
+    def redis_seconds(self) -> float | None:
+        """For how long Redis has not been brought up to date; None where that is not done."""
+        return None if self.copied_at is None else max(0.0, self.monotonic() - self.copied_at)
 
     @property
     def via(self) -> tuple[str, ...]:

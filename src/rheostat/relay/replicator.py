@@ -360,6 +360,7 @@ class Replicator:
 
     def start(self) -> None:
         """Begin; does not wait for anything."""
+        self._relay.copied_at = self._relay.monotonic()
         self._thread.start()
 
     def close(self) -> None:
@@ -402,7 +403,8 @@ class Replicator:
                 failing = False
             backoff.reset()
             if due:
-                beat_at = relay.monotonic() + self._beat
+                relay.copied_at = relay.monotonic()
+                beat_at = relay.copied_at + self._beat
             self._wait(beat_at - relay.monotonic(), hasty=True)
 
     def _follow(self) -> None:

@@ -46,6 +46,8 @@ class _Gate(Gate):
             "environments": len(branches),
             "connected": sum(bool(branch.upstream) for branch in branches),
         }
+        if relay.redis_seconds is not None:
+            state["redis_seconds"] = round(relay.redis_seconds, 3)
         problem = relay.problem
         if problem:
             # What stands between this relay and its upstream could put anything there.
