@@ -14,7 +14,18 @@ from rheostat import AsyncClient, Client
 from rheostat.sdk.aio import AsyncChanges, AsyncStream
 from rheostat.sdk.sync import Changes, Stream
 
-AWAITED = {"start", "wait_ready", "close", "reload", "ping", "call", "flush"}
+AWAITED = {
+    "start",
+    "wait_ready",
+    "close",
+    "reload",
+    "ping",
+    "call",
+    "flush",
+    "check",
+    "check_details",
+    "check_all",
+}
 """What client.md allows to be awaited; besides, entering and leaving `with`, and iterating."""
 
 _TWINS = {

@@ -17,6 +17,7 @@ from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatEr
 from rheostat.model.position import Position
 from rheostat.sdk import fork
 from rheostat.sdk.call import Answer, CallResult, calling, method_named
+from rheostat.sdk.checker import AsyncChecker
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.effect import Fetch
 from rheostat.sdk.reader import S
@@ -27,7 +28,7 @@ from rheostat.sdk.task_driver import TaskDriver
 __all__ = ["AsyncChanges", "AsyncClient", "AsyncStream"]
 
 
-class AsyncClient(BaseClient[S]):
+class AsyncClient(AsyncChecker[S], BaseClient[S]):
     """A live, local replica of one environment, for programs with an event loop.
 
     Reads are plain methods, which may be called from any thread or task; what is awaited belongs to one event loop

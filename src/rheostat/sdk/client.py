@@ -31,6 +31,7 @@ from rheostat.wire.watch import position_from_proto
 if TYPE_CHECKING:
     from rheostat.sdk.redis_source import RedisSource
     from rheostat.sdk.setting import Setting
+    from rheostat.sdk.subject import SharedCache
 
 __all__ = ["ALL", "BaseClient", "SettingInfo"]
 
@@ -122,6 +123,9 @@ class BaseClient(Reader[S]):
         event_interval: float = 5.0,
         flush_timeout: float = 5.0,
         exposures: float = 1.0,
+        max_subjects: int = 10_000,
+        subject_timeout: float = 2.0,
+        cache: SharedCache | None = None,
         strict: bool = False,
         report: bool = True,
         headers: Mapping[str, str] | None = None,
@@ -167,6 +171,10 @@ class BaseClient(Reader[S]):
             event_interval: Seconds after which events are sent; a hundred are at once.
             flush_timeout: Seconds that closing the client takes at most to send what is left.
             exposures: The share of checks that are counted as exposures, 0 to 1.
+            max_subjects: How many stored subjects are held at most; of more those that were not used for longest are
+                dropped.
+            subject_timeout: Seconds that a check waits at most for stored subjects that are not at hand.
+            cache: Where subjects are shared with other processes, see `RedisCache`.
             strict: Know the project's features: `with_context`, `ambient` and `narrow` refuse other attributes, until it is
                 closed, and reads log them. Meant for tests.
             report: Tell the server about once a minute, and soon after a change while somebody waits for it, which
@@ -207,13 +215,15 @@ class BaseClient(Reader[S]):
             ("stale_after", 1.0 if stale_after is None else stale_after),
             ("event_interval", event_interval),
             ("flush_timeout", flush_timeout),
+            ("subject_timeout", subject_timeout),
         ):
             if not 0 < seconds < float("inf"):
                 raise InvalidArgumentError(f"the option {option} is {seconds} s, and has to be above zero")
-        if not isinstance(max_events, int) or max_events < 1:
-            raise InvalidArgumentError(
-                f"the option max_events is {max_events!r}, and has to be a number from 1 on"
-            )
+        for option, most in (("max_events", max_events), ("max_subjects", max_subjects)):
+            if not isinstance(most, int) or most < 1:
+                raise InvalidArgumentError(
+                    f"the option {option} is {most!r}, and has to be a number from 1 on"
+                )
         if not 0 <= exposures <= 1:
             raise InvalidArgumentError(f"the option exposures is {exposures}, and has to be from 0 to 1")
         if backoff[0] > backoff[1]:
@@ -249,6 +259,9 @@ class BaseClient(Reader[S]):
                 event_interval=event_interval,
                 flush_timeout=flush_timeout,
                 exposures=exposures,
+                max_subjects=max_subjects,
+                subject_timeout=subject_timeout,
+                cache=cache,
                 headers=_checked_headers(headers or {}),
                 http_client=http_client,
                 http_client_factory=http_client_factory,
@@ -363,7 +376,9 @@ class BaseClient(Reader[S]):
             attributes: What else there is to say.
             subjects: To whom, by kind: the keys of each. A subject that is not stored yet is stored with them.
         """
-        self._core.events.track(event, quantity, attributes, subjects)
+        entry = self._core.events.track(event, quantity, attributes, subjects)
+        if entry is not None:
+            self._core.subjects.count(entry)
 
     def identify(
         self,

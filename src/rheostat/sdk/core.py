@@ -5,6 +5,7 @@ Nothing here waits or does I/O. The drivers run its loops, deliver its callbacks
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -51,6 +52,7 @@ from rheostat.sdk.held import Held, HeldItem, Update
 from rheostat.sdk.replica import Publication, Replica
 from rheostat.sdk.report import REPORT_TIMEOUT, Reporter
 from rheostat.sdk.status import Status
+from rheostat.sdk.subject import SharedCache, SubjectCache
 from rheostat.sdk.subscription import Dispatcher, Subscription, Unsubscribe
 from rheostat.sdk.watch_loop import SILENT_HEARTBEATS, Loop, Target, fetch_snapshot, poll_loop, watch_loop
 from rheostat.wire.declaration import declaration_result_from_proto, declaration_to_proto
@@ -142,6 +144,9 @@ class Options:
     event_interval: float = 5.0
     flush_timeout: float = 5.0
     exposures: float = 1.0
+    max_subjects: int = 10_000
+    subject_timeout: float = 2.0
+    cache: SharedCache | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     http_client: Any = None
     http_client_factory: Callable[[], Any] | None = None
@@ -173,6 +178,7 @@ class Core:
         client_id: The attribute ``client.id``.
         driver: Runs the client; None before it has started.
         events: What is to be told to the server.
+        subjects: Copies of stored subjects.
         ending: What is closed together with the client.
         restart: What the next read is to call once the driver has ended with its event loop.
         randomness: Where delays are drawn from.
@@ -233,9 +239,10 @@ class Core:
         self._warned: set[Hashable] = set()
         self._uncached: Held | None = None
         self._cache_at = 0.0
+        self.events = self._event_buffer()
+        self.subjects = self._subject_cache()
         self._target = self._made_target()
         self.replica.listener = self._published
-        self.events = self._event_buffer()
         if options.strict:
             ambient.checks.add(self)
         if options.bootstrap is not None:
@@ -366,6 +373,8 @@ class Core:
         with self.replica.lock():
             self._reporter.connected(hello.node)
         self._heartbeat = duration_from_proto(hello.heartbeat)
+        if self._target.subjects:
+            self.subjects.watched()
         if hello.filter_ignored:
             self.warn_once("filter", "the server serves too many distinct filters and sends everything")
         if (
@@ -419,6 +428,7 @@ class Core:
 
     def disconnected(self, error: RheostatError | None, retry_in: float) -> None:
         """A stream has ended."""
+        self.subjects.unwatched()
         with self.replica.lock():
             self._reporter.disconnected()
             if error is not None:
@@ -434,6 +444,7 @@ class Core:
 
     def refused(self, error: RheostatError, retry_in: float) -> None:
         """The server refuses the key or the request."""
+        self.subjects.unwatched()
         with self.replica.lock():
             self._reporter.disconnected()
             self._reporter.failed(error.message)
@@ -443,6 +454,10 @@ class Core:
         self._failed = True
         self.dispatcher.call(self.options.hooks.on_update_error, error)
         self._announce()
+
+    def subjects_changed(self, message: watch_pb2.SubjectsChanged) -> None:
+        """Subjects are others than before."""
+        self.subjects.changed(message.ids, everything=message.all)
 
     def asked_to_report(self, within: float) -> None:
         """Somebody waits for a rollout."""
@@ -842,6 +857,39 @@ class Core:
             events.refusing = "the client has no server to send events to: give it a url as well"
         return events
 
+    def _subject_cache(self) -> SubjectCache:
+        options = self.options
+        shared = options.cache
+        if shared is not None:
+            # Whose environment it is: where that is not said, the key says so.
+            scope = (options.project, options.environment, "" if options.environment else options.key or "")
+            shared = shared.bind(hashlib.sha256(json.dumps(scope).encode()).hexdigest()[:16])
+        subjects = SubjectCache(
+            max_subjects=options.max_subjects,
+            project=options.project,
+            environment=options.environment,
+            check_open=self.check_open,
+            shared=shared,
+            later=self._later,
+            clock=self._clock,
+        )
+        subjects.first_held = self._watch_subjects
+        self.events.stored = subjects.store
+        return subjects
+
+    def _later(self, work: Generator[Effect, Any, object]) -> None:
+        self.jobs.append(work)
+        if self.driver is not None:
+            self.driver.wake()
+
+    def _watch_subjects(self) -> None:
+        """Let reads join subjects, and the next stream, which is opened at once, tell of their changes."""
+        self.replica.join()
+        if not self._target.subjects:
+            self._target = self._made_target(subjects=True)
+            if self.driver is not None and not self.subjects.local:
+                self.driver.hurry()
+
     def _send_events(self) -> None:
         if self.driver is None and self.replica.idle is not None:
             # As a read does. The driver looks at the events when it starts.
@@ -894,10 +942,11 @@ class Core:
         self.randomness.seed()
         self._reporter.after_fork()
         self.events.after_fork()
+        self.subjects.after_fork()
         self.jobs.clear()
         return driver
 
-    def _made_target(self) -> Target:
+    def _made_target(self, *, subjects: bool | None = None) -> Target:
         options = self.options
         wanted: watch_pb2.Filter | None = None
         if options.names or options.prefixes or self._tracked:
@@ -916,6 +965,7 @@ class Core:
             last_backoff=last,
             open_timeout=options.timeout + 5.0,
             poll_interval=options.poll_interval,
+            subjects=self.subjects.holds if subjects is None else subjects,
         )
 
     def _published(self, publication: Publication) -> None:

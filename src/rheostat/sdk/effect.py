@@ -5,15 +5,17 @@ A driver answers an effect by sending its result, or by throwing a `RheostatErro
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
 from rheo.v1.watch_pb2 import WatchRequest
 
-__all__ = ["CloseStream", "Effect", "Fetch", "OpenStream", "Receive", "Sleep"]
+__all__ = ["CloseStream", "Effect", "Fetch", "OpenStream", "Own", "Receive", "Sleep", "Wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +69,37 @@ class Fetch:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-Effect: TypeAlias = "OpenStream | Receive | CloseStream | Sleep | Fetch"
+class Own:
+    """An effect that knows itself how to wait. Sent what it gives."""
+
+    def blocking(self) -> object:
+        """Carry it out in this thread."""
+        raise NotImplementedError
+
+    async def awaited(self) -> object:
+        """Carry it out on this event loop."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Own):
+    """Wait for what another thread or task does. Sent None; nothing of it is cancelled when the time is over.
+
+    Attributes:
+        future: What is waited for.
+        timeout: Seconds.
+    """
+
+    future: concurrent.futures.Future[Any]
+    timeout: float
+
+    def blocking(self) -> None:
+        """See `Own`."""
+        concurrent.futures.wait((self.future,), self.timeout)
+
+    async def awaited(self) -> None:
+        """See `Own`."""
+        await asyncio.wait({asyncio.wrap_future(self.future)}, timeout=self.timeout)
+
+
+Effect: TypeAlias = "OpenStream | Receive | CloseStream | Sleep | Fetch | Own"

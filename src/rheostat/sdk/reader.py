@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from rheostat.errors import SettingNotFoundError
 from rheostat.evaluation.compiled.operand import Base, LiveBase
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.explain import Explanation, explain
+from rheostat.evaluation.join import overridden
 from rheostat.evaluation.result import ErrorCode, Evaluation, Reason
 from rheostat.model.setting import Lifecycle
 from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from rheostat.sdk.core import Core
     from rheostat.sdk.setting import Setting
+    from rheostat.sdk.subject import Joined
 
     S = DefaultedTypeVar("S", default=Mapping[str, Any])
 else:
@@ -56,6 +58,9 @@ class Reader(Generic[S]):
     """
 
     __slots__ = ("__weakref__", "_base", "_core", "_defaults", "_layers", "_owner", "_source")
+
+    _scoped: ClassVar[type[Reader[Any]]]
+    """What readers with more context are."""
 
     _core: Core
     _source: ViewSource
@@ -156,6 +161,10 @@ class Reader(Generic[S]):
             view, base = source.view, self._base
         else:
             view, base = self._ambient_place(now)
+        if self._core.replica.joining:
+            base, override = self._with_subjects(view, name, context, base)
+            if override is not None:
+                return self._annotated(view, name, override, default)
         found = view.evaluate(name, context, ABSENT, base)  # type: ignore[arg-type]
         failed = found.reason is Reason.ERROR
         if not failed and name not in view.programs:
@@ -183,9 +192,13 @@ class Reader(Generic[S]):
         now = _ambient_now()
         view, base = (self._source.view, self._base) if now is None else self._ambient_place(now)
         joined = attributes if context is None else _joined(context, attributes)
+        override: Evaluation | None = None
+        if self._core.replica.joining:
+            base, override = self._with_subjects(view, name, joined, base)
         layers = (*_layers_of(joined), *_layers_of(base))
         found = explain(view.snapshot, name, Context(*layers), self._default(name, default))
-        return replace(found, evaluation=self._annotated(view, name, found.evaluation, default))
+        evaluation = found.evaluation if override is None else override
+        return replace(found, evaluation=self._annotated(view, name, evaluation, default))
 
     def bool_value(
         self, name: str, default: bool, /, context: _Attributes | None = None, **attributes: object
@@ -352,7 +365,11 @@ class Reader(Generic[S]):
         now = _ambient_now()
         view, base = (self._source.view, self._base) if now is None else self._ambient_place(now)
         joined = attributes if context is None else _joined(context, attributes)
-        found = view.evaluate(setting.name, joined, ABSENT, base)  # type: ignore[arg-type]
+        found: Evaluation | None = None
+        if self._core.replica.joining:
+            base, found = self._with_subjects(view, setting.name, joined, base)
+        if found is None:
+            found = view.evaluate(setting.name, joined, ABSENT, base)  # type: ignore[arg-type]
         if found.reason is Reason.ERROR and default is ABSENT:
             default = self._default_of(setting)
         annotated = self._annotated(view, setting.name, found, default)
@@ -383,7 +400,7 @@ class Reader(Generic[S]):
     def _other(
         self, source: ViewSource, layers: tuple[_Attributes, ...], defaults: Mapping[str, object]
     ) -> Reader[S]:
-        found: Reader[S] = Reader()
+        found: Reader[S] = self._scoped()
         found._read_from(self._core, source, layers, defaults, self._owner or self)
         return found
 
@@ -434,10 +451,28 @@ class Reader(Generic[S]):
             context = _joined(context, attributes)
         now = _ambient_now()
         view, base = (self._source.view, self._base) if now is None else self._ambient_place(now)
+        if self._core.replica.joining:
+            base, override = self._with_subjects(view, name, context, base)
+            if override is not None:
+                return override.value
         found: Any = view.value(name, context, ABSENT, base)  # type: ignore[arg-type]
         if found is not ABSENT and name not in view.programs:
             view.note_read(name)
         return found
+
+    def _with_subjects(
+        self, view: View, name: str, context: Any, base: Base | LiveBase
+    ) -> tuple[Base | LiveBase, Evaluation | None]:
+        """Return *base* behind what the subjects add that are at hand, and what one of them has instead. Never raises."""
+        try:
+            layers = (*_layers_of(context), *self._ambient_layers())
+            joined = self._core.subjects.at_hand(layers)
+            if joined is None:
+                return base, None
+            return joined.before(base, self._ambient_layers), _override(view, name, joined)
+        except Exception as error:  # noqa: BLE001 - mappings are the caller's, and a read never raises
+            self._core.warn_once(("subjects", str(error)), "subjects could not be joined: %s", error)
+            return base, None
 
     def _default(self, name: str, explicit: Any) -> Any:
         """Return what stands for an absent setting; ABSENT when nothing does. Never raises."""
@@ -510,13 +545,20 @@ class Reader(Generic[S]):
 class _Pinned:
     """One view for good."""
 
-    __slots__ = ("idle", "programs", "replica", "view")
+    __slots__ = ("idle", "replica", "view")
 
     def __init__(self, replica: Replica, view: View) -> None:
         self.replica = replica
         self.view = view
-        self.programs: Mapping[str, Any] = view.programs
         self.idle: Callable[[], None] | None = None
+
+    @property
+    def programs(self) -> Mapping[str, Any]:
+        """See `ViewSource`."""
+        return _NOTHING if self.replica.joining else self.view.programs
+
+
+Reader._scoped = Reader
 
 
 class SettingsView(Mapping[str, Any]):
@@ -551,7 +593,24 @@ def _decoded(view: View, setting: Setting[Any], found: Evaluation) -> Any:
     if not decoded:
         return ABSENT
     value: Any = decoded.get((found.reason is Reason.DISABLED, found.rule_id, found.variant), ABSENT)
+    if value is ABSENT and found.variant == OVERRIDE:
+        # Of a subject, in the form of the wire.
+        try:
+            value = setting.codec.decode(found.value)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - classes are the caller's, and a read never raises
+            return ABSENT
     return value if value is ABSENT or setting.codec.immutable else setting.copied(value)
+
+
+def _override(view: View, name: str, joined: Joined) -> Evaluation | None:
+    """Return what a subject has in the place of the setting's value; what this process has set wins over that."""
+    if not joined.overrides:
+        return None
+    if view.overridden:
+        setting = view.snapshot.setting(name)
+        if setting is not None and setting.name in view.overridden:
+            return None
+    return overridden(view.snapshot, name, joined.overrides)
 
 
 def _joined(context: Any, attributes: _Attributes) -> Any:

@@ -94,8 +94,10 @@ class ViewSource(Protocol):
 
     view: View
     """What is read now."""
-    programs: Mapping[str, Any]
-    """The programs of the view; empty where reads have more to do than to run one of them."""
+
+    @property
+    def programs(self) -> Mapping[str, Any]:
+        """The programs of the view; empty where reads have more to do than to run one of them."""
 
     @property
     def idle(self) -> Callable[[], None] | None:
@@ -132,6 +134,7 @@ class Replica:
         held: What the stream has delivered; ahead of the view while that is frozen.
         programs: See `ViewSource`.
         listener: Called with each publication, under the lock; it must not block or raise.
+        joining: Reads look for subjects that join.
         wants_affected: Publications are to say which settings they affect, which costs an index of references.
     """
 
@@ -145,6 +148,7 @@ class Replica:
         self._shown = self.held
         self.programs: Mapping[str, Any] = self.view.programs
         self._idle: Callable[[], None] | None = None
+        self.joining = False
         self.listener: Callable[[Publication], None] | None = None
         self.wants_affected = False
         self._locks: dict[str, AbstractContextManager[object]] = {}
@@ -173,7 +177,17 @@ class Replica:
     def idle(self, idle: Callable[[], None] | None) -> None:
         with self.lock():
             self._idle = idle
-            self.programs = self.view.programs if idle is None else _NO_PROGRAMS
+            self._show_programs()
+
+    def join(self) -> None:
+        """Let reads look for subjects that join from now on: none just runs a program any more."""
+        with self.lock():
+            self.joining = True
+            self._show_programs()
+
+    def _show_programs(self) -> None:
+        quick = self._idle is None and not self.joining
+        self.programs = self.view.programs if quick else _NO_PROGRAMS
 
     def declared(self, name: str) -> DeclaredSetting[Any] | None:
         """Return the declaration whose name or alias is *name*."""
@@ -377,8 +391,7 @@ class Replica:
         # Between the two a read goes the slow way, so that none sees a later view than the one after it.
         self.programs = _NO_PROGRAMS
         self.view = after
-        if self._idle is None:
-            self.programs = after.programs
+        self._show_programs()
         if self.listener is not None:
             self.listener(Publication(before, after, affected, tuple(problems)))
 

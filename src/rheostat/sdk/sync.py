@@ -20,6 +20,7 @@ from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatEr
 from rheostat.model.position import Position
 from rheostat.sdk import fork
 from rheostat.sdk.call import Answer, CallResult, calling, method_named
+from rheostat.sdk.checker import Checker
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.effect import Fetch
 from rheostat.sdk.reader import S
@@ -34,7 +35,7 @@ _EXEC_SECONDS: Final = 0.02
 __all__ = ["Changes", "Client", "Stream"]
 
 
-class Client(BaseClient[S]):
+class Client(Checker[S], BaseClient[S]):
     """A live, local replica of one environment, for programs with threads. Safe from any thread.
 
     See `BaseClient` for the options and `Reader` for reading.

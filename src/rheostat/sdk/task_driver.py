@@ -14,7 +14,7 @@ from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatEr
 from rheostat.sdk import fork
 from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
-from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
+from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Own, Receive, Sleep
 from rheostat.sdk.event_task import EventTask
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport.body import LEAST_BYTES_PER_SECOND
@@ -272,8 +272,8 @@ class TaskDriver:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._sleeping.wait()
-            case _:
-                raise TypeError(f"{effect!r} is no unary effect")
+            case Own():
+                return await effect.awaited()
         return None
 
     async def _serve(self) -> None:

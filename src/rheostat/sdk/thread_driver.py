@@ -20,7 +20,7 @@ from rheo.v1 import watch_pb2
 from rheostat.errors import ClientClosedError, RheostatError
 from rheostat.sdk.connection import AnyConnection, connect
 from rheostat.sdk.core import Core
-from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Receive, Sleep
+from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Own, Receive, Sleep
 from rheostat.sdk.event_thread import EventThread
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport import CancelScope
@@ -273,8 +273,8 @@ class ThreadDriver:
                         if self._closing or (watching and self._hurried):
                             break
                         self._changed.wait(left)
-            case _:
-                raise TypeError(f"{effect!r} is no unary effect")
+            case Own():
+                return effect.blocking()
         return None
 
     def _serve(self) -> None:

@@ -65,6 +65,7 @@ class Target:
         via: Of a relay: itself and the nodes that its own clients' streams have passed through.
         first_backoff: Seconds, the bound of the first delay.
         last_backoff: Seconds, the bound that delays grow to.
+        subjects: Whether to be told of changed subjects: `Observer.subjects_changed`, where there is such a method.
         open_timeout: Seconds until the first event of a stream, and of each page of a snapshot.
         poll_interval: Seconds between two polls.
     """
@@ -78,6 +79,7 @@ class Target:
     last_backoff: float = 30.0
     open_timeout: float = 15.0
     poll_interval: float = 30.0
+    subjects: bool = False
 
 
 class Observer(Protocol):
@@ -259,6 +261,7 @@ class _Session:
                 filter=target.filter,
                 client=target.client,
                 via=target.via,
+                subjects=target.subjects,
             )
         )
         while True:
@@ -317,6 +320,10 @@ class _Session:
                 held = bookmark(observer.held, event.bookmark)
                 self.agreed(held, mended=True)
                 self._asked(event.bookmark)
+            case "subjects_changed":
+                told = getattr(observer, "subjects_changed", None)
+                if told is not None:
+                    told(event.subjects_changed)
             case "go_away":
                 spread = _bounded(event.go_away.spread)
                 self._leave_at = self._clock() + self._random.uniform(0.0, spread)

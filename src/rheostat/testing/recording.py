@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rheostat.evaluation.result import Evaluation, Reason
+from rheostat.model.exposure import ExposureRecord
 from rheostat.model.value import ABSENT, Absent, Value
 from rheostat.sdk import ambient
+from rheostat.sdk.checker import AsyncChecker, Checker, exposure_of
 from rheostat.sdk.reader import Reader, S
 from rheostat.sdk.replica import ViewSource
 
 if TYPE_CHECKING:
     from rheostat.sdk.setting import Setting
 
-__all__ = ["RecordedEvaluation", "RecordedEvent", "RecordedIdentity", "RecordingReader"]
+__all__ = [
+    "RecordedEvaluation",
+    "RecordedEvent",
+    "RecordedIdentity",
+    "RecordingAsyncChecker",
+    "RecordingChecker",
+    "RecordingReader",
+]
 
 T = TypeVar("T")
 
@@ -83,9 +92,11 @@ class RecordingReader(Reader[S]):
 
     Attributes:
         evaluations: The reads so far, the oldest first; yours to clear.
+        exposures: The checks so far, likewise.
     """
 
     evaluations: list[RecordedEvaluation]
+    exposures: list[ExposureRecord]
 
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
@@ -127,10 +138,38 @@ class RecordingReader(Reader[S]):
     def _other(
         self, source: ViewSource, layers: tuple[_Attributes, ...], defaults: Mapping[str, object]
     ) -> Reader[S]:
-        found: RecordingReader[S] = RecordingReader()
+        found: RecordingReader[S] = self._scoped()  # type: ignore[assignment]
         found.evaluations = self.evaluations
+        found.exposures = self.exposures
         found._read_from(self._core, source, layers, defaults, self._owner or self)
         return found
+
+
+class RecordingChecker(RecordingReader[S], Checker[S]):
+    """Records checks, too."""
+
+    def _checked(
+        self, name: str, found: Evaluation, subjects: _Attributes, context: _Attributes | None
+    ) -> None:
+        super()._checked(name, found, subjects, context)
+        self._record(name, found.value, found, (subjects, context))
+        self.exposures.append(exposure_of(name, found, subjects))
+
+
+class RecordingAsyncChecker(RecordingReader[S], AsyncChecker[S]):
+    """Records checks, too."""
+
+    def _checked(
+        self, name: str, found: Evaluation, subjects: _Attributes, context: _Attributes | None
+    ) -> None:
+        super()._checked(name, found, subjects, context)
+        self._record(name, found.value, found, (subjects, context))
+        self.exposures.append(exposure_of(name, found, subjects))
+
+
+RecordingReader._scoped = RecordingReader
+RecordingChecker._scoped = RecordingChecker
+RecordingAsyncChecker._scoped = RecordingAsyncChecker
 
 
 def _merged(layers: tuple[object, ...]) -> dict[str, object]:

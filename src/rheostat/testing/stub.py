@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import datetime
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 from rheo.v1 import watch_pb2
 from rheostat.errors import (
+    InvalidArgumentError,
     InvalidSettingError,
     SettingNotFoundError,
     TypeMismatchError,
 )
 from rheostat.model.change import ItemKey
 from rheostat.model.condition import Condition
+from rheostat.model.exposure import ExposureRecord
 from rheostat.model.position import Position
 from rheostat.model.setting import FEATURE_NAME, SEGMENT_NAME, SETTING_NAME, Segment
 from rheostat.model.setting import Setting as StoredSetting
-from rheostat.model.subject import SubjectPatch, Track
+from rheostat.model.subject import (
+    Membership,
+    Subject,
+    SubjectOverride,
+    SubjectPatch,
+    Track,
+    UsageCounter,
+    UsagePeriod,
+    period_end,
+)
 from rheostat.model.type import JSON, normalise
 from rheostat.model.value import ABSENT, Value, freeze
 from rheostat.sdk.aio import AsyncClient
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.codec import codec_for
-from rheostat.sdk.event import Entry
+from rheostat.sdk.event import Entry, patch_of
 from rheostat.sdk.held import Held, HeldItem, Update
 from rheostat.sdk.reader import S
 from rheostat.sdk.setting import Setting
 from rheostat.sdk.status import Status
 from rheostat.sdk.sync import Client
 from rheostat.testing.delivery import AsyncDelivery, Delivery
-from rheostat.testing.recording import RecordedEvaluation, RecordedEvent, RecordedIdentity, RecordingReader
+from rheostat.testing.recording import (
+    RecordedEvaluation,
+    RecordedEvent,
+    RecordedIdentity,
+    RecordingAsyncChecker,
+    RecordingChecker,
+    RecordingReader,
+)
 from rheostat.testing.rule import WrittenRule, checked_condition, rules_of
 from rheostat.wire.watch import position_from_proto
 
@@ -51,6 +71,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
     Attributes:
         evaluations: What was read, the oldest first: `RecordedEvaluation`. ``evaluations.clear()`` forgets it.
         events: What was tracked, the oldest first: `RecordedEvent`.
+        exposures: What was checked, the oldest first: `ExposureRecord`.
         identities: What `identify` was called with, the oldest first: `RecordedIdentity`.
     """
 
@@ -93,6 +114,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
         self.evaluations: list[RecordedEvaluation] = []
         self.events: list[RecordedEvent] = []
         self.identities: list[RecordedIdentity] = []
+        self.exposures: list[ExposureRecord] = []
         super().__init__(
             _URL,
             key="",
@@ -109,6 +131,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
         )
         self._core.features = known
         self._core.events.record = self._record_entry
+        self._core.subjects.local = True
         if known is None:
             self._core.replica.idle = None
         self._delivery = self._delivering()
@@ -198,6 +221,38 @@ class _Stub(RecordingReader[S], BaseClient[S]):
         parsed = checked_condition(f"the segment {name!r}", condition, self._knows)
         self._show({("segment", name): Segment(name, parsed)})
 
+    def set_subject(
+        self,
+        kind: str,
+        keys: Mapping[str, str],
+        traits: Mapping[str, object] | None = None,
+        *,
+        overrides: Mapping[str, object] | None = None,
+        member_of: Mapping[str, Mapping[str, str] | Sequence[Mapping[str, str]]] | None = None,
+        usage: Mapping[str, int] | None = None,
+    ) -> None:
+        """Store a subject, which checks then join; one that any of *keys* finds is replaced.
+
+        Args:
+            kind: What it is, such as ``user``.
+            keys: Its keys, by name.
+            traits: Its traits.
+            overrides: Values of settings for it alone.
+            member_of: What it is a member of, by kind: the keys of one, or a list of those of several. These have to be
+                stored before.
+            usage: How often its events have happened, by event: in every period.
+
+        Raises:
+            InvalidArgumentError: An argument is not acceptable, or there is no such subject to be a member of.
+        """
+        patch = patch_of(kind, keys, traits, member_of)
+        self._store_subject(
+            patch,
+            overrides={name: freeze(value) for name, value in (overrides or {}).items()},
+            usage=usage or {},
+            known=None,
+        )
+
     def delete(self, name: str, /) -> None:
         """Remove the setting *name*, so that reads give defaults.
 
@@ -244,6 +299,8 @@ class _Stub(RecordingReader[S], BaseClient[S]):
         self.evaluations.clear()
         self.events.clear()
         self.identities.clear()
+        self.exposures.clear()
+        self._core.subjects.clear()
 
     # How it is kept.
 
@@ -258,6 +315,54 @@ class _Stub(RecordingReader[S], BaseClient[S]):
             keys, traits = dict(what.reference.keys), {**what.traits, **dict.fromkeys(what.remove_traits)}
             member_of = tuple((each.kind, dict(each.keys)) for each in what.member_of)
             self.identities.append(RecordedIdentity(what.reference.kind, keys, traits, member_of))
+            known = self._core.subjects.found(what.reference.kind, keys)
+            try:
+                self._store_subject(what, overrides={}, usage={}, known=known)
+            except InvalidArgumentError as error:
+                self._core.warn_once(
+                    ("identify", error.message), "a call of identify is not taken: %s", error
+                )
+
+    def _store_subject(
+        self,
+        patch: SubjectPatch,
+        *,
+        overrides: Mapping[str, Value],
+        usage: Mapping[str, int],
+        known: Subject | None,
+    ) -> None:
+        subjects = self._core.subjects
+        reference = patch.reference
+        memberships: dict[bytes, Membership] = {}
+        for each in () if known is None else known.member_of:
+            memberships[each.id] = each
+        for other in patch.member_of:
+            found = subjects.found(other.kind, other.keys)
+            if found is None:
+                raise InvalidArgumentError(f"the stub has no {other.kind} with the keys {dict(other.keys)!r}")
+            memberships[found.id] = Membership(found.id, found.kind, found.keys)
+        now = datetime.datetime.now(datetime.UTC)
+        same = subjects.found(reference.kind, reference.keys)
+        traits = {**({} if known is None else known.traits), **patch.traits}
+        subjects.put(
+            Subject(
+                id=uuid.uuid4().bytes if same is None else same.id,
+                kind=reference.kind,
+                keys={**({} if known is None else known.keys), **reference.keys},
+                traits={name: value for name, value in traits.items() if name not in patch.remove_traits},
+                created_at=now,
+                updated_at=now,
+                overrides=tuple(SubjectOverride(name, value) for name, value in overrides.items())
+                or (() if known is None else known.overrides),
+                counters=tuple(
+                    UsageCounter(event, period, count, period_end(period, now.date()))
+                    for event, count in usage.items()
+                    for period in UsagePeriod
+                )
+                or (() if known is None else known.counters),
+                member_of=tuple(memberships.values()),
+            )
+        )
 
     def _name(self, name: object) -> str:
         """Return the name under which *name* is held: a declared setting's own one for its alias."""
@@ -342,7 +447,7 @@ class _Stub(RecordingReader[S], BaseClient[S]):
             core.advanced(Update(Held(position, items, 0), frozenset(changed)))
 
 
-class StubClient(_Stub[S], Client[S]):
+class StubClient(_Stub[S], RecordingChecker[S], Client[S]):
     """A `rheostat.Client` without a server and threads, for tests; whatever takes a client takes it.
 
     ::
@@ -372,7 +477,7 @@ class StubClient(_Stub[S], Client[S]):
         return _position_of(self)
 
 
-class AsyncStubClient(_Stub[S], AsyncClient[S]):
+class AsyncStubClient(_Stub[S], RecordingAsyncChecker[S], AsyncClient[S]):
     """A `rheostat.AsyncClient` without a server, for tests; see `StubClient`.
 
     Changes are told to plain functions at once, and to coroutine functions by a task of the running event loop, in
