@@ -871,7 +871,19 @@ class SubjectContract:
         with pytest.raises(RevisionCompactedError):
             store.subject_feed(4)
 
-    def test_concurrent_writers_leave_no_gap_and_lose_nothing(self, store: Store) -> None:
+    def test_with_a_generation_the_feed_begins_after_all_that_was_seen(self, store: Store) -> None:
+        put_one(store, user(id="u1"))
+        store.raise_generation(1)
+        newest = store.subject_feed_number()
+        assert store.subject_feed(newest) == ()
+        # Also who has seen what was lost: this store is what was left.
+        for seen in (0, 1, 2, 1000, newest + 1):
+            with pytest.raises(RevisionCompactedError):
+                store.subject_feed(seen)
+        put_one(store, user(id="u1"), traits={"a": 1})
+        assert [entry.number for entry in store.subject_feed(newest)] == [newest + 1]
+
+    def test_concurrent_subjects_leave_no_gap_and_lose_nothing(self, store: Store) -> None:
         together = threading.Barrier(4)
 
         def write(writer: int) -> None:

@@ -30,6 +30,7 @@ from rheostat.store.migration import migrate, require_schema, stored_schema
 from rheostat.store.origin import ORIGIN_KIND, origin_of, read_origin
 from rheostat.store.stamp import NONCE_BYTES, utc_now
 from rheostat.store.subject_life import KEY_LIFE
+from rheostat.store.subject_row import skip_feed
 
 __all__ = ["Copied", "back_up", "copy_store"]
 
@@ -49,7 +50,6 @@ _SUBJECTS: Final = (
     tables.subject_member,
     tables.subject_usage,
     tables.subject_change,
-    # The feed begins anew, after the number that nodes may have seen.
     tables.subject_counter,
     tables.event_day,
     tables.exposure_day,
@@ -184,6 +184,8 @@ class _Copy:
         copied = {table: self._rows(select(table), table) for table in _SUBJECTS}
         keys = tables.event_key
         self._rows(select(keys).where(keys.c.day >= (now - KEY_LIFE).date().toordinal()), keys)
+        with self._destination.translated():
+            skip_feed(self._destination.connection)
         return copied[tables.subject]
 
     def _history(self, newest: int) -> int:

@@ -19,6 +19,7 @@ from rheostat.store import tables
 from rheostat.store.base import Contents, Identity, StoredItem, Tombstone
 from rheostat.store.generation import LOST, beginning_of
 from rheostat.store.stamp import instant_text
+from rheostat.store.subject_row import skip_feed
 
 __all__ = [
     "HEAD",
@@ -247,6 +248,7 @@ def raise_generation(
     )
     connection.execute(update(tables.store).values(generation=raised.generation, nonce=nonce))
     beside.put(connection, beginning_of(raised, head.revision, cause or LOST, now))
+    skip_feed(connection)
     return raised
 
 

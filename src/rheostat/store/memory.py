@@ -205,6 +205,7 @@ class MemoryStore(MemorySubjects):
             )
             beginning = beginning_of(self._identity, len(self._change_sets), cause or LOST, self._clock())
             self._records[beginning.kind, beginning.key] = _next_version(beginning, None)
+            self._skip_feed()
             self._hint()
             return self._identity
 

@@ -31,7 +31,9 @@ class SubjectStore(Protocol):
 
     Writes are durable when they return, run in one transaction each, and give other processes a hint when they added
     to the feed. The feed and its gapless number are written in the same transaction; its entries are tailed as
-    revisions are. All instants are aware; a naive one is a ValueError. Keys are compared after `fold`.
+    revisions are. All instants are aware; a naive one is a ValueError. Keys are compared after `fold`, and keep the
+    spelling in which they came first. An id begins with the time at which it was drawn, so that ids are in the order
+    of storing; none is used twice.
 
     Raises:
         UnavailableError: From any method, when the store is away or busy for too long.
@@ -51,18 +53,22 @@ class SubjectStore(Protocol):
     ) -> Sequence[Subject | Refusal]:
         """Create or change subjects, in order: a patch sees what those before it did. Return what became of each.
 
-        One that changes nothing writes nothing and keeps its version. The patches are valid in themselves: names and
-        values have been checked. Refused, with these reasons, are SUBJECT_CONFLICT (keys of several subjects),
+        One that changes nothing writes nothing and keeps its version. What a patch both sets and removes is set; what
+        has ended among overrides goes with the next change. The patches are valid in themselves: names and
+        values have been checked. What is over a limit already may stay so, or become less. Refused, with these reasons, are SUBJECT_CONFLICT (keys of several subjects),
         LIMIT_EXCEEDED (the message names the limit) and UNKNOWN_SUBJECT (to become a member of).
 
         When a subject's keys change or it is removed, those that are members of it get a new version and a feed
-        entry each, or, when there are more than a thousand, one entry for the whole environment.
+        entry each, or, when there are more than a thousand in one call, one entry for the whole environment.
         """
 
     def get_subjects(
         self, project: str, environment: str, names: Sequence[SubjectName], *, now: datetime.datetime
     ) -> Sequence[Subject | KeyConflict | None]:
-        """Return subjects as they are now, with the counters of the periods that *now* is in; None for unknown ones."""
+        """Return subjects as they are, with the counters of the periods that *now* is in; None for unknown ones.
+
+        The sum of a week or month that leaves 64 bits, though none of its days does, stops at their end.
+        """
 
     def delete_subjects(
         self,
@@ -123,13 +129,15 @@ class SubjectStore(Protocol):
     ) -> Sequence[Refusal | None]:
         """Count events, each once by its idempotency key; those counted before are taken again without effect.
 
-        Keys are remembered for two days. An unknown subject is stored, with the reference's keys. A counted event
-        raises the versions of its subjects once for the whole call, with a feed entry each. A subject that an event
-        names twice counts once. An exposure counts no subject.
+        Keys are remembered for two days at least. An unknown subject is stored, with the reference's keys; one that
+        is known by some of them is left as it is. A counted event raises the versions of its subjects once for the
+        whole call, with a feed entry each; those that the call has stored begin at 1. A subject that an event
+        names twice counts once. An exposure counts no subject, and stores none.
 
         Returns:
             For each None when it is counted now or was before, else why not: SUBJECT_CONFLICT, LIMIT_EXCEEDED, or
-            COUNT_OVERFLOW when a counter would leave 64 bits. What is refused leaves nothing behind, its key included.
+            COUNT_OVERFLOW when a counter of a subject would leave 64 bits (what is counted of all subjects together
+            stops there). What is refused leaves nothing behind, its key included.
         """
 
     def exposures(
@@ -145,7 +153,7 @@ class SubjectStore(Protocol):
     ) -> Sequence[ExposureCount]:
         """Return how often values were given on the days from *since* to before *until*, UTC.
 
-        By setting, revision, rule and variant, in that order.
+        By setting, revision, rule, variant and value, in that order.
         """
 
     def event_counts(
@@ -167,13 +175,15 @@ class SubjectStore(Protocol):
         """Return up to *limit* feed entries after the number *after*, in order.
 
         Raises:
-            RevisionCompactedError: The feed no longer reaches back so far.
+            RevisionCompactedError: The feed no longer reaches back so far, or not as far as *after*: it is another
+                feed. It begins anew with each generation, far above all numbers that anybody has seen, because who
+                has seen what was lost must read everything again.
         """
 
     def purge_subject_records(self, now: datetime.datetime) -> int:
         """Remove what is kept no longer, and return how many rows that were.
 
-        Feed entries after an hour, idempotency keys after two days, changes after 90 days, counts by day after 400
-        days, and days of subjects' counters after 62 (their totals stay). Works in steps that hold up no writer
-        for long.
+        Feed entries after an hour, idempotency keys after two days (whole days of them, UTC), changes after 90 days,
+        counts by day after 400 days, and days of subjects' counters after 62 (their totals stay). Works in steps that
+        hold up no writer for long.
         """

@@ -38,7 +38,7 @@ from rheostat.store.subject import (
     clamped,
 )
 from rheostat.store.subject_base import SubjectName
-from rheostat.store.subject_life import CHANGE_LIFE, COUNT_LIFE, FEED_LIFE, KEY_LIFE, USAGE_LIFE
+from rheostat.store.subject_life import CHANGE_LIFE, COUNT_LIFE, FEED_JUMP, FEED_LIFE, KEY_LIFE, USAGE_LIFE
 
 __all__ = ["MemorySubjects"]
 
@@ -345,6 +345,10 @@ class MemorySubjects(ABC):
                 kept.changes = left
         return removed
 
+    def _skip_feed(self) -> None:
+        self._feed_number += FEED_JUMP
+        self._feed.clear()
+
     def _shelf(self, project: str, environment: str) -> _Environment:
         return self._environments.get((project, environment)) or _Environment()
 
@@ -358,7 +362,8 @@ class MemorySubjects(ABC):
         for change in writes.changes:
             self._change_number += 1
             kept.changes.append(replace(change, number=self._change_number))
-        self._hint()
+        if writes.touched:
+            self._hint()
 
 
 def _within(day: int, since: datetime.date | None, until: datetime.date | None) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     insert,
     literal_column,
@@ -46,7 +47,7 @@ from rheostat.store.subject import (
     fed,
 )
 from rheostat.store.subject_driver import driver_of
-from rheostat.store.subject_life import KEY_LIFE
+from rheostat.store.subject_life import FEED_JUMP, KEY_LIFE
 
 __all__ = [
     "SqlShelf",
@@ -56,6 +57,7 @@ __all__ = [
     "feed",
     "feed_number",
     "page",
+    "skip_feed",
 ]
 
 _CHUNK: Final = 500
@@ -506,6 +508,14 @@ def feed(connection: Connection, after: int, limit: int) -> Sequence[FeedEntry]:
         .limit(limit)
     )
     return tuple(FeedEntry(number, project, env, bytes(who)) for number, project, env, who in rows)
+
+
+def skip_feed(connection: Connection) -> None:
+    """Let everybody who follows the feed find out that it cannot be continued, as history was lost or may be."""
+    table = tables.subject_counter
+    connection.execute(delete(tables.subject_feed))
+    if connection.execute(update(table).values(feed=table.c.feed + FEED_JUMP)).rowcount == 0:
+        connection.execute(insert(table).values(id=1, feed=FEED_JUMP, change=0))
 
 
 def _sum(column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:

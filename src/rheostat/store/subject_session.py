@@ -223,7 +223,7 @@ class SqlSubjects(ABC):
                 return None
             with session.writing() as connection:
                 session.beside += SqlShelf(connection, project, environment).write(writes)
-            session.hint = True
+            session.hint = session.hint or bool(writes.touched)
             return lambda: None
 
         self._write(work)
