@@ -27,7 +27,11 @@ FOLDER = ROOT / "docs/reference/api"
 
 _NOTE = "<!-- Written by `just api` from the docstrings; a test compares the two. -->"
 
-_RESOLVING = {f"resolve_{kind}_details" for kind in ("boolean", "float", "integer", "object", "string")}
+_RESOLVING = {
+    f"resolve_{kind}_details{way}"
+    for kind in ("boolean", "float", "integer", "object", "string")
+    for way in ("", "_async")
+}
 
 _INTERNAL = {
     "AiohttpTransport": {"disown"},

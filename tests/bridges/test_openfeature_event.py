@@ -17,7 +17,12 @@ from openfeature.exception import ProviderFatalError, ProviderNotReadyError
 from openfeature.provider import ProviderStatus
 from openfeature.track import TrackingEventDetails
 
-from rheo.v1.event_service_pb2 import GetSubjectsRequest, ListEventCountsRequest, SubjectLookup
+from rheo.v1.event_service_pb2 import (
+    GetSubjectsRequest,
+    ListEventCountsRequest,
+    ListExposuresRequest,
+    SubjectLookup,
+)
 from rheo.v1.subject_pb2 import SubjectReference
 from rheostat import AsyncClient, Client, Status
 from rheostat.model.key import KeyKind
@@ -355,3 +360,19 @@ def test_what_is_tracked_reaches_the_server_before_the_provider_has_ended(server
     ]
     counters = {(each.event, each.count) for each in subjects.results[0].subject.counters}
     assert counters == {("purchase", 6)}
+
+
+def test_what_was_given_is_counted_on_the_server_if_that_is_wanted(server: LocalServer) -> None:
+    for counts in (True, False):
+        api.set_provider_and_wait(RheostatProvider(server.url, count_exposures=counts, **BRISK))
+        flags = api.get_client()
+        for _ in range(3):
+            assert flags.get_string_value("changing-flag", "unset") == "foo"
+        # Nobody was given these.
+        flags.get_integer_value("changing-flag", 1)
+        flags.get_integer_value("missing", 1)
+        api.shutdown()
+    with Client(server.url) as client:
+        found = client.call("ListExposures", ListExposuresRequest()).unwrap().exposures
+    assert [(each.setting, each.value_json, each.count) for each in found] == [("changing-flag", '"foo"', 3)]
+    assert found[0].revision == server.revision

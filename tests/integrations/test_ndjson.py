@@ -16,7 +16,7 @@ import pytest
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 
-from rheostat import ABSENT, InvalidArgumentError
+from rheostat import ABSENT, Client, InvalidArgumentError
 from rheostat.integrations import ndjson
 from rheostat.integrations.ndjson import NdjsonWriter
 from rheostat.model.exposure import ExposureRecord
@@ -365,6 +365,15 @@ def test_flags_of_openfeature_are_written_with_chosen_attributes(tmp_path: Path)
     assert (first["reason"], first["error"], first["revision"]) == ("TARGETING_MATCH", None, client.revision)
     assert (second["value"], second["reason"], second["error"]) == (4, "ERROR", "TYPE_MISMATCH")
     assert (third["value"], third["error"], third["subjects"]) == (None, "FLAG_NOT_FOUND", {})
+
+
+def test_checks_are_written_by_the_clients_own_hook(tmp_path: Path) -> None:
+    writer = NdjsonWriter(tmp_path / "e.ndjson")
+    with writer, Client(offline=True, bootstrap={"beta": True}, on_exposure=writer) as client:
+        assert client.check("beta", user={"id": "u1"}, company={"id": "acme"})
+    (line,) = lines(tmp_path)
+    assert (line["setting"], line["value"], line["reason"]) == ("beta", True, "STATIC")
+    assert line["subjects"] == {"user": {"id": "u1"}, "company": {"id": "acme"}}
 
 
 def test_a_hook_may_leave_errors_out_and_survives_its_function(caplog: pytest.LogCaptureFixture) -> None:

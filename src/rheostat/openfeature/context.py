@@ -12,7 +12,7 @@ from rheostat.evaluation.context import Context
 from rheostat.model.setting import FEATURE_NAME
 from rheostat.model.subject import KEY_NAME, RESERVED_KINDS, SUBJECT_KIND
 
-__all__ = ["TargetingKey", "checked_path", "subject_paths", "subjects_of"]
+__all__ = ["TargetingKey", "checked_path", "naming", "subject_paths", "subjects_of"]
 
 _PARAMETERS: Final = frozenset({"attributes", "event", "quantity", "self"})
 """What `Client.track` takes beside subjects by their kinds."""
@@ -78,6 +78,16 @@ def subjects_of(attributes: Mapping[str, object], keys: Iterable[str]) -> dict[s
             continue
         kind, _, key = path.partition(".")
         found.setdefault(kind, {})[key] = str(value)
+    return found
+
+
+def naming(attributes: Mapping[str, object], subjects: Mapping[str, Mapping[str, str]]) -> dict[str, object]:
+    """Return *attributes* with the keys of *subjects* in mappings by their kinds, where clients look for them."""
+    found = dict(attributes)
+    for kind, keys in subjects.items():
+        said = found.get(kind)
+        if said is None or isinstance(said, Mapping):
+            found[kind] = {**(said or {}), **keys}
     return found
 
 

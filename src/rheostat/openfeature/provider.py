@@ -7,6 +7,7 @@ import concurrent.futures
 import marshal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Generic, TypeVar
 
 from openfeature.evaluation_context import EvaluationContext
@@ -23,15 +24,17 @@ from rheostat.errors import (
     PermissionDeniedError,
     RheostatError,
 )
+from rheostat.evaluation.result import ErrorCode as OwnErrorCode
 from rheostat.evaluation.result import Evaluation
 from rheostat.evaluation.result import Reason as OwnReason
 from rheostat.model.value import ABSENT, FrozenMapping, thaw
-from rheostat.openfeature.context import TargetingKey, subject_paths, subjects_of
+from rheostat.openfeature.context import TargetingKey, naming, subject_paths, subjects_of
 from rheostat.openfeature.listening import listen
 from rheostat.sdk.aio import AsyncClient
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.replica import OVERRIDE
 from rheostat.sdk.status import Status
+from rheostat.sdk.subject import Joined
 from rheostat.sdk.sync import Client
 
 __all__ = ["AsyncRheostatProvider", "RheostatProvider"]
@@ -78,25 +81,30 @@ class _Provider(AbstractProvider, Generic[C]):
         *,
         targeting_key: str,
         subject_keys: Iterable[str],
+        fetch_subjects: bool,
+        count_exposures: bool,
         hooks: Iterable[Hook],
         options: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self._targeting_key = TargetingKey(targeting_key)
+        self._fetches = fetch_subjects
+        # Chosen once: reads are to cost no more than they must.
+        self._details = self._counted if count_exposures else self._uncounted
+        self._attributes = TargetingKey(targeting_key).attributes
         self._subject_keys = subject_paths(targeting_key, subject_keys)
         self._hooks = list(hooks)
         # None for a client that somebody else closes.
         self._make: Callable[[], C] | None = None
         if client is None or isinstance(client, str):
             self._make = lambda: self._made(client, options)
-            self._client = self._make()
+            self._use(self._make())
         elif options:
             listed = ", ".join(map(repr, sorted(options)))
             raise InvalidArgumentError(
                 f"the options {listed} are for a client that the provider makes itself"
             )
         else:
-            self._client = client
+            self._use(client)
         self._closed = False
         self._lock = threading.Lock()
         self._unlisten: Callable[[], None] | None = None
@@ -110,6 +118,49 @@ class _Provider(AbstractProvider, Generic[C]):
         self._revision = -1
 
     def _made(self, url: str | None, options: Mapping[str, Any]) -> C:
+        raise NotImplementedError
+
+    def _use(self, client: C) -> None:
+        self._client = client
+        self._evaluate: Callable[[str, Any, Mapping[str, object] | None], Evaluation] = (
+            self._evaluate_for_subjects if self._fetches else client.evaluate
+        )
+
+    # Stored subjects.
+
+    def _evaluate_for_subjects(
+        self, flag_key: str, default: Any, attributes: Mapping[str, object] | None
+    ) -> Evaluation:
+        """Evaluate with the stored subjects that *attributes* name, after asking for them if that is possible here."""
+        subjects = self._subjects(attributes)
+        if attributes is None or not subjects:
+            return self._client.evaluate(flag_key, default, attributes)
+        joined = self._at_hand(subjects) or self._fetched(subjects)
+        if joined is None:
+            note = f"traits unavailable (not at hand): {', '.join(subjects)}"
+        elif joined.conflict:
+            return Evaluation(
+                value=ABSENT,
+                reason=OwnReason.ERROR,
+                revision=self._client.revision,
+                error_code=OwnErrorCode.INVALID_CONTEXT,
+                error_message=f"key conflict: {joined.conflict}",
+            )
+        else:
+            note = joined.note
+        found = self._client.evaluate(flag_key, default, naming(attributes, subjects))
+        return replace(found, note=note) if note else found
+
+    def _subjects(self, attributes: Mapping[str, object] | None) -> dict[str, dict[str, str]]:
+        return subjects_of(attributes, self._subject_keys) if isinstance(attributes, Mapping) else {}
+
+    def _at_hand(self, subjects: Mapping[str, object]) -> Joined | None:
+        client: Any = self._client
+        found: Joined | None = client._ready_joined(subjects, None)
+        return found
+
+    def _fetched(self, subjects: Mapping[str, object]) -> Joined | None:
+        """Return what *subjects* add after asking for them; None where nobody can wait for that. Never raises."""
         raise NotImplementedError
 
     # What the SDK asks.
@@ -126,62 +177,62 @@ class _Provider(AbstractProvider, Generic[C]):
         self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[bool]:
         """Return the value of a bool setting. Never raises."""
-        attributes = self._targeting_key.attributes(evaluation_context)
-        found = self._client.evaluate(flag_key, default_value, attributes)
+        attributes = self._attributes(evaluation_context)
+        found = self._evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is not bool or found.error_code is not None:
             return self._failed(flag_key, "bool", default_value, found)
-        return self._details(found, value)
+        return self._details(flag_key, found, value)
 
     def resolve_string_details(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
         """Return the value of a string setting, an enumeration's too. Never raises."""
-        attributes = self._targeting_key.attributes(evaluation_context)
-        found = self._client.evaluate(flag_key, default_value, attributes)
+        attributes = self._attributes(evaluation_context)
+        found = self._evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is not str or found.error_code is not None:
             return self._failed(flag_key, "string", default_value, found)
-        return self._details(found, value)
+        return self._details(flag_key, found, value)
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
         """Return the value of an integer setting, or an integral float as int. Never raises."""
-        attributes = self._targeting_key.attributes(evaluation_context)
-        found = self._client.evaluate(flag_key, default_value, attributes)
+        attributes = self._attributes(evaluation_context)
+        found = self._evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int or found.error_code is not None:
             return self._failed(flag_key, "integer", default_value, found)
-        return self._details(found, value)
+        return self._details(flag_key, found, value)
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
         """Return the value of a number's setting, an int as float. Never raises."""
-        attributes = self._targeting_key.attributes(evaluation_context)
-        found = self._client.evaluate(flag_key, default_value, attributes)
+        attributes = self._attributes(evaluation_context)
+        found = self._evaluate(flag_key, default_value, attributes)
         value = found.value
         if type(value) is int:
             value = float(value)
         if type(value) is not float or found.error_code is not None:
             return self._failed(flag_key, "number", default_value, found)
-        return self._details(found, value)
+        return self._details(flag_key, found, value)
 
     def resolve_object_details(
         self, flag_key: str, default_value: _Structure, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[_Structure]:
         """Return the value of a setting of lists or mappings, as fresh lists and dicts. Never raises."""
-        attributes = self._targeting_key.attributes(evaluation_context)
-        found = self._client.evaluate(flag_key, default_value, attributes)
+        attributes = self._attributes(evaluation_context)
+        found = self._evaluate(flag_key, default_value, attributes)
         value = found.value
         if (type(value) is not FrozenMapping and type(value) is not tuple) or found.error_code is not None:
             return self._failed(flag_key, "list or mapping", default_value, found)
-        return self._details(found, ABSENT)
+        return self._details(flag_key, found, ABSENT)
 
-    def _details(self, found: Evaluation, value: Any) -> FlagResolutionDetails[Any]:
+    def _uncounted(self, flag_key: str, found: Evaluation, value: Any) -> FlagResolutionDetails[Any]:
         """Return the details of an evaluation; *value* is ABSENT for fresh lists and dicts."""
         known = self._known.get(id(found))
         if known is None or known[0] is not found:
@@ -192,6 +243,13 @@ class _Provider(AbstractProvider, Generic[C]):
             value = marshal.loads(text)  # noqa: S302
         # Whoever gets the metadata may change them.
         return FlagResolutionDetails(value, None, None, reason, found.variant, metadata.copy())
+
+    def _counted(self, flag_key: str, found: Evaluation, value: Any) -> FlagResolutionDetails[Any]:
+        core = self._client._core
+        share = core.options.exposures
+        if share >= 1.0 or core.randomness.random() < share:
+            core.events.expose(flag_key, found)
+        return self._uncounted(flag_key, found, value)
 
     def _learned(self, found: Evaluation) -> _Known:
         if self._unsettled:
@@ -253,7 +311,7 @@ class _Provider(AbstractProvider, Generic[C]):
             del details["quantity"]
         else:
             quantity = 1
-        context = self._targeting_key.attributes(evaluation_context)
+        context = self._attributes(evaluation_context)
         subjects = subjects_of(context or {}, self._subject_keys)
         self._client.track(tracking_event_name, quantity=quantity, attributes=details, **subjects)
 
@@ -267,7 +325,7 @@ class _Provider(AbstractProvider, Generic[C]):
             ProviderNotReadyError: There is no state yet, nor one in a cache. It is ready as soon as one has come.
         """
         if self._closed and self._make is not None:
-            self._client = self._make()
+            self._use(self._make())
             self._known.clear()
         self._closed = False
         with self._lock:
@@ -349,7 +407,7 @@ class _Provider(AbstractProvider, Generic[C]):
 
 
 class RheostatProvider(_Provider[Client[Any]]):
-    """Settings as flags, for programs with threads. Safe from any thread, and from any task: nothing waits.
+    """Settings as flags, for programs with threads. Safe from any thread. Nothing waits, unless subjects are fetched.
 
     Attributes of a context are attributes of a condition, the targeting key among them. Events: the provider is stale
     while the server is not heard of, has an error while it refuses the key, is ready again, and says which flags have
@@ -362,6 +420,8 @@ class RheostatProvider(_Provider[Client[Any]]):
         *,
         targeting_key: str = "user.id",
         subject_keys: Iterable[str] = ("user.id", "company.id"),
+        fetch_subjects: bool = False,
+        count_exposures: bool = False,
         hooks: Iterable[Hook] = (),
         **options: Any,
     ) -> None:
@@ -372,6 +432,10 @@ class RheostatProvider(_Provider[Client[Any]]):
                 provider makes and closes. None takes the address from ``RHEOSTAT_URL``.
             targeting_key: The attribute that the targeting key is.
             subject_keys: Attributes that name subjects, such as ``account.id``: for them events are tracked.
+            fetch_subjects: Ask the server for stored subjects that are named and not at hand, as checks do, which waits
+                for it the first time; without it only those join that are at hand.
+            count_exposures: Count on the server what was given, by flag, rule, variant and revision, as it is of checks; the
+                client's option `exposures` is the share that counts.
             hooks: Hooks for all evaluations by this provider.
             options: Those of `rheostat.Client`, for a client that the provider makes: ``key``, ``project``, …
 
@@ -379,11 +443,20 @@ class RheostatProvider(_Provider[Client[Any]]):
             InvalidArgumentError: An option cannot be used.
         """
         super().__init__(
-            client, targeting_key=targeting_key, subject_keys=subject_keys, hooks=hooks, options=options
+            client,
+            targeting_key=targeting_key,
+            subject_keys=subject_keys,
+            fetch_subjects=fetch_subjects,
+            count_exposures=count_exposures,
+            hooks=hooks,
+            options=options,
         )
 
     def _made(self, url: str | None, options: Mapping[str, Any]) -> Client[Any]:
         return Client(url, **options)
+
+    def _fetched(self, subjects: Mapping[str, object]) -> Joined | None:
+        return self._client._resolved(subjects, None, None)
 
     def _start(self) -> None:
         self._client.start()
@@ -406,12 +479,20 @@ class AsyncRheostatProvider(_Provider[AsyncClient[Any]]):
         *,
         targeting_key: str = "user.id",
         subject_keys: Iterable[str] = ("user.id", "company.id"),
+        fetch_subjects: bool = False,
+        count_exposures: bool = False,
         hooks: Iterable[Hook] = (),
         **options: Any,
     ) -> None:
         """Make a provider; see `RheostatProvider`. No event loop is needed yet."""
         super().__init__(
-            client, targeting_key=targeting_key, subject_keys=subject_keys, hooks=hooks, options=options
+            client,
+            targeting_key=targeting_key,
+            subject_keys=subject_keys,
+            fetch_subjects=fetch_subjects,
+            count_exposures=count_exposures,
+            hooks=hooks,
+            options=options,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -423,6 +504,51 @@ class AsyncRheostatProvider(_Provider[AsyncClient[Any]]):
 
     def _made(self, url: str | None, options: Mapping[str, Any]) -> AsyncClient[Any]:
         return AsyncClient(url, **options)
+
+    def _fetched(self, subjects: Mapping[str, object]) -> Joined | None:
+        # Only what is awaited can wait.
+        return None
+
+    async def _fetch(self, context: EvaluationContext | None) -> None:
+        """Have the stored subjects that *context* names at hand."""
+        subjects = self._subjects(self._attributes(context)) if self._fetches else {}
+        if subjects and self._at_hand(subjects) is None:
+            await self._client._resolved(subjects, None, None)
+
+    async def resolve_boolean_details_async(
+        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[bool]:
+        """Return what `resolve_boolean_details` does, with stored subjects. Never raises."""
+        await self._fetch(evaluation_context)
+        return self.resolve_boolean_details(flag_key, default_value, evaluation_context)
+
+    async def resolve_string_details_async(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Return what `resolve_string_details` does, with stored subjects. Never raises."""
+        await self._fetch(evaluation_context)
+        return self.resolve_string_details(flag_key, default_value, evaluation_context)
+
+    async def resolve_integer_details_async(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Return what `resolve_integer_details` does, with stored subjects. Never raises."""
+        await self._fetch(evaluation_context)
+        return self.resolve_integer_details(flag_key, default_value, evaluation_context)
+
+    async def resolve_float_details_async(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Return what `resolve_float_details` does, with stored subjects. Never raises."""
+        await self._fetch(evaluation_context)
+        return self.resolve_float_details(flag_key, default_value, evaluation_context)
+
+    async def resolve_object_details_async(
+        self, flag_key: str, default_value: _Structure, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[_Structure]:
+        """Return what `resolve_object_details` does, with stored subjects. Never raises."""
+        await self._fetch(evaluation_context)
+        return self.resolve_object_details(flag_key, default_value, evaluation_context)
 
     def _home(self) -> asyncio.AbstractEventLoop | None:
         """Return the event loop of the client, or the one that it is to have."""
