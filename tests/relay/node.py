@@ -10,7 +10,7 @@ from typing import Any
 from rheo.v1 import watch_pb2
 from rheostat.errors import RheostatError, UnavailableError
 from rheostat.model.key import KeyKind
-from rheostat.relay.branch import Branch, _wanting_subjects
+from rheostat.relay.branch import Branch
 from rheostat.relay.cache import RelayCache
 from rheostat.relay.relay import Relay
 from rheostat.sdk.effect import CloseStream, OpenStream, Receive, Sleep
@@ -84,7 +84,7 @@ class Line:
                     self._effect = self._loop.send(None)
 
     def _open(self, request: watch_pb2.WatchRequest) -> None:
-        self.opened.append(_wanting_subjects(request))
+        self.opened.append(request)
         if not self.cut:
             self._session = self.source.service.watch(
                 WatchOptions(

@@ -216,6 +216,8 @@ class Branch:
             environment=self.environment,
             client=ClientIdentity(sdk=f"rheostat-relay/{__version__}", name=self.node),
             via=relay.via,
+            # Some client below may hold some.
+            subjects=True,
             first_backoff=first,
             last_backoff=last,
             open_timeout=_OPEN_SECONDS,
@@ -288,6 +290,11 @@ class Branch:
         if self._hub is not None:
             self._relay.ring()
 
+    def subjects_changed(self, changed: watch_pb2.SubjectsChanged) -> None:
+        """Pass on that subjects have changed."""
+        if changed.all or changed.ids:
+            self.notices.note((self.project, self.environment), () if changed.all else changed.ids)
+
     def differed(self, times: int) -> None:
         """Tell of a state that is not what the upstream says."""
         if times > 1:
@@ -346,7 +353,7 @@ class Branch:
                 self._farewell = watch_pb2.GO_AWAY_REASON_UNSPECIFIED
                 self._began = relay.monotonic()
                 urls = relay.upstreams.urls
-                stream = relay.upstreams.watch(urls[self._next % len(urls)], _wanting_subjects(request))
+                stream = relay.upstreams.watch(urls[self._next % len(urls)], request)
                 with self._changed:
                     self._stream = stream
             case Receive(timeout):
@@ -385,12 +392,6 @@ class Branch:
                 self._told_origin = event.bookmark.origin_time
             case "go_away":
                 self._farewell = event.go_away.reason
-            case "subjects_changed":
-                changed = event.subjects_changed
-                if changed.all or changed.ids:
-                    self.notices.note(
-                        (self.project, self.environment), () if changed.all else list(changed.ids)
-                    )
             case _:
                 pass
 
@@ -408,9 +409,3 @@ class Branch:
             stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
-
-
-def _wanting_subjects(request: watch_pb2.WatchRequest) -> watch_pb2.WatchRequest:
-    """Return *request* with the wish to be told of changed subjects: some client below may hold some."""
-    request.subjects = True
-    return request
