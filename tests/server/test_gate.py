@@ -227,17 +227,20 @@ def every(*names: str) -> frozenset[str]:
     return frozenset(method for method in METHODS if method.rpartition("/")[2] in names)
 
 
-PUBLIC = every("Ping", "Evaluate", "EvaluateAll")
-EVENTS = every("RecordEvents", "UpsertSubjects", "GetSubjects", "DeleteSubjects", "ListSubjects")
-SERVER = PUBLIC | EVENTS | every("Watch", "GetSnapshot", "ReportStatus", "DeclareSettings")
+EVALUATING = every("Ping", "Evaluate", "EvaluateAll")
+PUBLIC = EVALUATING | every("RecordEvents")
+SUBJECTS = every("UpsertSubjects", "GetSubjects", "DeleteSubjects", "ListSubjects")
+SERVER = PUBLIC | SUBJECTS | every("Watch", "GetSnapshot", "ReportStatus", "DeclareSettings")
 READS = every(
     *("GetProject", "ListProjects", "GetEnvironment", "ListEnvironments", "GetSetting", "ListSettings"),
     *("GetSegment", "ListSegments", "GetFeatures", "GetRevision", "ListRevisions", "ListClients", "Export"),
     *("GetRollout", "ListStaleSettings", "GetDraft", "ListDrafts"),
     *("ListSubjectChanges", "ListExposures", "ListEventCounts"),
 )
-VIEWER = PUBLIC | READS | every("Watch", "GetSnapshot")
-EDITOR = VIEWER | every("Commit", "Revert", "CreateDraft", "UpdateDraft", "PublishDraft", "CancelDraft")
+VIEWER = EVALUATING | READS | every("Watch", "GetSnapshot")
+EDITOR = (
+    VIEWER | SUBJECTS | every("Commit", "Revert", "CreateDraft", "UpdateDraft", "PublishDraft", "CancelDraft")
+)
 APPROVER = EDITOR | every("ApproveDraft")
 
 ALLOWED: Mapping[str, tuple[dict[str, Any], frozenset[str]]] = {
