@@ -84,6 +84,7 @@ class Relay:
         subjects: Joins nobody.
         notices: What watchers are told of subjects.
         closed: `close` was called.
+        copied_at: When Redis was last brought up to date, on the monotonic clock; None where that is not done.
     """
 
     def __init__(
