@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +28,11 @@ from rheostat.model.subject import (
 )
 from rheostat.model.value import ABSENT
 from rheostat.model.watch import Bookmark, SubjectsChanged
+from rheostat.service import Service
 from rheostat.service.access import OPEN, Principal
 from rheostat.service.notice import MAX_IDS, NOTICE_SECONDS, Board, Notices
 from rheostat.service.subject import Joined
+from rheostat.store import open_store
 from rheostat.wire.event import EventEncoder
 from tests.service.book import put
 from tests.service.node import PRODUCTION, PROJECT, Node, Watch, World
@@ -276,6 +279,27 @@ def test_what_waits_is_told_without_another_change() -> None:
     number, notice = board.after(1)
     assert (number, list(notice.ids if notice else ())) == (2, [b"b"])
     notices.close()
+
+
+def test_a_change_that_another_process_made_is_told_here(tmp_path: Path) -> None:
+    """Two services over one file are to it what two processes are."""
+    path = str(tmp_path / "store.db")
+    with Service(open_store(path)) as here, Service(open_store(path)) as there:
+        board, hub = here.notices.board(PLACE), here.hub
+        for number in range(3):
+            told, notes = board.number, hub.notes
+            patch = SubjectPatch(ACME, {"number": number})
+            (made,) = there.subjects.upsert(OPEN, *PLACE, [patch])
+            assert isinstance(made, Subject)
+            while board.number == told:
+                bell = hub.bell
+                hub.wait(bell, 60.0, notes)
+                assert hub.bell != bell or hub.notes != notes, "nothing came"
+                notes = hub.notes
+            _, notice = board.after(told)
+            assert notice is not None and list(notice.ids) == [made.id]
+            context = here.subjects.joined(*PLACE, [ACME]).context({})
+            assert context.lookup("company.number") == number
 
 
 # Who may write what.
