@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rheostat.sdk.reader import Reader
     from rheostat.sdk.redis_source import RedisSource
     from rheostat.sdk.setting import Setting
+    from rheostat.sdk.shared_cache import RedisCache
     from rheostat.sdk.status import Status
     from rheostat.sdk.subscription import SettingChange
     from rheostat.sdk.sync import Client
@@ -76,6 +77,7 @@ _HOMES: Final = {
     "rheostat.sdk.reader": ("Reader",),
     "rheostat.sdk.redis_source": ("RedisSource",),
     "rheostat.sdk.setting": ("Setting",),
+    "rheostat.sdk.shared_cache": ("RedisCache",),
     "rheostat.sdk.status": ("Status",),
     "rheostat.sdk.subscription": ("SettingChange",),
     "rheostat.sdk.sync": ("Client",),
@@ -107,6 +109,7 @@ __all__ = [
     "Position",
     "Reader",
     "Reason",
+    "RedisCache",
     "RedisSource",
     "RevisionCompactedError",
     "RevisionConflictError",

@@ -306,7 +306,8 @@ class SubjectCache:
         self._wall_clock = wall_clock
         self._clock = clock
         self._locks: dict[str, AbstractContextManager[object]] = {}
-        self._watching = False
+        # Whether a stream tells of changes, and whether one ever did.
+        self._watching = self._watched = False
         self._begin()
 
     def _begin(self) -> None:
@@ -351,12 +352,13 @@ class SubjectCache:
         """A stream has begun that tells of changes; what was missed before is asked for."""
         with self._lock():
             self._away_until = 0.0
+            again, self._watched = self._watched, True
             self._watching = True
             self._doubt()
             waiting = bool(self._copies)
+        if again and self._shared is not None:
+            self._later(self._dropping(None))
         if waiting:
-            if self._shared is not None:
-                self._later(self._dropping(None))
             self._later(self.revalidating())
 
     def unwatched(self) -> None:
@@ -1007,9 +1009,19 @@ def keys_of(kind: str, said: Mapping[Any, object]) -> dict[str, str]:
             and isinstance(name, str)
             and KEY_NAME.fullmatch(name) is not None
             and len(found) < _MAX_KEYS
+            and _is_text(value)
         ):
             found[name] = value
     return found
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether *value* can be sent: not with lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _key(subjects: Mapping[str, object]) -> tuple[str, ...]:
