@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +23,18 @@ from openfeature.hook import Hook, HookContext, HookHints
 from openfeature.track import TrackingEventDetails
 from openfeature.transaction_context import ContextVarsTransactionContextPropagator
 
-from rheostat import Client, ErrorCode, Evaluation, InvalidArgumentError, Reason, ambient
+from rheostat import (
+    Client,
+    ErrorCode,
+    Evaluation,
+    InvalidArgumentError,
+    MissingDependencyError,
+    Reason,
+    ambient,
+)
 from rheostat.openfeature import AsyncRheostatProvider, RheostatProvider
 from rheostat.testing import AsyncStubClient, LocalServer, StubClient
+from tests.e2e.process import PATIENCE
 from tests.each import each
 
 BALLMER = 'email == "ballmer@macrosoft.com"'
@@ -605,3 +617,21 @@ def test_options_that_cannot_be_used_are_refused() -> None:
 
 def test_an_empty_name_is_a_flag_that_is_not_there(flags: OpenFeatureClient) -> None:
     assert evaluated(flags, "boolean", "", True).error_code == "FLAG_NOT_FOUND"
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openfeature", None)
+    monkeypatch.delitem(sys.modules, "openfeature.exception")
+    monkeypatch.delitem(sys.modules, "rheostat.openfeature")
+    with pytest.raises(MissingDependencyError, match=r"rheostat\[openfeature\]"):
+        importlib.import_module("rheostat.openfeature")
+
+
+def test_programs_with_threads_do_without_aiohttp() -> None:
+    code = (
+        "import sys\nfrom rheostat.openfeature import RheostatProvider\nassert 'aiohttp' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
