@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -141,6 +142,9 @@ class Subjects:
         self._draw = _Draw(service.clock, service.randomness)
         # Held by who reads the feed.
         self._following = threading.Lock()
+        # Numbers those that want it to be read, and up to which of them that was done.
+        self._asked = itertools.count(1)
+        self._read = 0
         self._number: int | None = None
         self._kinds: set[tuple[str, str, str]] = set()
 
@@ -155,7 +159,12 @@ class Subjects:
     def follow(self) -> None:
         """Read what has changed, here and elsewhere; drop copies of it, and tell watchers."""
         store = self._service.store
+        turn = next(self._asked)
         with self._following:
+            if self._read >= turn:
+                # Whoever went before has begun to read after this was called: many write at once.
+                return
+            newest = next(self._asked)
             number = store.subject_feed_number()
             if self._number is None:
                 self._number = number
@@ -176,6 +185,7 @@ class Subjects:
                     self._number = entries[-1].number
                     self._take(entries)
             self.behind = 0
+            self._read = newest
 
     def forget(self) -> None:
         """Drop all copies, and tell watchers to do so: history is another one."""
