@@ -162,7 +162,7 @@ class Writes:
         moved: The ids of those of `put` that are members of others than before.
         renamed: The ids of those whose members get a new version, for their keys changed or they are no more.
         changes: For the audit.
-        counts: By id and cell, what the count is now.
+        counts: By id, and then by cell, what the count is now.
         event_keys: Idempotency keys that have been used now.
         event_days: By event and ordinal of the day, what is added.
         exposure_days: What is added.
@@ -179,7 +179,7 @@ class Writes:
     moved: list[bytes] = field(default_factory=list)
     renamed: list[bytes] = field(default_factory=list)
     changes: list[SubjectChange] = field(default_factory=list)
-    counts: dict[tuple[bytes, Cell], int] = field(default_factory=dict)
+    counts: dict[bytes, dict[Cell, int]] = field(default_factory=dict)
     event_keys: list[str] = field(default_factory=list)
     event_days: dict[tuple[str, int], EventDay] = field(default_factory=dict)
     exposure_days: dict[ExposureKey, ExposureDay] = field(default_factory=dict)

@@ -37,6 +37,8 @@ _OVERFLOW: Final = "COUNT_OVERFLOW"
 
 _VALUE_CHARACTERS: Final = 200
 
+_NOTHING: Final[dict[Cell, int]] = {}
+
 
 def record(
     shelf: Shelf,
@@ -86,10 +88,10 @@ class _Tally:
         """Return what is to be written."""
         made = self._desk.writes()
         written = self._written
-        for who in dict.fromkeys(who for who, _ in written.counts):
+        for who, counts in written.counts.items():
             written.touched[who] = None
             if not self._desk.is_new(who):
-                written.counts[who, BUMPS] = self._counts.get(who, {}).get(BUMPS, 0) + 1
+                counts[BUMPS] = self._counts[who].get(BUMPS, 0) + 1
         written.put, written.new, written.won, written.changes = made.put, made.new, made.won, made.changes
         written.touched |= made.touched
         return written
@@ -111,31 +113,31 @@ class _Tally:
         if isinstance(ids, Refusal):
             return ids
         at = utc(event.time)
-        cells = ((TOTAL, track.name), (at.date().toordinal(), track.name))
-        counted: dict[tuple[bytes, Cell], int] = {}
+        total, of_day = (TOTAL, track.name), (at.date().toordinal(), track.name)
+        counted: list[tuple[bytes, int, int]] = []
         for who in ids:
-            counts = self._counts.get(who, {})
-            if cells[0] not in counts and self._has_too_many(counts):
+            counts = self._counts.get(who, _NOTHING)
+            if total not in counts and self._has_too_many(counts):
                 return self._undone(
                     LIMIT,
                     f"the subject would have more than {self._limits.max_subject_events} names of events "
                     "(max_subject_events)",
                 )
-            for cell in cells:
-                count = counts.get(cell, 0) + track.quantity
-                if not INT64_MIN <= count <= INT64_MAX:
-                    return self._undone(
-                        _OVERFLOW, f"the count of {track.name!r} would not fit 64 bits any more"
-                    )
-                counted[who, cell] = count
-        for (who, cell), count in counted.items():
-            self._counts.setdefault(who, {})[cell] = count
-        self._written.counts |= counted
+            ever = counts.get(total, 0) + track.quantity
+            then = counts.get(of_day, 0) + track.quantity
+            if not (INT64_MIN <= ever <= INT64_MAX and INT64_MIN <= then <= INT64_MAX):
+                return self._undone(_OVERFLOW, f"the count of {track.name!r} would not fit 64 bits any more")
+            counted.append((who, ever, then))
+        for who, ever, then in counted:
+            for kept in (self._counts, self._written.counts):
+                counts = kept.setdefault(who, {})
+                counts[total] = ever
+                counts[of_day] = then
         self._fresh.clear()
-        total = self._written.event_days.setdefault((track.name, cells[1][0]), EventDay(0, 0, at))
-        total.events += 1
-        total.quantity = clamped(total.quantity + track.quantity)
-        total.last_at = max(total.last_at, at)
+        added = self._written.event_days.setdefault((track.name, of_day[0]), EventDay(0, 0, at))
+        added.events += 1
+        added.quantity = clamped(added.quantity + track.quantity)
+        added.last_at = max(added.last_at, at)
         return None
 
     def _resolve(self, references: Sequence[SubjectReference]) -> Collection[bytes] | Refusal:

@@ -110,8 +110,8 @@ class _Environment:
                 self.subjects[who] = replace(member, member_of=left)
             del self.subjects[removed]
             self.usage.pop(removed, None)
-        for (who, cell), count in writes.counts.items():
-            self.usage.setdefault(who, {})[cell] = count
+        for who, counts in writes.counts.items():
+            self.usage.setdefault(who, {}).update(counts)
         for key in writes.event_keys:
             self.event_keys[writes.actor, key] = writes.now
         for event_key, event in writes.event_days.items():

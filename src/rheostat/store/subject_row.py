@@ -253,7 +253,12 @@ class SqlShelf:
             rows += self._many(statement, [(scope, who) for who in writes.removed])
         rows += self._many(
             _USE,
-            [(scope, who, day, event, count) for (who, (day, event)), count in sorted(writes.counts.items())],
+            # In order: those that stand together are written together.
+            [
+                (scope, who, day, event, count)
+                for who in sorted(writes.counts)
+                for (day, event), count in writes.counts[who].items()
+            ],
         )
         day, actor = _key_day(writes.now), text(writes.actor)
         rows += self._many(_USE_KEY, [(day, scope, actor, text(key)) for key in writes.event_keys])
