@@ -216,6 +216,7 @@ def test_what_is_asked_of_subjects_is_answered_through_an_index(path: Path) -> N
         store.list_subjects(*PLACE, now=NOW)
         store.list_subjects(*PLACE, kind="user", after=b"1", now=NOW)
         store.subject_changes(*PLACE, id=b"1", before=5)
+        store.subject_changes(*PLACE, before=5)
         store.exposures(*PLACE, setting="s")
         store.event_counts(*PLACE, after="a")
         store.subject_feed(1)

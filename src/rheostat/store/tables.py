@@ -307,6 +307,7 @@ subject_change = Table(
 )
 """Who changed subjects; ``fields`` is a JSON list of names."""
 
+Index("subject_change_scope", subject_change.c.scope, subject_change.c.number)
 Index("subject_change_id", subject_change.c.scope, subject_change.c.id, subject_change.c.number)
 
 subject_feed = Table(

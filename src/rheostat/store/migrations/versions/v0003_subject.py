@@ -74,6 +74,7 @@ def upgrade() -> None:
         sa.Column("actor", text, nullable=False),
         sa.Column("fields", text, nullable=False),
     )
+    op.create_index("subject_change_scope", "subject_change", ["scope", "number"])
     op.create_index("subject_change_id", "subject_change", ["scope", "id", "number"])
     op.create_table(
         "subject_feed",
