@@ -26,7 +26,6 @@ from rheostat.model.subject import (
     SubjectReference,
     Track,
 )
-from rheostat.model.value import ABSENT
 from rheostat.model.watch import Bookmark, SubjectsChanged
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Principal
@@ -34,7 +33,7 @@ from rheostat.service.notice import MAX_IDS, NOTICE_SECONDS, Board, Notices
 from rheostat.service.subject import Joined
 from rheostat.store import open_store
 from rheostat.wire.event import EventEncoder
-from tests.service.book import put
+from tests.service.book import put, put_rule, rule
 from tests.service.node import PRODUCTION, PROJECT, Node, Watch, World
 
 PLACE = (PROJECT, PRODUCTION)
@@ -313,15 +312,40 @@ def event(key: str, what: Track | Exposure) -> SubjectEvent:
 
 
 def test_a_public_key_tells_of_exposures_and_of_nobody(node: Node) -> None:
+    node.commit(put("a"), put_rule("a", rule("r")))
     public = Principal(replace(KEY, kind=KeyKind.PUBLIC))
-    seen = Exposure("a", "", "on", ABSENT, 1)
-    result = node.service.subjects.record(public, *PLACE, [event("1", seen), event("2", Track("login"))])
-    assert result[0] is None
-    assert isinstance(result[1], Refusal)
-    assert result[1].reason == "PERMISSION_DENIED"
+    seen = Exposure("a", "r", "", 5, 1_000)
+    made_up = [
+        replace(seen, setting="b"),
+        replace(seen, rule_id="other"),
+        replace(seen, variant="other"),
+        Track("login"),
+    ]
+    events = [event(str(number), what) for number, what in enumerate([seen, *made_up])]
+    result = node.service.subjects.record(public, *PLACE, events)
+    reasons = [each and each.reason for each in result]
+    assert reasons == [None, "UNKNOWN_SETTING", "RULE_NOT_FOUND", "INVALID_ARGUMENT", "PERMISSION_DENIED"]
     assert not node.service.store.list_subjects(*PLACE, now=node.service.clock())
-    assert [count.count for count in node.service.store.exposures(*PLACE)] == [1]
-    assert node.service.subjects.record(Principal(KEY), *PLACE, [event("2", Track("login"))]) == [None]
+    (counted,) = node.service.store.exposures(*PLACE)
+    assert (counted.revision, counted.value_json, counted.count) == (node.revision, "", 1)
+    assert not node.service.store.event_counts(*PLACE)
+
+
+def test_a_server_s_key_tells_of_whatever_happened_and_it_is_counted_in_the_metrics(node: Node) -> None:
+    events = [event("1", Track("login")), event("2", Exposure("gone", "r", "v", 5, 1_000))]
+    subjects = node.service.subjects
+    assert list(subjects.record(Principal(KEY), *PLACE, [*events, Refusal("X", "y")]))[:2] == [None, None]
+    assert node.service.metrics.counted("events") == {("recorded",): 2, ("rejected",): 1}
+    assert [count.event for count in node.service.store.event_counts(*PLACE)] == ["login"]
+
+
+def test_what_is_kept_no_longer_is_removed(world: World, node: Node) -> None:
+    upsert(node)
+    assert node.service.store.subject_changes(*PLACE)
+    world.clock.seconds += 100 * 86_400.0
+    assert node.service.subjects.purge()
+    assert not node.service.store.subject_changes(*PLACE)
+    assert not joined(node).note, "the subject itself stays"
 
 
 def test_overrides_in_a_protected_environment_are_for_who_may_approve_and_for_programs(node: Node) -> None:

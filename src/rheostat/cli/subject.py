@@ -209,7 +209,9 @@ def set_(
     with Connection(target) as connection:
         answer = connection.call(connection.events.upsert_subjects, request)
     for refused in answer.rejected:
-        raise FailedPreconditionError(refused.message, reason=refused.reason)
+        error = FailedPreconditionError(refused.message)
+        error.reason = refused.reason
+        raise error
     subject = subject_from_proto(answer.subjects[0])
     if output.json:
         output.answer(_record(subject))

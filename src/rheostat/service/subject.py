@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from rheostat.errors import (
     FailedPreconditionError,
-    PermissionDeniedError,
     RevisionCompactedError,
     RheostatError,
     TypeMismatchError,
 )
 from rheostat.evaluation import Context, Evaluation
-from rheostat.evaluation.join import Join, implied, join, overridden
+from rheostat.evaluation.join import OVERRIDE, Join, implied, join, overridden
 from rheostat.evaluation.result import ErrorCode, Reason
 from rheostat.model.key import KeyKind
+from rheostat.model.rule import Distribution
 from rheostat.model.subject import (
     KEY_NAME,
     RESERVED_KINDS,
@@ -276,8 +276,9 @@ class Subjects:
         """Count events; return for each None, or why it is not counted. See `upsert`."""
         service = self._service
         service.check_serving()
-        may_track = Permission.EVENTS in principal.permissions
-        checked = [_tried(_checked_event, event, may_track=may_track) for event in events]
+        trusted = Permission.EVENTS in principal.permissions
+        snapshot = service.view(project, environment).snapshot
+        checked = [_tried(_checked_event, event, snapshot, trusted=trusted) for event in events]
         result = _in_places(
             checked,
             lambda taken: service.store.record_events(
@@ -491,19 +492,50 @@ def _checked_patch(patch: SubjectPatch, snapshot: Snapshot, *, may_override: boo
     return replace(patch, overrides=tuple(overrides.values()), remove_overrides=tuple(removed))
 
 
-def _checked_event(event: SubjectEvent, *, may_track: bool) -> SubjectEvent:
+def _checked_event(event: SubjectEvent, snapshot: Snapshot, *, trusted: bool) -> SubjectEvent | Refusal:
     for index, reference in enumerate(event.subjects):
         for name, text in reference.keys.items():
             check_credentials(text, f"subjects[{index}].keys.{name}")
     match event.what:
-        case Track() if not may_track:
-            raise PermissionDeniedError("this key may record exposures, and track nothing")
-        case Exposure(value=value):
+        case Track() if not trusted:
+            return Refusal("PERMISSION_DENIED", "this key may record exposures, and track nothing")
+        case Exposure(value=value) as exposure:
             check_credentials(value, "exposure.value")
+            if not trusted:
+                told = _plausible(exposure, snapshot)
+                if isinstance(told, Refusal):
+                    return told
+                exposure = told
             # Nobody is counted for an exposure, so that nobody has to be stored for it either.
-            return replace(event, subjects=())
+            return replace(event, subjects=(), what=exposure)
         case _:
             return event
+
+
+def _plausible(exposure: Exposure, snapshot: Snapshot) -> Exposure | Refusal:
+    """Return what is counted of an exposure that anybody may have made up.
+
+    Only what there is, at the revision of the setting and without the value: each other text would be one more row.
+    """
+    setting = snapshot.setting(exposure.setting)
+    if setting is None:
+        return Refusal("UNKNOWN_SETTING", f"the environment has no setting {exposure.setting[:200]!r}")
+    if exposure.rule_id and all(rule.id != exposure.rule_id for rule in setting.rules):
+        return Refusal(
+            "RULE_NOT_FOUND", f"the setting {setting.name!r} has no rule {exposure.rule_id[:200]!r}"
+        )
+    variants = {
+        variant.name
+        for rule in setting.rules
+        if isinstance(rule.outcome, Distribution)
+        for variant in rule.outcome.variants
+    }
+    if exposure.variant and exposure.variant not in {OVERRIDE, *variants}:
+        return Refusal(
+            "INVALID_ARGUMENT",
+            f"exposure.variant: the setting {setting.name!r} has no variant {exposure.variant[:200]!r}",
+        )
+    return replace(exposure, setting=setting.name, value=ABSENT, revision=setting.revision)
 
 
 class _Draw:
