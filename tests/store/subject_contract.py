@@ -670,6 +670,9 @@ class SubjectContract:
         assert find(store, of("company", id="c1")) is None
         assert counted(store, user(id="u1")) == (2, 2, 2, 2)
         assert store.event_counts(*PLACE) == (EventCount("login", 2, 2, NOW),)
+        # Nor does it count for the limit of subjects.
+        events = [track("4", user(id="newer"), conflict), track("5", user(id="new"))]
+        assert record(store, *events, limits=SubjectLimits(max_subjects=3)) == ["SUBJECT_CONFLICT", ""]
         assert record(store, track("3", user(id="new"))) == [""]
 
     @with_each(
@@ -739,6 +742,8 @@ class SubjectContract:
             (31, "2028-02-29T00:00", ["2028-02-29T00:00", "2028-02-28T23:00"], (1, 2, 1, 2)),
             (30, "2026-12-30T00:00", ["2026-12-29T23:59", "2026-12-30T00:00"], (1, 2, 1, 2)),
             (15, "2026-01-14T00:00", ["2025-12-15T00:00", "2025-12-14T23:59"], (0, 0, 1, 2)),
+            # What is told of tomorrow counts from then on.
+            (1, "2026-03-01T23:59", ["2026-03-02T00:00", "2026-02-28T00:00"], (0, 1, 1, 2)),
             # Midnight is that of UTC.
             (1, "2026-03-01T12:00", ["2026-03-01T00:30+02:00", "2026-02-28T22:30-02:00"], (1, 2, 1, 2)),
         ],
