@@ -105,7 +105,11 @@ class EventTask:
                 self._passed.set()
                 self._passed = asyncio.Event()
                 if closing:
-                    return
+                    break
+            while buffer:
+                # Until all is sent, or `close` cancels it: nobody will later.
+                await asyncio.sleep(buffer.due(wanted=True) or 0.0)
+                await self._run_work(buffer.sending())
         finally:
             buffer.asleep = True
             self._passed.set()

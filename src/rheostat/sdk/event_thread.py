@@ -40,6 +40,7 @@ class EventThread:
         self._waiting = 0
         self._closing = False
         self._disowned = False
+        self._ended = False
         self._stay: Callable[[], None] = lambda: None
         if self._buffer:
             self.wake()
@@ -72,7 +73,6 @@ class EventThread:
 
     def close(self) -> None:
         """Send what is left, and end; returns within the time for that, and does nothing the second time."""
-        self._stay()
         with self._changed:
             if self._buffer and not self._closing and not self._disowned:
                 self._buffer.hasten()
@@ -81,6 +81,9 @@ class EventThread:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(self._flush_timeout)
+        self._ended = True
+        # Not before: the end of the process waits for another thread that closes, too.
+        self._stay()
 
     def disown(self) -> None:
         """Leave all to the parent process. Takes no lock, as a thread of the parent may have held it."""
@@ -108,6 +111,18 @@ class EventThread:
             with self._changed:
                 self._changed.notify_all()
             if closing:
+                self._run_rest()
+                return
+
+    def _run_rest(self) -> None:
+        """Try again until all is sent or the time for closing is over: nobody will later."""
+        limit = time.monotonic() + self._flush_timeout
+        while not self._disowned and self._buffer and (left := limit - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait(min(left, self._buffer.due(wanted=True) or 0.0))
+            if not self._ended:
+                self._run_work(self._buffer.sending())
+            else:
                 return
 
 

@@ -147,19 +147,18 @@ class ThreadDriver:
 
     def close(self) -> None:
         """Send what is left and end the threads; returns within the time for that and `_CLOSE_SECONDS`."""
-        atexit.unregister(self.close)
         self.events.close()
         with self._changed:
-            if self._closing:
-                return
-            self._closing = True
+            again, self._closing = self._closing, True
             self._changed.notify_all()
-        if self._connection is not None:
+        if self._connection is not None and not again:
             self._connection.close()
         limit = time.monotonic() + _CLOSE_SECONDS
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, limit - time.monotonic()))
+        # Not before: the end of the program waits for another thread that closes, too.
+        atexit.unregister(self.close)
         self._core.events.give_up()
         for each in tuple(self._core.ending):
             each.close()
