@@ -539,7 +539,8 @@ def _conflict(reference: SubjectReference) -> FailedPreconditionError:
 
 
 def _pairs(keys: Any) -> str:
-    return " ".join(f"{name}={text}" for name, text in keys.items())
+    # A map has no order of its own.
+    return " ".join(f"{name}={keys[name]}" for name in sorted(keys, key=lambda name: (name != "id", name)))
 
 
 def _record(subject: Subject) -> dict[str, Any]:
