@@ -30,7 +30,7 @@ test *arguments:
     {{ run }} pytest -n 2 --dist loadfile --max-worker-restart 0 {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
-bench: bench-store bench-postgres bench-subjects bench-evaluation bench-openfeature bench-analysis bench-delivery
+bench: bench-store bench-postgres bench-subjects bench-evaluation bench-check bench-openfeature bench-analysis bench-delivery
 
 # Commits a second and the time to another process, beside plain sqlite3
 bench-store:
@@ -62,6 +62,11 @@ bench-evaluation *arguments:
     -{{ peers }}peers-pydantic1 uv sync --quiet --locked --only-group peers-pydantic1
     {{ run }} python benchmarks/evaluation.py --peers-python build/environment/peers/bin/python \
         --peers-python build/environment/peers-pydantic1/bin/python {{ arguments }}
+
+# Checks for a company and a user beside schematichq's own engine, and what tracking costs with the server away
+bench-check:
+    -{{ peers }}peers uv sync --quiet --locked --only-group peers
+    {{ run }} python benchmarks/check.py --peers-python build/environment/peers/bin/python
 
 # The provider of OpenFeature beside those of its SDK, and beside bare evaluation
 bench-openfeature:
