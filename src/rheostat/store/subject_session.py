@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["SqlSubjects"]
 
 T = TypeVar("T")
+
+_SCATTERED: Final = 100
+_TOGETHER: Final = 32
 
 
 class SqlSubjects(ABC):
@@ -222,7 +225,10 @@ class SqlSubjects(ABC):
             if not writes:
                 return None
             with session.writing() as connection:
-                session.beside += SqlShelf(connection, project, environment).write(writes)
+                rows = SqlShelf(connection, project, environment).write(writes)
+            # Of few rows each has a page of its own; of many most stand beside others, and too frequent checkpoints
+            # would be a fifth of what they cost.
+            session.beside += min(rows, _SCATTERED + rows // _TOGETHER)
             session.hint = session.hint or bool(writes.touched)
             return lambda: None
 
