@@ -140,3 +140,17 @@ def test_what_has_changed_again_is_not_reverted_alone(cli):
 def test_revert_needs_exactly_one_target(cli):
     cli.run("revert", code=2)
     cli.run("revert", "3", "--to", "2", code=2)
+
+
+def test_evaluate_and_explain_join_the_subjects_that_are_named(cli):
+    cli.json("subjects", "set", "company", "id=acme", "vat=CH-1", "--override", "checkout.timeout=9")
+    named = ("--subject", "company:id=acme", "--subject", "company:vat=ch-1")
+    found = cli.json("evaluate", "checkout.timeout", *named)
+    assert (found["value"], found["variant"], found["note"]) == (9.0, "override", None)
+    assert cli.json("explain", "checkout.timeout", *named)["value"] == 9.0
+    unknown = cli.json("evaluate", "checkout.timeout", "--subject", "company:id=nobody")
+    assert unknown["variant"] is None and "company" in unknown["note"]
+    assert "not stored" in cli.run("explain", "checkout.timeout", "--subject", "company:id=nobody").output
+    assert "kind:name=value" in cli.run("evaluate", "a", "--subject", "acme", code=2).output
+    twice = ("--subject", "company:id=a", "--subject", "company:id=b")
+    assert "given twice" in cli.run("evaluate", "a", *twice, code=2).output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -15,9 +15,12 @@ from rheostat.cli.literal import parse_context
 from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.shell import complete_setting
+from rheostat.cli.subject_name import parse_references
 from rheostat.language import format_percent
+from rheostat.model.subject import SubjectReference
 from rheostat.model.value import ABSENT, Value, canonical_json, thaw
 from rheostat.wire.evaluation import evaluation_from_proto
+from rheostat.wire.subject import reference_to_proto
 from rheostat.wire.value import context_to_proto
 
 __all__ = ["evaluate", "explain"]
@@ -30,7 +33,16 @@ reason                 STATIC, DEFAULT, TARGETING_MATCH, SPLIT, DISABLED or ERRO
 rule_id, variant       of the rule that matched; null when none did
 revision               of the state; setting_revision is what last changed the setting
 error_code, error      null without an error
+note                   what the value came about without, such as a subject that is not stored; null when nothing was
 """
+
+_SUBJECTS: Final = click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    metavar="KIND:NAME=VALUE",
+    help="A stored subject that joins the context, such as company:id=acme; may be repeated.",
+)
 
 _TRUTHS: Final[Mapping[int, str]] = {
     number: name.removeprefix("TRUTH_") for name, number in evaluation_pb2.Truth.items() if number
@@ -49,16 +61,27 @@ _STYLES: Final[Mapping[int, str]] = {
         ("rheostat evaluate checkout.timeout region=eu user.plan=pro", "for one context"),
         ('rheostat evaluate checkout.timeout --context \'{"user": {"id": "u1"}}\'', "the context as JSON"),
         ("rheostat evaluate new-checkout user.id='\"42\"'", "a string that looks like a number"),
+        (
+            "rheostat evaluate export --subject company:id=acme",
+            "for a stored company, with its traits and usage",
+        ),
     ],
     answer=_EVALUATION_ANSWER,
 )
 @click.argument("name", shell_complete=complete_setting)
 @click.argument("pairs", metavar="[PATH=VALUE]...", nargs=-1)
 @click.option("--context", "whole", metavar="JSON", default="", help="The context as a JSON object.")
+@_SUBJECTS
 @click.option("--raw", is_flag=True, help="Print a string without quotes.")
 @target_options()
 def evaluate(
-    name: str, pairs: tuple[str, ...], whole: str, raw: bool, target: Target, output: Output
+    name: str,
+    pairs: tuple[str, ...],
+    whole: str,
+    subjects: tuple[str, ...],
+    raw: bool,
+    target: Target,
+    output: Output,
 ) -> None:
     """Evaluate a setting for a context.
 
@@ -66,8 +89,9 @@ def evaluate(
     ["a"]), else a plain string.
     """
     context = parse_context(pairs, whole)
+    references = parse_references(subjects, "--subject")
     with Connection(target) as connection:
-        answer = _evaluate(connection, name, context, explained=False)
+        answer = _evaluate(connection, name, context, references, explained=False)
         project, environment = connection.project, connection.environment
     evaluation = evaluation_from_proto(answer)
     if output.json:
@@ -94,15 +118,24 @@ rules                  [{rule_id, number, truth, matched, detail, condition, var
 @click.argument("name", shell_complete=complete_setting)
 @click.argument("pairs", metavar="[PATH=VALUE]...", nargs=-1)
 @click.option("--context", "whole", metavar="JSON", default="", help="The context as a JSON object.")
+@_SUBJECTS
 @target_options()
-def explain(name: str, pairs: tuple[str, ...], whole: str, target: Target, output: Output) -> None:
+def explain(
+    name: str,
+    pairs: tuple[str, ...],
+    whole: str,
+    subjects: tuple[str, ...],
+    target: Target,
+    output: Output,
+) -> None:
     """Explain a value, rule by rule and condition by condition.
 
     The context is given as for `rheostat evaluate`.
     """
     context = parse_context(pairs, whole)
+    references = parse_references(subjects, "--subject")
     with Connection(target) as connection:
-        answer = _evaluate(connection, name, context, explained=True)
+        answer = _evaluate(connection, name, context, references, explained=True)
         project, environment = connection.project, connection.environment
     if output.json:
         record = _evaluation_record(project, environment, context, answer)
@@ -115,13 +148,19 @@ def explain(name: str, pairs: tuple[str, ...], whole: str, target: Target, outpu
 
 
 def _evaluate(
-    connection: Connection, name: str, context: Any, *, explained: bool
+    connection: Connection,
+    name: str,
+    context: Any,
+    subjects: Sequence[SubjectReference],
+    *,
+    explained: bool,
 ) -> evaluation_pb2.Evaluation:
     request = config.EvaluateRequest(
         project=connection.project,
         environment=connection.environment,
         name=name,
         context=context_to_proto(context),
+        subjects=[reference_to_proto(subject) for subject in subjects],
         explain=explained,
     )
     return connection.call(connection.config.evaluate, request).evaluation
@@ -136,6 +175,8 @@ def _reason(answer: evaluation_pb2.Evaluation) -> str:
         text += f", variant {answer.variant}"
     if answer.error_message:
         text += f": {answer.error_message}"
+    if answer.note:
+        text += f"; {answer.note}"
     return text
 
 
@@ -159,6 +200,7 @@ def _evaluation_record(
         "setting_revision": evaluation.setting_revision,
         "error_code": None if evaluation.error_code is None else evaluation.error_code.name,
         "error": evaluation.error_message or None,
+        "note": evaluation.note or None,
     }
 
 

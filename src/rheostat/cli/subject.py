@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,14 +16,14 @@ from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import instant_text
 from rheostat.cli.subject_file import CONVERSIONS, Failure, Upserts, read_upserts, send_upserts
-from rheostat.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, TypeMismatchError
+from rheostat.cli.subject_name import as_usage, parse_named, parse_reference, split_pairs
+from rheostat.errors import FailedPreconditionError, NotFoundError, TypeMismatchError
 from rheostat.model.subject import Subject, SubjectOverride, SubjectPatch, SubjectReference
 from rheostat.model.value import Value, canonical_json, parse_json, thaw
 from rheostat.wire.instant import instant_from_proto
 from rheostat.wire.subject import (
     patch_from_request,
     patch_to_proto,
-    reference_from_request,
     reference_to_proto,
     subject_from_proto,
 )
@@ -62,7 +61,7 @@ def subjects() -> None:
 @target_options()
 def get(kind: str, keys: tuple[str, ...], target: Target, output: Output) -> None:
     """Show a subject, found by any of its keys."""
-    reference = _reference(kind, keys)
+    reference = parse_reference(kind, keys)
     with Connection(target) as connection:
         subject = _found(connection, reference)
     if output.json:
@@ -189,20 +188,20 @@ def set_(
     if ends is not None and not overrides:
         raise click.UsageError("--until says when overrides end: give --override, too")
     patch = SubjectPatch(
-        reference=_reference(kind, keys),
-        traits={name: _value(text) for name, text in _split(traits, "--trait")},
+        reference=parse_reference(kind, keys),
+        traits={name: _value(text) for name, text in split_pairs(traits, "--trait")},
         remove_traits=remove_traits,
         overrides=tuple(
-            SubjectOverride(name, _value(text), ends) for name, text in _split(overrides, "--override")
+            SubjectOverride(name, _value(text), ends) for name, text in split_pairs(overrides, "--override")
         ),
         remove_overrides=remove_overrides,
-        member_of=tuple(_other(text, "--member-of") for text in member_of),
-        remove_member_of=tuple(_other(text, "--remove-member-of") for text in remove_member_of),
+        member_of=tuple(parse_named(text, "--member-of") for text in member_of),
+        remove_member_of=tuple(parse_named(text, "--remove-member-of") for text in remove_member_of),
         month_day=month_day,
     )
     message = patch_to_proto(patch)
     # A mistake that shows without a server is one of the command line.
-    _usage(patch_from_request, message)
+    as_usage(patch_from_request, message)
     request = event.UpsertSubjectsRequest(
         project=target.project, environment=target.environment, subjects=[message]
     )
@@ -234,7 +233,7 @@ def set_(
 @target_options()
 def delete(kind: str, keys: tuple[str, ...], yes: bool, target: Target, output: Output) -> None:
     """Remove a subject with everything that is kept of it: keys, traits, overrides, memberships and counters."""
-    reference = _reference(kind, keys)
+    reference = parse_reference(kind, keys)
     if not yes and not output.json:
         click.confirm(f"Remove the {kind} {_pairs(reference.keys)} for good?", abort=True, err=True)
     request = event.DeleteSubjectsRequest(
@@ -290,7 +289,7 @@ def history(
             raise click.UsageError("--id is not of 32 hexadecimal digits")
     with Connection(target) as connection:
         if kind is not None:
-            id_ = _found(connection, _reference(kind, keys)).id
+            id_ = _found(connection, parse_reference(kind, keys)).id
         request = event.ListSubjectChangesRequest(
             project=target.project, environment=target.environment, id=id_, page_size=limit
         )
@@ -403,7 +402,7 @@ def import_(
         )
     if format_ is None:
         raise click.UsageError("the name of the file does not say what it is: give --format csv or ndjson")
-    columns = dict(_split(keys, "--by")) or {"id": "id"}
+    columns = dict(split_pairs(keys, "--by")) or {"id": "id"}
     upserts = Upserts(kind, columns, types, frozenset(skip))
     with Connection(target) as connection, click.open_file(file, "rb") as stream:
         failures: list[Failure] = []
@@ -478,38 +477,6 @@ def _size(file: str) -> int | None:
         return Path(file).stat().st_size
     except OSError:
         return None
-
-
-def _split(texts: Sequence[str], option: str) -> list[tuple[str, str]]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise click.UsageError(f"{option}: {text!r} is not of the form name=value")
-        if name in pairs:
-            raise click.UsageError(f"{option}: {name!r} is given twice")
-        pairs[name] = value
-    return list(pairs.items())
-
-
-def _reference(kind: str, keys: Sequence[str]) -> SubjectReference:
-    reference = SubjectReference(kind, dict(_split(keys, "keys")))
-    _usage(reference_from_request, reference_to_proto(reference))
-    return reference
-
-
-def _other(text: str, option: str) -> SubjectReference:
-    kind, colon, key = text.partition(":")
-    if not colon or not kind:
-        raise click.UsageError(f"{option}: {text!r} is not of the form kind:name=value")
-    return _reference(kind, [key])
-
-
-def _usage(check: Any, message: Any) -> None:
-    try:
-        check(message)
-    except (InvalidArgumentError, TypeMismatchError) as error:
-        raise click.UsageError(error.message) from None
 
 
 def _value(text: str) -> Value:
