@@ -10,10 +10,11 @@ import pytest
 from rheo.v1 import watch_pb2
 from rheostat.errors import InvalidArgumentError, UnavailableError
 from rheostat.model.change import DeleteSetting, SetValue
-from rheostat.relay.relay import Relay
 from rheostat.relay.replicator import Copy, Replicator
 from rheostat.sdk.held import Held
+from rheostat.sdk.redis_source import RedisSource
 from rheostat.sdk.redis_state import Follower, Layout
+from tests.each import each
 from tests.redis import Server, running_server
 from tests.relay.node import RelayNode, relay_key
 from tests.service.book import put
@@ -287,7 +288,23 @@ def test_redis_that_holds_nothing_says_so(redis: Any) -> None:
     assert caught.value.reason == "SOURCE_DAMAGED"
 
 
-def test_an_address_that_is_none_is_refused(relay: RelayNode) -> None:
-    made: Relay = relay.relay
-    with pytest.raises(InvalidArgumentError, match="address of Redis"):
-        Replicator(made, "http://user:secret@localhost")
+@each(
+    "address",
+    [
+        "http://user:secret@localhost",
+        "redis://:secret/x@cache:6379/0",
+        "redis://user:secret#x@cache:6379/0",
+        "rediss://user:secret?x@cache:6379",
+        "redis://:x@secret@cache:port/0",
+        "redis://:secret\N{ACCOUNT OF}x@cache:6379/0",
+        "redis://[secret",
+        "redis://cache?socket_timeout=secret",
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_a_word_of_it(relay: RelayNode, address: str) -> None:
+    for take in (lambda: Replicator(relay.relay, address), lambda: RedisSource(address)):
+        with pytest.raises(InvalidArgumentError, match="address of Redis") as caught:
+            take()
+        # Nor in what led to it, which logs show.
+        assert "secret" not in str(caught.value) and "percent-encoded" in str(caught.value)
+        assert caught.value.__context__ is None

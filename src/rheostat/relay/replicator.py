@@ -16,18 +16,16 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from rheo.v1 import watch_pb2
-from rheostat.errors import InvalidArgumentError, MissingDependencyError
+from rheostat.errors import MissingDependencyError
 from rheostat.model.position import Filter, scope_of
 from rheostat.relay.branch import Branch
 from rheostat.relay.relay import Relay
 from rheostat.sdk.backoff import Backoff
-from rheostat.sdk.redis_state import DEFAULT_PREFIX, SILENT_BEATS, Layout
+from rheostat.sdk.redis_state import DEFAULT_PREFIX, SILENT_BEATS, Layout, made_from
 from rheostat.service.publish import Head, ScopedView
 from rheostat.wire.watch import item_to_proto, position_to_proto
 
 __all__ = ["Copy", "Replicator"]
-
-_SOCKET_SECONDS: Final = 5.0
 
 _BACKOFF: Final = (0.2, 5.0)
 """Seconds: the bound of the delay before the first attempt after Redis was away, and of the last."""
@@ -342,12 +340,7 @@ class Replicator:
             raise MissingDependencyError(
                 f"{error.name} is not installed, which this needs: pip install 'rheostat[redis]'"
             ) from error
-        try:
-            self._redis: Any = redis.Redis.from_url(
-                url, socket_timeout=_SOCKET_SECONDS, socket_connect_timeout=_SOCKET_SECONDS
-            )
-        except ValueError as error:
-            raise InvalidArgumentError(f"the address of Redis cannot be used: {error}") from None
+        self._redis: Any = made_from(redis.Redis, url)
         self._relay = relay
         self._prefix = prefix
         self._beat = relay.heartbeat / _BEATS

@@ -23,7 +23,7 @@ from rheostat.sdk.call import Answer, method_named
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import Fetch
 from rheostat.sdk.held import Held
-from rheostat.sdk.redis_state import DEFAULT_PREFIX, Follower, Layout, snapshot_of
+from rheostat.sdk.redis_state import DEFAULT_PREFIX, Follower, Layout, made_from, snapshot_of
 from rheostat.sdk.transport.cancellation import entered_scopes
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ __all__ = ["AsyncRedisConnection", "RedisConnection", "RedisSource"]
 
 _POLL_SECONDS: Final = 1.0
 """How often Redis is read without a hint: hints may be lost, and a relay's heartbeat gives none."""
-
-_SOCKET_SECONDS: Final = 5.0
-"""How long a Redis that says nothing holds up the next attempt, when the client of Redis is ours."""
 
 _SOURCE: Final = "redis"
 """What stands for the server's address in messages, as that of Redis may hold a password."""
@@ -73,11 +70,7 @@ class RedisSource:
         self._redis = redis
         self._prefix = prefix
         if isinstance(redis, str):
-            try:
-                self._made(library.Redis)
-            except ValueError as error:
-                # Its text does not quote the address.
-                raise InvalidArgumentError(f"the address of Redis cannot be used: {error}") from None
+            made_from(library.Redis, redis)
         else:
             pool = getattr(redis, "connection_pool", None)
             if getattr(pool, "connection_kwargs", {}).get("decode_responses"):
@@ -92,7 +85,7 @@ class RedisSource:
             InvalidArgumentError: The client of Redis is one for asyncio.
         """
         if isinstance(self._redis, str):
-            return RedisConnection(core, self._made(self._library.Redis), self._prefix, own=True)
+            return RedisConnection(core, made_from(self._library.Redis, self._redis), self._prefix, own=True)
         if core.inherited:
             return RedisConnection(core, _renewed(self._redis), self._prefix, own=True)
         if inspect.iscoroutinefunction(getattr(self._redis, "execute_command", None)):
@@ -106,18 +99,13 @@ class RedisSource:
             InvalidArgumentError: The client of Redis is one for threads.
         """
         if isinstance(self._redis, str):
-            made = self._made(self._library.asyncio.Redis)
+            made = made_from(self._library.asyncio.Redis, self._redis)
             return AsyncRedisConnection(core, made, self._prefix, own=True)
         if core.inherited:
             return AsyncRedisConnection(core, _renewed(self._redis), self._prefix, own=True)
         if not inspect.iscoroutinefunction(getattr(self._redis, "execute_command", None)):
             raise InvalidArgumentError("an AsyncClient needs a redis.asyncio.Redis, and was given another")
         return AsyncRedisConnection(core, self._redis, self._prefix, own=False)
-
-    def _made(self, kind: Any) -> Any:
-        return kind.from_url(
-            self._redis, socket_timeout=_SOCKET_SECONDS, socket_connect_timeout=_SOCKET_SECONDS
-        )
 
 
 def _renewed(given: Any) -> Any:

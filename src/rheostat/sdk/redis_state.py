@@ -26,7 +26,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from rheo.v1 import watch_pb2
 from rheo.v1.config_service_pb2 import GetSnapshotResponse
-from rheostat.errors import UnavailableError
+from rheostat.errors import InvalidArgumentError, UnavailableError
 from rheostat.sdk.held import Held, whole
 from rheostat.wire.watch import position_from_proto
 
@@ -34,9 +34,11 @@ __all__ = [
     "DEFAULT_PREFIX",
     "HEAD",
     "SILENT_BEATS",
+    "SOCKET_SECONDS",
     "Follower",
     "Layout",
     "Written",
+    "made_from",
     "snapshot_of",
 ]
 
@@ -50,6 +52,9 @@ HEAD: Final = ("position", "digest", "count", "origin", "heartbeat", "node", "ho
 the heartbeat, text and decimal. Relays compare further ones."""
 
 _CHUNK_ITEMS: Final = 1000
+
+SOCKET_SECONDS: Final = 5.0
+"""How long a Redis that says nothing holds up the next attempt, when the client of Redis is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +326,23 @@ class Follower:
                 environment=self._layout.environment,
             )
         )
+
+
+def made_from(kind: Any, url: str) -> Any:
+    """Return a client of Redis of a *kind*, `redis.Redis` or `redis.asyncio.Redis`, for *url*; nothing is opened.
+
+    Raises:
+        InvalidArgumentError: It is no URL of Redis. The text quotes none of it, as it may hold a password.
+    """
+    try:
+        return kind.from_url(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS)
+    except ValueError:
+        # The text of the error, and of its cause, may quote what was taken for a port: a part of the password.
+        pass
+    raise InvalidArgumentError(
+        "the address of Redis cannot be used: it is no redis://, rediss:// or unix:// URL; "
+        "characters such as / # ? @ in a password are to be percent-encoded"
+    )
 
 
 def snapshot_of(events: Iterable[watch_pb2.WatchResponse]) -> GetSnapshotResponse:
