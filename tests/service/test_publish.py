@@ -92,12 +92,53 @@ def test_a_ring_wakes_all_who_wait_and_a_note_only_those_who_are_told(service: S
     while not (hub._waiters and hub._told_waiters):
         threading.Event().wait(0.001)
     hub.tell()
+    assert not hub._told_waiters and len(hub._waiters) == 1
     assert woken.get(timeout=60) == "told"
     threads[0].join(60)
     assert threads[1].is_alive() and woken.empty()
     hub.ring()
     assert woken.get(timeout=60) == "other"
     threads[1].join(60)
+
+
+def test_a_signal_in_the_middle_of_a_ring_may_ring_too(service: Service):
+    hub = Hub(service.head)
+    rung: list[int] = []
+
+    class Interrupted(list[object]):
+        def __iter__(self) -> Iterator[object]:
+            # Within the lock, where Python runs handlers of signals too.
+            hub._listeners = [lambda: rung.append(hub.bell)]
+            hub.ring()
+            hub.tell()
+            return super().__iter__()
+
+    hub._listeners = Interrupted()
+    waiting = threading.Thread(target=hub.wait, args=(0, 60.0))
+    waiting.start()
+    while not hub._waiters:
+        threading.Event().wait(0.001)
+    ringing = threading.Thread(target=hub.ring, daemon=True)
+    ringing.start()
+    ringing.join(60)
+    assert not ringing.is_alive()
+    waiting.join(60)
+    assert rung == [2] and hub.bell == 2 and hub.notes == 1
+
+
+def test_a_ring_that_interrupts_who_begins_to_wait_is_not_missed(service: Service):
+    hub = Hub(service.head)
+
+    class Interrupted(dict[object, None]):
+        def __setitem__(self, waiter: object, nothing: None) -> None:
+            hub.ring()
+            super().__setitem__(waiter, nothing)
+
+    hub._waiters = Interrupted()
+    waiting = threading.Thread(target=hub.wait, args=(0, 3600.0), daemon=True)
+    waiting.start()
+    waiting.join(60)
+    assert not waiting.is_alive() and not hub._waiters
 
 
 def test_who_has_missed_a_ring_does_not_wait_and_who_gives_up_is_forgotten(service: Service):

@@ -307,6 +307,8 @@ class _Server(uvicorn.Server):
         """Serve until asked to end, and on until the watches have left: probes and clients are told why."""
         await super().main_loop()
         service = self._service
+        # Here, and not in the handler of the signal, which may interrupt whoever holds a lock that this needs.
+        service.drain()
         asked = service.monotonic()
         while service.admission.open and not self.force_exit:
             if service.monotonic() > asked + service.drain_grace + _LAST_MESSAGES_SECONDS:
@@ -322,7 +324,6 @@ class _Server(uvicorn.Server):
         Uvicorn's own handler would raise the signal again after its shutdown, which kills the process before the
         store is closed.
         """
-        self._service.drain()
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True

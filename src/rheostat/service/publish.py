@@ -7,6 +7,7 @@ once and kept on the view: deltas, snapshots, the closure of a filter.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import threading
 from collections import OrderedDict
@@ -926,19 +927,24 @@ _Waiter: TypeAlias = "threading.Lock"
 """Held by whoever waits, and released to wake him."""
 
 
-def _release(waiters: Iterable[_Waiter]) -> None:
-    for waiter in waiters:
-        waiter.release()
+def _release(waiters: dict[_Waiter, None]) -> None:
+    # Taken out one by one: what interrupts this may be about to release the same ones, and none is to be twice.
+    with contextlib.suppress(KeyError):
+        while True:
+            waiters.popitem()[0].release()
 
 
 class Hub:
-    """The current head, and a wake-up for whoever waits for the next one. Safe from any thread."""
+    """The current head, and a wake-up for whoever waits for the next one.
+
+    Safe from any thread, and from a handler of signals, which may come in the middle of any of this.
+    """
 
     def __init__(self, head: Head) -> None:
         self._head = head
         # Guards what follows. No condition: that has all whom it wakes pass through its lock, one after the other, and
-        # wakes those who are told of subjects and those who are not together.
-        self._lock = threading.Lock()
+        # wakes those who are told of subjects and those who are not together. Re-entrant for handlers of signals.
+        self._lock = threading.RLock()
         self._waiters: dict[_Waiter, None] = {}
         self._told_waiters: dict[_Waiter, None] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -1002,11 +1008,11 @@ class Hub:
         waiter = threading.Lock()
         waiter.acquire()
         with self._lock:
-            if self._bell != bell or (notes is not None and self._notes != notes):
-                return
             waiters = self._waiters if notes is None else self._told_waiters
             waiters[waiter] = None
-        if not waiter.acquire(timeout=timeout):
+            # Looked at afterwards: a signal in between would else ring for nobody.
+            missed = self._bell != bell or (notes is not None and self._notes != notes)
+        if missed or not waiter.acquire(timeout=timeout):
             with self._lock:
                 self._waiters.pop(waiter, None)
                 self._told_waiters.pop(waiter, None)
