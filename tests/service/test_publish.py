@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,4 +150,28 @@ def test_who_has_missed_a_ring_does_not_wait_and_who_gives_up_is_forgotten(servi
     hub.wait(1, 3600.0, 0)
     hub.wait(1, 0.0)
     hub.wait(1, 0.001, 1)
+    assert not hub._waiters and not hub._told_waiters
+
+
+@pytest.mark.parametrize("notes", [None, 0])
+def test_who_is_interrupted_is_forgotten(
+    service: Service, monkeypatch: pytest.MonkeyPatch, notes: int | None
+):
+    hub = Hub(service.head)
+
+    class Interrupted(BaseException):
+        pass
+
+    class Lock:
+        """Where a greenlet waits, and is ended."""
+
+        def acquire(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                return True
+            assert hub._waiters or hub._told_waiters
+            raise Interrupted
+
+    monkeypatch.setattr("rheostat.service.publish.threading", SimpleNamespace(Lock=Lock))
+    with pytest.raises(Interrupted):
+        hub.wait(0, 60.0, notes)
     assert not hub._waiters and not hub._told_waiters

@@ -1007,15 +1007,20 @@ class Hub:
         """
         waiter = threading.Lock()
         waiter.acquire()
-        with self._lock:
-            waiters = self._waiters if notes is None else self._told_waiters
-            waiters[waiter] = None
-            # Looked at afterwards: a signal in between would else ring for nobody.
-            missed = self._bell != bell or (notes is not None and self._notes != notes)
-        if missed or not waiter.acquire(timeout=timeout):
+        woken = False
+        try:
             with self._lock:
-                self._waiters.pop(waiter, None)
-                self._told_waiters.pop(waiter, None)
+                waiters = self._waiters if notes is None else self._told_waiters
+                waiters[waiter] = None
+                # Looked at afterwards: a signal in between would else ring for nobody.
+                missed = self._bell != bell or (notes is not None and self._notes != notes)
+            woken = not missed and waiter.acquire(timeout=timeout)
+        finally:
+            # An exception may end the wait too: gevent raises those of its timeouts and ended greenlets here.
+            if not woken:
+                with self._lock:
+                    self._waiters.pop(waiter, None)
+                    self._told_waiters.pop(waiter, None)
 
     def reach(self, revision: int, timeout: float, monotonic: Callable[[], float]) -> Head:
         """Return the head once it has reached *revision*, or as it is after *timeout* seconds of *monotonic*."""
