@@ -362,8 +362,11 @@ class SubjectCache:
             self._later(self.revalidating())
 
     def unwatched(self) -> None:
-        """The stream has ended."""
+        """The stream has ended, or none could be opened."""
         with self._lock():
+            if not self._watching:
+                # Copies have not been watched, and are as old as they were.
+                return
             self._watching = False
             now = self._wall_clock()
             for copy in self._copies.values():
@@ -767,9 +770,15 @@ class SubjectCache:
         if self.local:
             return ""
         problem = ""
-        for _ in range(3):
+        for attempt in range(3):
             with self._lock():
+                if attempt:
+                    # One that is not there any more need not be asked for again.
+                    ids = [which for which in ids if which in self._copies]
+                # Again, too, for what has changed while it was asked for.
                 lookups, flights = self._lookups(references, ids)
+                if not lookups:
+                    return problem
                 own = {key: lookup for key, lookup in lookups.items() if key not in flights}
                 future: concurrent.futures.Future[str] = concurrent.futures.Future()
                 for key in own:
@@ -777,7 +786,9 @@ class SubjectCache:
             if own:
                 problem = yield from self._flown(own, future, deadline)
             if not flights:
-                return problem
+                if problem:
+                    return problem
+                continue
             abandoned = False
             for flight in set(flights.values()):
                 left = deadline - self._clock()
