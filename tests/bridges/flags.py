@@ -115,7 +115,7 @@ def get(uri: str, *headers: tuple[str, str]) -> Asked:
 class WsgiStream:
     """An event stream of a WSGI application, which is stepped by the test's own thread."""
 
-    def __init__(self, app: Callable[..., Any], request: Asked) -> None:
+    def __init__(self, app: Callable[..., Any], request: Asked, peer: str = "127.0.0.1") -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
 
@@ -128,7 +128,7 @@ class WsgiStream:
             "SCRIPT_NAME": "",
             "PATH_INFO": request.path,
             "QUERY_STRING": request.query.decode(),
-            "REMOTE_ADDR": "127.0.0.1",
+            "REMOTE_ADDR": peer,
             "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(),
             **{
@@ -153,7 +153,7 @@ class WsgiStream:
 class AsgiStream:
     """An event stream of an ASGI application, whose loop runs while the test waits for it."""
 
-    def __init__(self, app: Callable[..., Any], request: Asked) -> None:
+    def __init__(self, app: Callable[..., Any], request: Asked, peer: str = "127.0.0.1") -> None:
         self._runner = asyncio.Runner()
         self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._left = asyncio.Event()
@@ -174,7 +174,7 @@ class AsgiStream:
             "root_path": "",
             "query_string": request.query,
             "headers": list(request.headers),
-            "client": ("127.0.0.1", 50_000),
+            "client": (peer, 50_000),
         }
 
         async def begin() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from rheo.v1.watch_pb2 import WatchRequest
 from rheostat.bridges.ofrep import refused
 from rheostat.cli.root import root
 from rheostat.errors import InvalidArgumentError, LimitExceededError, RheostatError, UnavailableError
@@ -33,7 +34,8 @@ from tests.bridges.flags import (
 )
 from tests.each import each
 from tests.relay.node import RelayNode, relay_key
-from tests.server.exchange import Answered, Asgi, Asked, Wsgi
+from tests.server.exchange import WATCH, Answered, Asgi, Asked, Wsgi
+from tests.server.exchange import asked as called
 from tests.service.book import put
 from tests.service.node import World
 
@@ -91,13 +93,19 @@ def listen(kind: str, service: Service) -> Iterator[Listen]:
     """Open an event stream, which is closed at the end."""
     with contextlib.ExitStack() as stack:
 
-        def open_one(uri: str = EVENTS, *headers: tuple[str, str], app: Any = None, **options: Any) -> Any:
+        def open_one(
+            uri: str = EVENTS,
+            *headers: tuple[str, str],
+            app: Any = None,
+            peer: str = "127.0.0.1",
+            **options: Any,
+        ) -> Any:
             options = {"open": True, "ofrep": True, **options}
             stream: Any
             if kind == "wsgi":
-                stream = WsgiStream(app or wsgi_app(service, **options), get(uri, *headers))
+                stream = WsgiStream(app or wsgi_app(service, **options), get(uri, *headers), peer)
             else:
-                stream = AsgiStream(app or asgi_app(service, **options), get(uri, *headers))
+                stream = AsgiStream(app or asgi_app(service, **options), get(uri, *headers), peer)
             stack.callback(stream.close)
             return stream
 
@@ -594,13 +602,13 @@ def test_the_address_is_enough_until_the_key_is_revoked(
 
 
 def test_no_more_streams_are_opened_than_allowed(kind: str, listen: Listen) -> None:
-    limits = Limits(max_streams=2) if kind == "asgi" else Limits()
+    limits = Limits(max_streams=8) if kind == "asgi" else Limits()
     with Service(open_store("memory:"), limits=limits) as service:
         fill(service)
         app = (
             asgi_app(service, open=True, ofrep=True)
             if kind == "asgi"
-            else wsgi_app(service, open=True, ofrep=True, max_streams=2)
+            else wsgi_app(service, open=True, ofrep=True, max_streams=8)
         )
         streams = [listen(app=app) for _ in range(3)]
         assert [stream.status for stream in streams] == [200, 200, 503]
@@ -608,6 +616,37 @@ def test_no_more_streams_are_opened_than_allowed(kind: str, listen: Listen) -> N
         for stream in streams:
             stream.close()
         assert listen(app=app).status == 200
+
+
+def test_event_streams_leave_room_for_watches_and_one_visitor_for_others(kind: str, listen: Listen) -> None:
+    limits = Limits(max_streams=32) if kind == "asgi" else Limits()
+    with Service(open_store("memory:"), limits=limits) as service:
+        fill(service)
+        app: Any = (
+            asgi_app(service, ofrep=True) if kind == "asgi" else wsgi_app(service, ofrep=True, max_streams=32)
+        )
+
+        def exchange(request: Asked) -> Answered:
+            return Wsgi(app)(request) if kind == "wsgi" else asyncio.run(Asgi(app)(request))
+
+        keys = [make_key(service, each)[1] for each in (KeyKind.PUBLIC, KeyKind.SERVER)]
+        answer = content(exchange(post(FLAGS, {}, bearer(keys[0]))))
+        uri = answer["eventStreams"][0]["endpoint"]["requestUri"]
+        visitors = [
+            (peer, listen(uri, app=app, peer=peer)) for peer in ("10.0.0.1", "10.0.0.2") for _ in range(3)
+        ]
+        assert [stream.status for _, stream in visitors] == [200, 200, 503, 200, 200, 503]
+        # A public key is in the page, too.
+        assert listen(EVENTS, bearer(keys[0]), app=app, peer="10.0.0.1").status == 503
+        # One address may be that of a proxy before many programs, which show their keys.
+        own = [listen(EVENTS, bearer(keys[1]), app=app, peer="10.0.0.1") for _ in range(5)]
+        assert [stream.status for stream in own] == [200, 200, 200, 200, 503]
+        assert service.admission.open == 8
+        watch = exchange(called(WATCH, WatchRequest(), "proto", bearer(keys[1])))
+        assert watch.error is None and watch.events()
+        for stream in (*own, *(stream for _, stream in visitors)):
+            stream.close()
+        assert listen(uri, app=app).status == 200
 
 
 def test_a_node_that_is_behind_an_event_reads_before_it_answers(kind: str, world: World) -> None:

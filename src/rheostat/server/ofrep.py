@@ -36,12 +36,14 @@ from rheostat.bridges.ofrep import (
 )
 from rheostat.errors import AuthenticationError, InvalidArgumentError, LimitExceededError, RheostatError
 from rheostat.evaluation import Context
+from rheostat.model.key import KeyKind
 from rheostat.server.call import Call, refusal
 from rheostat.server.gate import Answer, Incoming
 from rheostat.server.handler import LARGE_BYTES
 from rheostat.server.waiting import Waiters, Waiting
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Permission, Principal, authenticate, in_force
+from rheostat.service.admission import Admission
 from rheostat.service.publish import Head, Hub
 from rheostat.service.subject import NOBODY, Joined, Subjects
 from rheostat.service.watch import WatchOptions, WatchSession
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
 
     from rheostat.server.handler import Handlers
     from rheostat.server.stall import Guard
-    from rheostat.service.admission import Admission
 
 __all__ = ["AsgiOfrep", "Listening", "Ofrep", "Saying", "Visit", "WsgiOfrep", "options_of"]
 
@@ -68,6 +69,9 @@ _ENVIRONMENT: Final = "x-rheostat-environment"
 _ON_RELAY: Final = "a relay has no stored subjects, so none was joined"
 
 _READ_BYTES: Final = 64 * 1024
+
+_STREAMS_SHARE: Final = 4
+"""One of so many places for streams may be an event stream's, and one of so many of those one visitor's."""
 
 _STREAM_HEADERS: Final = (
     ("content-type", "text/event-stream"),
@@ -111,15 +115,43 @@ class Visit:
             self.query.get("environment") or self.headers.get(_ENVIRONMENT, ""),
         )
 
+    @property
+    def by_proof(self) -> bool:
+        """It shows no key, but the address of a stream that one was given."""
+        keyless = "authorization" not in self.headers and "x-api-key" not in self.headers
+        return keyless and "proof" in self.query and self.call.method == _EVENTS
+
 
 class Ofrep:
     """Lets requests in and answers them, the same on ASGI and WSGI. Safe from any thread."""
 
-    def __init__(self, handlers: Handlers, options: OfrepOptions, *, open_: bool) -> None:
-        """Answer for what *handlers* serve; *open_* lets everybody in who has come past the gate."""
+    def __init__(
+        self, handlers: Handlers, options: OfrepOptions, *, open_: bool, max_streams: int | None = None
+    ) -> None:
+        """Make it.
+
+        Args:
+            handlers: What they serve is answered for.
+            options: How.
+            open_: Everybody is let in who has come past the gate.
+            max_streams: Streams of this application, watches among them; None for those of the node's limits.
+        """
         self._handlers = handlers
         self._options = options
         self._open = open_
+        limits = handlers.service.limits
+        streams = limits.max_streams if max_streams is None else min(max_streams, limits.max_streams)
+        # Whoever has seen a page can open event streams: they must leave room for watches, and for one another.
+        allowed = max(1, streams // _STREAMS_SHARE)
+        self._streams = Admission(
+            replace(
+                limits,
+                max_streams=allowed,
+                max_streams_per_key=allowed,
+                max_streams_per_address=max(1, allowed // _STREAMS_SHARE),
+            ),
+            counted="event streams",
+        )
 
     @property
     def service(self) -> Service:
@@ -166,8 +198,8 @@ class Ofrep:
         named = visit.headers.get("x-api-key")
         if header is None and named is not None:
             header = f"Bearer {named}"
-        proof = visit.query.get("proof")
-        if header is None and proof is not None and visit.call.method == _EVENTS:
+        if visit.by_proof:
+            proof = visit.query["proof"]
             key = state.keys.get(visit.query.get("key", ""))
             place = (visit.query.get("project", ""), visit.query.get("environment", ""))
             if key is None or not proves(proof, key, *place) or not in_force(key, now):
@@ -270,6 +302,10 @@ class Ofrep:
         _, project, environment = self._located(visit, visit.call)
         principal = visit.call.principal
         with ExitStack() as stack:
+            key = principal.key
+            anybody = visit.by_proof or (key is not None and key.kind is KeyKind.PUBLIC)
+            address = visit.call.address if anybody else ""
+            stack.enter_context(self._streams.watch(principal.actor, address))
             for admission in (*admissions, service.admission):
                 stack.enter_context(admission.watch(principal.actor, visit.call.address))
             session = service.watch(

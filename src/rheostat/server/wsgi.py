@@ -64,8 +64,9 @@ def wsgi_app(
         service: Started on first use, in each process; not closed by the application.
         open: No keys, loopback only.
         allow_origins: Origins of web pages that may call the services.
-        max_streams: Open watches of this process, and event streams of OFREP; further ones are told to come back.
-            Each occupies a thread or greenlet of the server, so keep it below their number, or other calls wait.
+        max_streams: Open watches of this process, and event streams of OFREP, which may be a quarter of them; further
+            ones are told to come back. Each occupies a thread or greenlet of the server, so keep it below their number,
+            or other calls wait.
         ofrep: Serve OFREP below ``/ofrep/v1`` too.
     """
     return _Application(
@@ -111,7 +112,7 @@ class _Application:
         )
         self._ofrep: WsgiOfrep | None = None
         if ofrep is not None:
-            self._ofrep = WsgiOfrep(Ofrep(handlers, ofrep, open_=open_), streams)
+            self._ofrep = WsgiOfrep(Ofrep(handlers, ofrep, open_=open_, max_streams=max_streams), streams)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         incoming = Incoming(

@@ -29,9 +29,16 @@ _SNAPSHOT_RETRY_SECONDS: Final = (0.5, 2.0)
 class Admission:
     """Counts what is open in this process. Safe from any thread; nothing here waits."""
 
-    def __init__(self, limits: Limits, *, randomness: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        """Admit up to *limits*; *randomness* makes random bytes."""
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+        counted: str = "watches",
+    ) -> None:
+        """Admit up to *limits*; *randomness* makes random bytes, and errors say what is *counted*."""
         self._limits = limits
+        self._counted = counted
         self._randomness = randomness
         self._lock = threading.Lock()
         self._open = 0
@@ -150,11 +157,10 @@ class Admission:
             if not counter[key]:
                 del counter[key]
 
-    @staticmethod
-    def _check(limit: str, present: int, allowed: int) -> None:
+    def _check(self, limit: str, present: int, allowed: int) -> None:
         if present >= allowed:
             raise UnavailableError(
-                f"{allowed} watches are open already",
+                f"{allowed} {self._counted} are open already",
                 reason="TOO_MANY_STREAMS",
                 metadata={"limit": limit},
                 retry_after=_RETRY_SECONDS,
