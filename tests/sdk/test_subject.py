@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,18 +16,22 @@ import redis.asyncio
 
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1.subject_pb2 import Subject
-from rheostat import Client, ErrorCode, Reason, RedisCache, ambient
+from rheostat import Client, ErrorCode, Reason, RedisCache, RedisSource, ambient
 from rheostat.document import parse_document
 from rheostat.document.apply import plan_apply
 from rheostat.model.exposure import ExposureRecord
 from rheostat.model.subject import SubjectOverride, SubjectPatch, SubjectReference
+from rheostat.relay.replicator import Copy
+from rheostat.sdk.subject import UNWATCHED_SECONDS
 from rheostat.service import Writer
 from rheostat.service.access import OPEN
 from rheostat.testing import LocalServer
 from tests.e2e.process import wait_until
 from tests.redis import Server, running_server
+from tests.relay.node import RelayNode, relay_key
 from tests.sdk.driving import Driven, Home
 from tests.sdk.proxy import Proxy
+from tests.service.node import World
 
 
 def _flag(where: str) -> dict[str, Any]:
@@ -473,6 +478,47 @@ def test_processes_share_subjects_through_redis(
     wait_until(lambda: not second.run(lambda c: c.check("beta", user={"id": "shared"})))
     third = connect(cache=RedisCache(redis))
     wait_until(lambda: not third.run(lambda c: c.check("beta", user={"id": "shared"})))
+
+
+@pytest.fixture
+def source(redis_server: Server, home: Home) -> Iterator[Any]:
+    """What a relay has written to Redis, as a source; the heartbeat holds for minutes."""
+    redis_server.flush()
+    world = World()
+    try:
+        node = world.node()
+        changes = plan_apply(parse_document(json.dumps(DOCUMENT)), None)
+        node.service.commit(Writer(OPEN), "default", "", changes)
+        with redis_server.client() as client:
+            Copy(RelayNode(world, node, relay_key(node)).pump().branch, client, beat=100.0).update()
+        yield RedisSource(redis_server.url)
+    finally:
+        world.close()
+
+
+def test_copies_grow_old_where_what_is_read_tells_of_no_subjects(
+    server: LocalServer, connect: Callable[..., Driven], source: Any, redis_server: Server
+):
+    store(server, "user", "sourced", {"plan": "free"})
+    client = connect(source=source, environment="production")
+    now = time.time()
+    client._core.subjects._wall_clock = lambda: now
+    assert client.run(lambda c: c.check("beta", user={"id": "sourced"})) is False
+    # Asking has made the client open a stream that wants to be told, and Redis tells of nothing.
+    wait_until(lambda: len(client.hellos) > 1)
+    store(server, "user", "sourced", {"plan": "pro"})
+    assert client.run(lambda c: c.check("beta", user={"id": "sourced"})) is False
+    now += UNWATCHED_SECONDS
+    assert client.run(lambda c: c.check("beta", user={"id": "sourced"})) is True
+    # Nor do a stream that ends and those that cannot be opened say that a copy was true until then.
+    store(server, "user", "sourced", {"plan": "free"})
+    now += UNWATCHED_SECONDS
+    redis_server.kill()
+    try:
+        wait_until(lambda: len(client.errors) > 2)
+        assert client.run(lambda c: c.check("beta", user={"id": "sourced"})) is False
+    finally:
+        redis_server.start()
 
 
 def test_an_older_version_never_takes_the_place_of_a_newer_one(redis_server: Server):

@@ -373,7 +373,8 @@ class Core:
         with self.replica.lock():
             self._reporter.connected(hello.node)
         self._heartbeat = duration_from_proto(hello.heartbeat)
-        if self._target.subjects:
+        if self._target.subjects and self.options.source is None:
+            # What a source reads tells of no subjects.
             self.subjects.watched()
         if hello.filter_ignored:
             self.warn_once("filter", "the server serves too many distinct filters and sends everything")
