@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +225,31 @@ def test_a_folder_that_cannot_be_made_is_said_and_not_raised(
         writer(exposure())
     assert (writer.written, writer.dropped) == (0, 1)
     assert "cannot be written" in caplog.text
+
+
+def test_a_folder_that_comes_later_is_written_to_and_what_is_left_in_it_finished(tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.write_text("")
+    with NdjsonWriter(mount / "exposures" / "e.ndjson", flush_interval=0) as writer:
+        writer(exposure("lost"))
+        wait_until(lambda: writer.dropped == 1)
+        mount.unlink()
+        (mount / "exposures").mkdir(parents=True)
+        (mount / "exposures" / "e-20261122T120000Z-0.ndjson.part").write_bytes(b'{"setting":"left"}\n{"set')
+        writer(exposure("after"))
+    assert {line["setting"] for line in lines(mount / "exposures")} == {"left", "after"}
+    assert (writer.written, writer.dropped) == (1, 1)
+
+
+def test_a_folder_that_goes_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "exposures"
+    with NdjsonWriter(folder / "e.ndjson", flush_interval=0) as writer:
+        writer(exposure("gone"))
+        assert writer.finish(PATIENCE)
+        shutil.rmtree(folder)
+        writer(exposure("after"))
+    assert [line["setting"] for line in lines(folder)] == ["after"]
+    assert (writer.written, writer.dropped) == (2, 0)
 
 
 def test_what_comes_after_the_end_is_counted(tmp_path: Path) -> None:

@@ -248,6 +248,8 @@ class NdjsonWriter:
         for lines in self._fitting(self._lines(records)):
             try:
                 if self._file is None:
+                    # Each time: it may come late, as that of a mount does, or go.
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
                     self._recover()
                     self._file = _File.begin(self._path, self._clock())
                 self._file.append(b"".join(lines))
@@ -296,11 +298,10 @@ class NdjsonWriter:
     def _recover(self) -> None:
         """Finish what others have left behind, the first time."""
         if not self._recovered:
-            self._recovered = True
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             for part in sorted(self._path.parent.glob(f"{_escaped(self._path.stem)}-*{_PART}")):
                 if part.name.endswith(f"{self._path.suffix}{_PART}"):
                     _finish_left(part)
+            self._recovered = True
 
     def _complain(self, message: str, *arguments: object) -> None:
         """Log once, until something was written again."""
