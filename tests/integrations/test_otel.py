@@ -9,7 +9,7 @@ import pytest
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from opentelemetry import trace
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -230,6 +230,35 @@ def test_with_a_logger_provider_a_read_is_its_event_and_not_the_spans(
     first, _, outside = logs.records()
     assert first.trace_id == span.get_span_context().trace_id
     assert outside.trace_id == 0
+
+
+def test_a_read_survives_who_records_it(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(LogRecordProcessor):
+        def on_emit(self, log_record: Any) -> None:
+            raise ConnectionError("mine")
+
+        def shutdown(self) -> None:
+            pass
+
+        def force_flush(self, timeout_millis: int = 0) -> bool:
+            return True
+
+    provider = LoggerProvider()
+    provider.add_log_record_processor(Failing())
+    reader = otel.traced(client, logger_provider=provider)
+    declared = Setting("limit", int, default=1)
+    client.declare(declared)
+    declared.bind(reader)
+    assert (reader.get("limit"), reader["limit"], reader.evaluate("limit").value, declared.get()) == (
+        3,
+        3,
+        3,
+        3,
+    )
+    assert reader.with_context(user={"id": "u1"}).get("limit") == 3
+    (record,) = caplog.records
+    assert "evaluations cannot be recorded" in record.message and "ConnectionError" in record.message
+    provider.shutdown()
 
 
 def test_an_exposure_is_an_event_of_its_own_time(logs: Logs) -> None:

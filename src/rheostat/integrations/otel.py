@@ -18,6 +18,7 @@ set up, with the ids of the current span; else it is an event of that span.
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +43,8 @@ __all__ = ["TracedReader", "exposures", "observe", "traced"]
 
 T = TypeVar("T")
 
+log: Final = logging.getLogger("rheostat")
+
 _Attributes = Mapping[str, object]
 
 _SCOPE: Final = "rheostat"
@@ -58,6 +61,8 @@ def traced(
     logger_provider: LoggerProvider | None = None,
 ) -> TracedReader[S]:
     """Return a reader of the same settings that records each evaluation.
+
+    What cannot be recorded, because a processor or exporter raises, ends no read: the first such error is logged.
 
     An evaluation becomes an event, and counts in the metric `feature_flag.evaluations`. Declared settings are recorded
     once they are bound to the result: ``setting.bind(traced(client))``.
@@ -223,6 +228,12 @@ class TracedReader(Reader[S]):
     def _record(self, name: str, found: Evaluation, given: tuple[object, ...]) -> None:
         if not isinstance(name, str):
             return
+        try:
+            self._told(name, found, given)
+        except Exception as error:  # noqa: BLE001 - what the program has set up to be told must not end its reads
+            self._events.complain(error)
+
+    def _told(self, name: str, found: Evaluation, given: tuple[object, ...]) -> None:
         code = found.error_code if found.reason is Reason.ERROR else None
         attributes = _attributes(
             name, found.reason.value, found.variant, None if code is None else code.value
@@ -258,6 +269,7 @@ class _Events:
         self._current_span = trace.get_current_span
         self._logger: Any = get_logger(_SCOPE, logger_provider=provider)
         self._nothing = NoOpLogger
+        self._complained = False
 
     @property
     def wanted(self) -> bool:
@@ -272,6 +284,14 @@ class _Events:
             return bool(enabled(event_name=_EVENT))
         # Before 1.40 a logger does not say so. One that was made before the provider was set stands for the real one.
         return not isinstance(getattr(logger, "_logger", logger), self._nothing)
+
+    def complain(self, error: Exception) -> None:
+        """Log, once, that evaluations cannot be recorded."""
+        if not self._complained:
+            self._complained = True
+            log.warning(
+                "evaluations cannot be recorded with OpenTelemetry: %s", type(error).__name__, exc_info=error
+            )
 
     def emit(self, attributes: Mapping[str, Any], seconds: float | None = None) -> None:
         """Emit an event of now, or of *seconds* since the epoch."""
