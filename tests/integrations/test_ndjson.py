@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
+from openfeature.flag_evaluation import FlagResolutionDetails
+from openfeature.provider.in_memory_provider import InMemoryProvider
 
 from rheostat import ABSENT, Client, InvalidArgumentError
 from rheostat.integrations import ndjson
@@ -400,6 +402,25 @@ def test_checks_are_written_by_the_clients_own_hook(tmp_path: Path) -> None:
     (line,) = lines(tmp_path)
     assert (line["setting"], line["value"], line["reason"]) == ("beta", True, "STATIC")
     assert line["subjects"] == {"user": {"id": "u1"}, "company": {"id": "acme"}}
+
+
+def test_a_hook_tells_of_other_providers_flags(tmp_path: Path) -> None:
+    class Other(InMemoryProvider):
+        def resolve_string_details(self, *given: Any, **named: Any) -> FlagResolutionDetails[str]:
+            metadata = {"revision": "8c1f", "setting_revision": 1.5, "rule_id": "r"}
+            return FlagResolutionDetails("hi", variant="a", flag_metadata=metadata)
+
+    with NdjsonWriter(tmp_path / "e.ndjson") as writer:
+        api.set_provider_and_wait(Other({}))
+        try:
+            flags = api.get_client()
+            flags.add_hooks([ExposureHook(writer)])
+            assert flags.get_string_value("title", "") == "hi"
+        finally:
+            api.shutdown()
+    (line,) = lines(tmp_path)
+    assert (line["setting"], line["value"], line["variant"], line["rule"]) == ("title", "hi", "a", "r")
+    assert (line["revision"], line["setting_revision"]) == (0, 0)
 
 
 def test_a_hook_may_leave_errors_out_and_survives_its_function(caplog: pytest.LogCaptureFixture) -> None:

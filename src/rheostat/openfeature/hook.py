@@ -79,13 +79,18 @@ class ExposureHook(Hook):
             reason=str(details.reason or "UNKNOWN"),
             rule_id=None if rule_id is None else str(rule_id),
             variant=details.variant,
-            revision=int(metadata.get("revision", 0)),
+            revision=_revision(metadata.get("revision")),
             subjects=subjects_of(attributes, self._subject_keys),
             time=datetime.datetime.now(datetime.UTC),
             error_code=None if details.error_code is None else str(details.error_code),
             context={path: value for path, value in chosen.items() if value is not ABSENT},
-            setting_revision=int(metadata.get("setting_revision", 0)),
+            setting_revision=_revision(metadata.get("setting_revision")),
         )
+
+
+def _revision(told: object) -> int:
+    """Return a revision; 0 for what another provider calls by that name."""
+    return told if type(told) is int else 0
 
 
 def _frozen(value: object) -> Value | Absent:
