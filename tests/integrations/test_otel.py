@@ -232,6 +232,17 @@ def test_with_a_logger_provider_a_read_is_its_event_and_not_the_spans(
     assert outside.trace_id == 0
 
 
+@pytest.mark.parametrize("place", [{"project": "shop"}, {"environment": "live"}, {}])
+def test_a_flag_set_is_named_where_project_and_environment_are_known(
+    logs: Logs, place: dict[str, str]
+) -> None:
+    with Client(offline=True, bootstrap={"limit": 3}, **place) as client:  # type: ignore[arg-type]
+        otel.traced(client, logger_provider=logs.provider).get("limit")
+        found = RheostatProvider(client).resolve_integer_details("limit", 0)
+    assert "feature_flag.set.id" not in logs.events()[0]
+    assert (found.value, "flagSetId" in found.flag_metadata) == (3, False)
+
+
 def test_a_read_survives_who_records_it(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     class Failing(LogRecordProcessor):
         def on_emit(self, log_record: Any) -> None:

@@ -11,9 +11,10 @@ HTTP client's: pass an instrumented one as `http_client`.
 
 An evaluation is an event ``feature_flag.evaluation`` with ``feature_flag.key``, ``feature_flag.provider.name``,
 ``feature_flag.result.reason``, ``feature_flag.result.variant``, ``feature_flag.result.value`` where that is asked for,
-``feature_flag.set.id``, ``feature_flag.version`` (the setting's revision), ``feature_flag.context.id``, and for errors
-``error.type`` and ``feature_flag.error.message``. As the convention has it, it goes to the logger, if a logger provider is
-set up, with the ids of the current span; else it is an event of that span.
+``feature_flag.set.id`` (where the client was told project and environment), ``feature_flag.version`` (the setting's
+revision), ``feature_flag.context.id``, and for errors ``error.type`` and ``feature_flag.error.message``. As the
+convention has it, it goes to the logger, if a logger provider is set up, with the ids of the current span; else it is
+an event of that span.
 """
 
 from __future__ import annotations
@@ -242,9 +243,10 @@ class TracedReader(Reader[S]):
         if not self._events.wanted:
             return
         event = {**attributes, "feature_flag.version": str(found.setting_revision)}
-        project = self._core.options.project
-        if project:
-            event["feature_flag.set.id"] = f"{project}/{self._core.options.environment}"
+        options = self._core.options
+        # One of both names no flag set; the other is then the key's.
+        if options.project and options.environment:
+            event["feature_flag.set.id"] = f"{options.project}/{options.environment}"
         if self._context_id:
             layers = [layer for layer in (*given, *self._ambient_layers()) if isinstance(layer, Mapping)]
             unit = Context(*layers).lookup(self._context_id)

@@ -267,7 +267,8 @@ class Provider(AbstractProvider, Generic[C]):
             "version": str(found.setting_revision),
         }
         options = self._client._core.options
-        if options.project:
+        # One of both names no flag set; the other is then the key's.
+        if options.project and options.environment:
             metadata["flagSetId"] = f"{options.project}/{options.environment}"
         if found.rule_id is not None:
             metadata["rule_id"] = found.rule_id
