@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from rheo.v1.watch_pb2 import WatchRequest
-from rheostat.bridges.ofrep import refused
+from rheostat.bridges.ofrep import entity_tag, refused
 from rheostat.cli.root import root
 from rheostat.errors import InvalidArgumentError, LimitExceededError, RheostatError, UnavailableError
 from rheostat.evaluation import Context
@@ -21,6 +22,7 @@ from rheostat.relay.serve import relay_app
 from rheostat.server import OfrepOptions, asgi_app, wsgi_app
 from rheostat.service import Limits, Service, Writer
 from rheostat.service.access import OPEN
+from rheostat.service.subject import NOBODY
 from rheostat.store import open_store
 from tests.bridges.flags import (
     FLAGS,
@@ -263,6 +265,23 @@ def test_the_tag_covers_all_that_the_answer_depends_on(mount: Mount, service: Se
     assert tag() not in tags
     change(service, "ratio", 2.0)
     assert tag() not in tags
+
+
+def test_the_tag_is_of_one_history(service: Service) -> None:
+    head, view = service.head, service.view("flags", "production")
+    identities = [
+        head.identity,
+        replace(head.identity, nonce=bytes(8)),
+        replace(head.identity, generation=2),
+        replace(head.identity, store_id=bytes(16)),
+    ]
+    tags = {
+        entity_tag(view, replace(head, identity=identity), NOBODY, Context({}), "") for identity in identities
+    }
+    assert len(tags) == len(identities)
+    # Which nobody may see, not even in a digest.
+    hidden = replace(head, identity=replace(head.identity, token_key=bytes(32)))
+    assert entity_tag(view, hidden, NOBODY, Context({}), "") in tags
 
 
 def test_an_answer_of_too_many_bytes_is_refused(mount: Mount) -> None:

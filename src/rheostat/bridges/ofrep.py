@@ -274,6 +274,8 @@ def entity_tag(view: View, head: Head, joined: Joined, context: Context, stream:
         __version__,
         identity.store_id.hex(),
         identity.generation,
+        # Of one number there may be several generations: a backup that was put back twice begins two.
+        identity.nonce.hex(),
         view.project,
         view.environment,
         view.digest,
