@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 
 from rheostat import AsyncClient, Client, RedisSource
 from rheostat.errors import FailedPreconditionError, InvalidArgumentError, MissingDependencyError
 from rheostat.model.change import PutSetting, SetValue
 from rheostat.model.key import KeyKind
+from rheostat.sdk.redis_source import _renewed
 from rheostat.sdk.status import Status
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
@@ -165,26 +168,70 @@ def test_all_that_can_be_lost_comes_back(service: Service, upstream: str, key: s
         wait_until(lambda: client["n"] == 12 and client.status is Status.LIVE)
 
 
+class OddPool(redis.ConnectionPool):
+    """A pool that cannot be made as others are."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(connection_class=redis.UnixDomainSocketConnection, path=address)
+
+
 def test_a_child_process_follows_by_itself(service: Service, upstream: str, key: str, server: Server) -> None:
     command = [sys.executable, "-m", "tests.e2e.replicating", upstream, server.url, "3"]
-    with Program(command, {"RHEOSTAT_KEY": key}), server.client() as redis_, contextlib.ExitStack() as stack:
-        client = stack.enter_context(Client(source=RedisSource(redis_), backoff=BACKOFF))
-        client.wait_ready(60)
+    pools = [
+        redis.ConnectionPool.from_url(server.url),
+        redis.BlockingConnectionPool.from_url(server.url, max_connections=3),
+        OddPool(str(server.folder / "socket")),
+    ]
+    with Program(command, {"RHEOSTAT_KEY": key}), contextlib.ExitStack() as stack:
+        for pool in pools:
+            stack.callback(pool.disconnect)
+        set_n(service, 19)
+        *clients, odd = [
+            stack.enter_context(Client(source=RedisSource(own), backoff=BACKOFF))
+            for own in (stack.enter_context(redis.Redis(connection_pool=pool)) for pool in pools)
+        ]
+        for client in (*clients, odd):
+            wait_until(lambda client=client: client.get("n") == 19)
         reading, writing = os.pipe()
         pid = os.fork()
         if not pid:
             # In the child nothing of pytest may run.
             try:
-                wait_until(lambda: client.get("n") == 20)
-                os.write(writing, b"20")
+                wait_until(lambda: all(client.get("n") == 20 for client in clients))
+                os.write(writing, f"20, {odd.get('n')}".encode())
             finally:
                 os._exit(0)
         os.close(writing)
         set_n(service, 20)
         with os.fdopen(reading) as answer:
-            assert answer.read() == "20"
+            assert answer.read() == "20, 19", "the last one goes on with its last state"
         os.waitpid(pid, 0)
-        wait_until(lambda: client["n"] == 20)
+        wait_until(lambda: all(client["n"] == 20 for client in (*clients, odd)))
+
+
+def test_a_client_is_made_anew_with_its_options(server: Server) -> None:
+    for library in (redis, redis.asyncio):
+        options = {"max_connections": 3, "password": "secret", "socket_timeout": 7.0}
+        made = [
+            library.ConnectionPool(**options),
+            library.BlockingConnectionPool(**options, timeout=2),
+            library.sentinel.SentinelConnectionPool(
+                "primary", library.sentinel.Sentinel([("localhost", 1)]), is_master=False, **options
+            ),
+        ]
+        for pool in made:
+            fresh = _renewed(library.Redis(connection_pool=pool)).connection_pool
+            assert type(fresh) is type(pool) and fresh is not pool
+            assert fresh.max_connections == 3 and fresh.connection_kwargs["password"] == "secret"
+            assert fresh.connection_kwargs["socket_timeout"] == 7.0
+            for name in ("timeout", "service_name", "sentinel_manager", "is_master"):
+                assert getattr(fresh, name, None) == getattr(pool, name, None)
+        assert made[2].connection_kwargs["connection_pool"] is not fresh.connection_kwargs["connection_pool"]
+    with pytest.raises(
+        FailedPreconditionError, match=r"last state \(TypeError\): give RedisSource a URL"
+    ) as caught:
+        _renewed(redis.Redis(connection_pool=OddPool("secret")))
+    assert caught.value.__context__ is None
 
 
 def test_a_client_that_names_no_environment_needs_there_to_be_one(server: Server) -> None:

@@ -35,6 +35,18 @@ __all__ = ["AsyncRedisConnection", "RedisConnection", "RedisSource"]
 _POLL_SECONDS: Final = 1.0
 """How often Redis is read without a hint: hints may be lost, and a relay's heartbeat gives none."""
 
+_POOL_OPTIONS: Final = (
+    "connection_class",
+    "max_connections",
+    "timeout",
+    "queue_class",
+    "service_name",
+    "sentinel_manager",
+    "is_master",
+    "check_connection",
+)
+"""What a pool of connections keeps for itself of what it was made with."""
+
 _SOURCE: Final = "redis"
 """What stands for the server's address in messages, as that of Redis may hold a password."""
 
@@ -109,10 +121,25 @@ class RedisSource:
 
 
 def _renewed(given: Any) -> Any:
-    """Return a client of the same options without the connections, which are those of the parent process."""
+    """Return a client of the same options without the connections, which are those of the parent process.
+
+    Raises:
+        FailedPreconditionError: It is of a class that is made in another way.
+    """
     pool = given.connection_pool
-    fresh = type(pool)(pool.connection_class, pool.max_connections, **pool.connection_kwargs)
-    return type(given)(connection_pool=fresh)
+    # By name, as pools differ in their order: how many connections, what waits for one, and where Sentinel has it.
+    options = {name: getattr(pool, name) for name in _POOL_OPTIONS if hasattr(pool, name)}
+    try:
+        # What a Sentinel's pool gives its connections stands for that very pool.
+        kept = {name: value for name, value in pool.connection_kwargs.items() if name != "connection_pool"}
+        return type(given).from_pool(type(pool)(**{**kept, **options}))
+    except Exception as error:  # noqa: BLE001 - classes of anybody are called
+        # Not its text, nor where it comes from: both may quote options.
+        kind = type(error).__name__
+    raise FailedPreconditionError(
+        f"the client of Redis of the parent process cannot be made anew in this one, which goes on with its last "
+        f"state ({kind}): give RedisSource a URL"
+    )
 
 
 class _Reading:
