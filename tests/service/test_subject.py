@@ -408,3 +408,52 @@ def test_a_context_names_the_subjects_of_the_kinds_that_are_stored(node: Node) -
     assert joined(node, reference).context(*context.layers).lookup("user.plan") == "pro"
     upsert(node)
     assert {each.kind for each in subjects.references_of(*PLACE, context)} == {"user", "company"}
+
+
+def test_a_kind_of_which_nobody_is_stored_is_asked_for_once_until_that_may_have_changed(
+    world: World, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = world.node()
+    asked: list[str] = []
+    list_subjects = node.service.store.list_subjects
+
+    def listed(project: str, environment: str, **options: Any) -> Any:
+        asked.append(options["kind"])
+        return list_subjects(project, environment, **options)
+
+    monkeypatch.setattr(node.service.store, "list_subjects", listed)
+
+    def named(node: Node) -> list[str]:
+        context = Context({"user.id": "u1", "company.id": "acme"})
+        return [each.kind for each in node.service.subjects.references_of(*PLACE, context)]
+
+    for _ in range(3):
+        assert named(other) == []
+    assert sorted(asked) == ["company", "user"]
+    upsert(node)
+    # Not told yet.
+    assert named(other) == [] and len(asked) == 2
+    other.service.subjects.follow()
+    assert named(other) == named(other) == ["company"]
+    assert sorted(asked[2:]) == ["company", "user"]
+    # Should the feed stand still.
+    world.clock.seconds += 5.0
+    assert named(other) == named(other) == ["company"]
+    assert asked[4:] == ["user"]
+
+
+def test_an_answer_that_is_older_than_a_change_is_not_remembered(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_subjects = node.service.store.list_subjects
+
+    def interrupted(project: str, environment: str, **options: Any) -> Any:
+        monkeypatch.undo()
+        found = list_subjects(project, environment, **options)
+        upsert(node)
+        return found
+
+    monkeypatch.setattr(node.service.store, "list_subjects", interrupted)
+    context = Context({"company.id": "acme"})
+    assert node.service.subjects.references_of(*PLACE, context) == ()
+    assert node.service.subjects.references_of(*PLACE, context) == (ACME,)

@@ -69,6 +69,12 @@ _REFERENCES: Final = 8
 _REMEMBERED: Final = 10_000
 """Changed subjects that are remembered, lest one that was read before its change is cached after it."""
 
+_ABSENT_SECONDS: Final = 5.0
+"""For how long a node remembers of a kind that nobody is stored, unless it hears of a change sooner."""
+
+_ABSENT_KINDS: Final = 1_000
+"""Contexts name what they like."""
+
 _FEED_PAGE: Final = 1_000
 
 _FEED_REACH: Final = 10_000
@@ -147,6 +153,8 @@ class Subjects:
         self._read = 0
         self._number: int | None = None
         self._kinds: set[tuple[str, str, str]] = set()
+        # Those of which nobody is stored, and until when that is taken for true; another one after each change.
+        self._absent: dict[tuple[str, str, str], float] = {}
 
     # Following.
 
@@ -191,9 +199,11 @@ class Subjects:
         """Drop all copies, and tell watchers to do so: history is another one."""
         self._copies.drop_all()
         self._kinds = set()
+        self._absent = {}
         self.notices.note_all()
 
     def _take(self, entries: Sequence[FeedEntry]) -> None:
+        self._absent = {}
         changed: dict[Address, set[bytes] | None] = {}
         for entry in entries:
             address = (entry.project, entry.environment)
@@ -413,13 +423,22 @@ class Subjects:
         return tuple(known[:MAX_REFERENCES])
 
     def _has_kind(self, project: str, environment: str, kind: str) -> bool:
-        if (project, environment, kind) in self._kinds:
+        named = (project, environment, kind)
+        if named in self._kinds:
             return True
         service = self._service
-        if not service.store.list_subjects(project, environment, kind=kind, limit=1, now=service.clock()):
+        # Taken before the store is asked: what that says may be old once there is another one.
+        absent = self._absent
+        now = service.monotonic()
+        if absent.get(named, now) > now:
             return False
-        self._kinds.add((project, environment, kind))
-        return True
+        if service.store.list_subjects(project, environment, kind=kind, limit=1, now=service.clock()):
+            self._kinds.add(named)
+            return True
+        if len(absent) >= _ABSENT_KINDS:
+            absent.clear()
+        absent[named] = now + _ABSENT_SECONDS
+        return False
 
 
 def refusal_of(error: RheostatError) -> Refusal:
