@@ -288,6 +288,80 @@ def test_redis_that_holds_nothing_says_so(redis: Any) -> None:
     assert caught.value.reason == "SOURCE_DAMAGED"
 
 
+def test_an_environment_that_cannot_be_written_holds_up_no_other(
+    world: World, node: Node, server: Server, redis: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.add_environment("staging")
+    node.commit(put("c"), environment="staging")
+    environments = ("production", "staging")
+    both = RelayNode(world, node, relay_key(node, environments), environments=environments).pump()
+    staging = Layout("rheostat", "default", "staging")
+    names = ["rheostat:1:{default/staging}:*", Layout.index("rheostat")]
+    user: dict[str, Any] = {
+        "enabled": True,
+        "passwords": ["+secret"],
+        "channels": ["*"],
+        "commands": ["+@all"],
+    }
+    redis.acl_setuser("one", keys=names, **user)
+    replicator = Replicator(both.relay, server.url.replace("unix://", "unix://one:secret@"))
+    try:
+        for seconds in (0.0, 20.0, 40.0):
+            assert replicator._write_due() <= 5.0
+            assert both.relay.redis_seconds == seconds, "the oldest"
+            assert redis.hget(staging.name("head"), "count") == b"1"
+            assert not redis.exists(LAYOUT.name("head"))
+            redis.delete(staging.name("head"))
+            world.clock.seconds += 20.0
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "default/production" in warning and "NoPermissionError" in warning
+        # While it waits for its next attempt, changes of the others are written at once.
+        replicator._write_due()
+        node.commit(put("d"), environment="staging")
+        both.pump()
+        replicator._write_due()
+        assert redis.hget(staging.name("head"), "count") == b"2"
+        redis.acl_setuser("one", keys=["*"], **user)
+        world.clock.seconds += 20.0
+        replicator._write_due()
+        assert both.relay.redis_seconds == 0.0
+        assert redis.exists(LAYOUT.name("head"))
+    finally:
+        replicator.close()
+        redis.acl_deluser("one")
+
+
+def test_what_another_writes_counts_as_copied_only_while_that_one_lives(
+    world: World, node: Node, relay: RelayNode, redis: Any, server: Server
+) -> None:
+    behind = RelayNode(world, node, relay_key(node)).pump()
+    node.commit(SetValue("a", 2))
+    newer = written(relay.pump(), redis)
+    replicator = Replicator(behind.relay, server.url)
+    try:
+        replicator._write_due()
+        world.clock.seconds += 20.0
+        newer.update()
+        replicator._write_due()
+        assert behind.relay.redis_seconds == 0.0
+        silence(redis)
+        world.clock.seconds += 20.0
+        replicator._write_due()
+        assert behind.relay.redis_seconds == 20.0
+        # Another store, whose relay lives, is never what is to be there.
+        redis.hset(LAYOUT.name("head"), "store", "ff" * 16)
+        redis.set(LAYOUT.name("beat"), 1)
+        world.clock.seconds += 20.0
+        replicator._write_due()
+        assert behind.relay.redis_seconds == 40.0
+        redis.delete(LAYOUT.name("beat"))
+        world.clock.seconds += 20.0
+        replicator._write_due()
+        assert behind.relay.redis_seconds == 0.0
+    finally:
+        replicator.close()
+
+
 @each(
     "address",
     [

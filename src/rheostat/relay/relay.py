@@ -84,7 +84,8 @@ class Relay:
         subjects: Joins nobody.
         notices: What watchers are told of subjects.
         closed: `close` was called.
-        copied_at: When Redis was last brought up to date, on the monotonic clock; None where that is not done.
+        copied_at: When Redis last held the state of all environments, on the monotonic clock; None where no Redis is
+            written.
     """
 
     def __init__(
@@ -313,7 +314,7 @@ class Relay:
 
     @property
     def redis_seconds(self) -> float | None:
-        """For how long Redis has not been brought up to date; None where that is not done."""
+        """For how long Redis may not have held the state of all environments; None where no Redis is written."""
         return None if self.copied_at is None else max(0.0, self.monotonic() - self.copied_at)
 
     @property

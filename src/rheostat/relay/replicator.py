@@ -48,6 +48,9 @@ _TRIES: Final = 5
 
 _CLOSE_SECONDS: Final = 2.0
 
+_LOOK_SECONDS: Final = 0.2
+"""How often new environments are looked for while there is none."""
+
 log = logging.getLogger("rheostat.relay")
 
 # KEYS: head, items, log, beat, draft.
@@ -65,7 +68,8 @@ local whole = ARGV[2] == '1'
 local function answer(status)
   local sound = found[6] and redis.call('HLEN', KEYS[2]) == tonumber(found[6])
   redis.call('DEL', KEYS[5])
-  return {status, found[1] or '', found[2] or '', found[3] or '', found[4] or '', sound and found[5] or '', found[8] or ''}
+  return {status, found[1] or '', found[2] or '', found[3] or '', found[4] or '', sound and found[5] or '', found[8] or '',
+    redis.call('EXISTS', KEYS[4])}
 end
 if found[1] then
   if found[1] ~= new.store then
@@ -121,6 +125,7 @@ class _Found:
         revision: Decimal.
         digest: Empty when items are missing.
         position: Encoded.
+        alive: A relay vouches for it.
     """
 
     status: str = ""
@@ -130,11 +135,12 @@ class _Found:
     revision: str = ""
     digest: str = ""
     position: bytes = b""
+    alive: bool = False
 
     @classmethod
-    def of(cls, answer: Sequence[bytes]) -> _Found:
+    def of(cls, answer: Sequence[Any]) -> _Found:
         status, store, generation, nonce, revision, digest = (each.decode() for each in answer[:6])
-        return cls(status, store, generation, nonce, revision, digest, answer[6])
+        return cls(status, store, generation, nonce, revision, digest, answer[6], bool(answer[7]))
 
     def continues(self, head: Head) -> bool:
         """Tell whether it is an earlier state of the same history, or the same."""
@@ -179,15 +185,18 @@ class Copy:
         self._foreign = False
         self._address = (branch.project, branch.environment)
 
-    def update(self) -> None:
+    def update(self) -> bool:
         """Bring Redis to the newest head, or only show that this relay is there.
+
+        Returns:
+            Redis holds that, or something newer of the same history that another relay vouches for.
 
         Raises:
             Exception: Of the client of Redis.
         """
         head = self.branch.head
         if head is None:
-            return
+            return False
         # Each time, as Redis may have lost it.
         self._redis.sadd(Layout.index(self.layout.prefix), "/".join(self._address))
         for _ in range(_TRIES):
@@ -197,7 +206,7 @@ class Copy:
                     self._ahead = 0
                     self._foreign = False
                     self.written = head
-                    return
+                    return True
                 case "changed":
                     continue
                 case "older" | "forked":
@@ -209,8 +218,9 @@ class Copy:
                         *self._address,
                     )
             self.written = head
-            return
+            return self._found.status == "older" and self._found.alive
         log.warning("others keep writing %s/%s to Redis", *self._address)
+        return False
 
     def _note_ahead(self) -> None:
         """Ask the upstream about what is in Redis when it stays ahead of this relay.
@@ -319,6 +329,25 @@ class Copy:
         return _Found.of(answer)
 
 
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """When an environment is to be written.
+
+    Attributes:
+        copy: The environment in Redis.
+        backoff: Between attempts.
+        copied_at: When Redis last held its state for certain, on the monotonic clock.
+        due_at: When the next beat is, or the next attempt.
+        failing: The last attempt has failed: nothing is written before the next one is due.
+    """
+
+    copy: Copy
+    backoff: Backoff
+    copied_at: float
+    due_at: float
+    failing: bool = False
+
+
 class Replicator:
     """Keeps what a relay serves in Redis too, on a thread of its own. Safe from any thread."""
 
@@ -344,7 +373,7 @@ class Replicator:
         self._relay = relay
         self._prefix = prefix
         self._beat = relay.heartbeat / _BEATS
-        self._copies: dict[Branch, Copy] = {}
+        self._turns: dict[Branch, _Turn] = {}
         self._changed = threading.Condition()
         self._rung = False
         self._closed = False
@@ -373,48 +402,61 @@ class Replicator:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        relay = self._relay
-        backoff = Backoff(*_BACKOFF, relay.jitter)
-        beat_at = relay.monotonic()
-        failing = False
         while not self._closed:
-            self._follow()
-            due = relay.monotonic() >= beat_at
-            try:
-                for copy in self._copies.values():
-                    if due or copy.written is not copy.branch.head:
-                        copy.update()
-            except Exception as error:  # noqa: BLE001 - a client of Redis raises much, and the relay goes on
-                # Not its text, which may quote the address.
-                level = logging.DEBUG if failing else logging.WARNING
-                log.log(level, "Redis cannot be written: %s; trying again", type(error).__name__)
-                failing = True
-                self._wait(backoff.delay(), hasty=False)
-                continue
-            if failing:
-                log.info("Redis is written again")
-                failing = False
-            backoff.reset()
-            if due:
-                relay.copied_at = relay.monotonic()
-                beat_at = relay.copied_at + self._beat
-            self._wait(beat_at - relay.monotonic(), hasty=True)
+            self._wait(self._write_due())
+
+    def _write_due(self) -> float:
+        """Write what has changed and whose beat is due; returns the seconds until something else is due."""
+        relay = self._relay
+        self._follow()
+        turns = self._turns.values()
+        for turn in turns:
+            changed = turn.copy.written is not turn.copy.branch.head
+            if relay.monotonic() >= turn.due_at or (changed and not turn.failing):
+                self._take(turn)
+        if not turns:
+            # Until there is an environment, nothing rings.
+            return _LOOK_SECONDS
+        relay.copied_at = min(turn.copied_at for turn in turns)
+        return min(turn.due_at for turn in turns) - relay.monotonic()
+
+    def _take(self, turn: _Turn) -> None:
+        relay, copy = self._relay, turn.copy
+        due = relay.monotonic() >= turn.due_at
+        try:
+            held = copy.update()
+        except Exception as error:  # noqa: BLE001 - a client of Redis raises much, and the relay goes on
+            # Not its text, which may quote the address.
+            level = logging.DEBUG if turn.failing else logging.WARNING
+            address = f"{copy.layout.project}/{copy.layout.environment}"
+            log.log(level, "%s cannot be written to Redis: %s; trying again", address, type(error).__name__)
+            turn.failing = True
+            turn.due_at = relay.monotonic() + turn.backoff.delay()
+            return
+        if turn.failing:
+            log.info("%s/%s is written to Redis again", copy.layout.project, copy.layout.environment)
+            turn.failing = False
+        turn.backoff.reset()
+        now = relay.monotonic()
+        if held:
+            turn.copied_at = now
+        if due:
+            turn.due_at = now + self._beat
 
     def _follow(self) -> None:
         """Look for environments that have come up."""
         for branch in self._relay.branches:
-            if branch not in self._copies and branch.head is not None:
-                self._copies[branch] = Copy(branch, self._redis, prefix=self._prefix, beat=self._beat)
+            if branch not in self._turns and branch.head is not None:
+                now = self._relay.monotonic()
+                copy = Copy(branch, self._redis, prefix=self._prefix, beat=self._beat)
+                self._turns[branch] = _Turn(copy, Backoff(*_BACKOFF, self._relay.jitter), now, now)
                 self._stop_listening.append(branch.hub.listen(self._ring))
 
-    def _wait(self, seconds: float, *, hasty: bool) -> None:
-        """Wait until the next beat is due; with *hasty* also for a change."""
-        # Until there is an environment, nothing rings.
-        deadline = self._relay.monotonic() + (seconds if self._copies else min(seconds, 0.2))
+    def _wait(self, seconds: float) -> None:
+        """Wait until something is due, or has changed."""
+        deadline = self._relay.monotonic() + seconds
         with self._changed:
-            while (left := deadline - self._relay.monotonic()) > 0 and not self._closed:
-                if hasty and self._rung:
-                    break
+            while (left := deadline - self._relay.monotonic()) > 0 and not self._closed and not self._rung:
                 self._changed.wait(left)
             self._rung = False
 
