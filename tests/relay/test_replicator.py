@@ -211,6 +211,30 @@ def test_what_redis_has_lost_is_written_again(node: Node, relay: RelayNode, redi
     assert reader.look() in ([], ["bookmark"])
 
 
+def test_what_no_relay_has_written_is_replaced(node: Node, relay: RelayNode, redis: Any) -> None:
+    copy = written(relay, redis)
+    name = LAYOUT.name
+    head = redis.hgetall(name("head"))
+    spoil: list[Any] = [(redis.hdel, name("head"), field) for field in head]
+    spoil += [
+        (redis.hset, name("head"), field, "!")
+        for field in ("generation", "revision", "count", "beats", "hops")
+    ]
+    spoil += [(redis.set, name(part), "x") for part in ("head", "items", "log")]
+    redis.sadd("stray", "x")
+    spoil += [(redis.copy, "stray", name("beat"), None, True)]
+    for value, (action, *arguments) in enumerate(spoil):
+        action(*arguments)
+        assert copy.update(), arguments
+        fresh = Reader(redis)
+        assert fresh.look() == SNAPSHOT, arguments
+        assert redis.type(name("beat")) == b"string"
+        node.commit(SetValue("a", value + 100))
+        relay.pump()
+        assert copy.update()
+        assert fresh.look() == ["delta", "bookmark"], arguments
+
+
 def test_a_redis_that_went_back_takes_no_client_back(node: Node, relay: RelayNode, redis: Any) -> None:
     copy = written(relay, redis)
     old = {part: redis.dump(LAYOUT.name(part)) for part in ("head", "items")}

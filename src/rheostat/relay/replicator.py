@@ -59,17 +59,35 @@ log = logging.getLogger("rheostat.relay")
 # follow, those, and the items of a step: key and content, which is empty for one that is gone.
 # Numbers come in a fixed width, so that they compare as text.
 _WRITE: Final = """
-local names = {'store', 'generation', 'nonce', 'revision', 'digest', 'count', 'origin', 'position'}
-local found = redis.call('HMGET', KEYS[1], unpack(names))
+local names = {'store', 'generation', 'nonce', 'revision', 'digest', 'count', 'origin', 'position', 'heartbeat', 'node',
+  'hops', 'beats'}
+local long = string.rep('%d', 20)
+local shapes = {'%x+', long, '%x*', long, string.rep('%x', 16), '%d+', long, '.+', '%d+', '.+', '%d+',
+  '%d' .. string.rep('%d?', 15)}
+local kinds = {'hash', 'hash', 'zset', 'string'}
+local sound = true
+for at, kind in ipairs(kinds) do
+  local is = redis.call('TYPE', KEYS[at]).ok
+  if is ~= 'none' and is ~= kind then sound = false end
+end
+local found = sound and redis.call('HMGET', KEYS[1], unpack(names)) or {}
+for at, shape in ipairs(shapes) do
+  if sound and not (found[at] and string.find(found[at], '^' .. shape .. '$')) then sound = false end
+end
+if not sound then
+  -- Nothing is there, or something that no relay has written.
+  for at in ipairs(kinds) do redis.call('DEL', KEYS[at]) end
+  found = {}
+end
 local count = tonumber(ARGV[8])
 local new = {}
 for at = 9, 8 + 2 * count, 2 do new[ARGV[at]] = ARGV[at + 1] end
 local whole = ARGV[2] == '1'
 local function answer(status)
-  local sound = found[6] and redis.call('HLEN', KEYS[2]) == tonumber(found[6])
+  local complete = found[6] and redis.call('HLEN', KEYS[2]) == tonumber(found[6])
   redis.call('DEL', KEYS[5])
-  return {status, found[1] or '', found[2] or '', found[3] or '', found[4] or '', sound and found[5] or '', found[8] or '',
-    redis.call('EXISTS', KEYS[4])}
+  return {status, found[1] or '', found[2] or '', found[3] or '', found[4] or '', complete and found[5] or '',
+    found[8] or '', redis.call('EXISTS', KEYS[4])}
 end
 if found[1] then
   if found[1] ~= new.store then
