@@ -235,6 +235,72 @@ def test_what_no_relay_has_written_is_replaced(node: Node, relay: RelayNode, red
         assert fresh.look() == ["delta", "bookmark"], arguments
 
 
+def test_what_clients_cannot_read_is_written_anew_at_the_next_check(
+    world: World, node: Node, relay: RelayNode, redis: Any, server: Server
+) -> None:
+    replicator = Replicator(relay.relay, server.url)
+    spoil: list[Any] = [
+        lambda: redis.hset(LAYOUT.name("items"), mapping=before),
+        lambda: redis.hset(LAYOUT.name("items"), "setting:a", b"\xff"),
+        lambda: redis.zadd(LAYOUT.name("log"), {b"\xff": 10**6}),
+    ]
+    try:
+        replicator._write_due()
+        before = redis.hgetall(LAYOUT.name("items"))
+        for value, lose in enumerate(spoil):
+            node.commit(SetValue("a", value + 10))
+            relay.pump()
+            replicator._write_due()
+            watching = Reader(redis)
+            watching.look()
+            lose()
+            world.clock.seconds += 300.0
+            replicator._write_due()
+            fresh = Reader(redis)
+            assert fresh.look() == SNAPSHOT
+            assert fresh.replica.items == world.items("production")
+            watching.look()
+        # At the start of a relay too.
+        redis.hset(LAYOUT.name("items"), mapping=before)
+        again = Replicator(relay.relay, server.url)
+        again._write_due()
+        again.close()
+        fresh = Reader(redis)
+        fresh.look()
+        assert fresh.replica.items == world.items("production")
+    finally:
+        replicator.close()
+
+
+def test_relays_of_one_name_never_mix_what_they_write(world: World, node: Node, redis: Any) -> None:
+    node.commit(*[put(f"s{at}") for at in range(4)])
+    key = relay_key(node)
+    old = RelayNode(world, node, key, node="same").pump()
+    node.commit(SetValue("s0", 1), SetValue("s3", 1))
+    new = RelayNode(world, node, key, node="same").pump()
+    one, other = Copy(old.branch, redis), Copy(new.branch, redis)
+    interrupted, run = one._run, other._run
+
+    def prepare(*arguments: Any, **options: Any) -> Any:
+        if options.get("whole"):
+            raise InterruptedError
+        return interrupted(*arguments, **options)
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        if options.get("whole"):
+            # Just before what this one has prepared takes its place.
+            with pytest.raises(InterruptedError):
+                one.update()
+        return run(*arguments, **options)
+
+    one._run = prepare  # type: ignore[method-assign]
+    other._run = late  # type: ignore[method-assign]
+    other.update()
+    fresh = Reader(redis)
+    assert fresh.look() == SNAPSHOT
+    assert fresh.replica.items == world.items("production")
+
+
 def test_a_redis_that_went_back_takes_no_client_back(node: Node, relay: RelayNode, redis: Any) -> None:
     copy = written(relay, redis)
     old = {part: redis.dump(LAYOUT.name(part)) for part in ("head", "items")}

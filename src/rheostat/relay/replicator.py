@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from rheo.v1 import watch_pb2
-from rheostat.errors import MissingDependencyError
+from rheostat.errors import MissingDependencyError, RheostatError
 from rheostat.model.position import Filter, scope_of
 from rheostat.relay.branch import Branch
 from rheostat.relay.relay import Relay
 from rheostat.sdk.backoff import Backoff
-from rheostat.sdk.redis_state import DEFAULT_PREFIX, SILENT_BEATS, Layout, made_from
+from rheostat.sdk.held import Held, whole
+from rheostat.sdk.redis_state import DEFAULT_PREFIX, HEAD, SILENT_BEATS, Layout, Written, made_from
 from rheostat.service.publish import Head, ScopedView
 from rheostat.wire.watch import item_to_proto, position_to_proto
 
@@ -32,6 +34,9 @@ _BACKOFF: Final = (0.2, 5.0)
 
 _BEATS: Final = 3
 """In one heartbeat of the relay: clients take three missed ones for its end."""
+
+_CHECK_SECONDS: Final = 300.0
+"""How often what Redis holds is read as clients do, and at the first beat."""
 
 _LOG_STEPS: Final = 256
 
@@ -198,13 +203,18 @@ class Copy:
         self._redis = redis
         self._script = redis.register_script(_WRITE)
         self._found = _Found()
+        # Of this process alone: two relays may have been given one name.
+        self._draft = self.layout.name(f"draft:{secrets.token_hex(8)}")
         # How many times in a row Redis was ahead, and whether what it holds is another store's.
         self._ahead = 0
         self._foreign = False
         self._address = (branch.project, branch.environment)
 
-    def update(self) -> bool:
+    def update(self, *, check: bool = False) -> bool:
         """Bring Redis to the newest head, or only show that this relay is there.
+
+        Args:
+            check: Read all of it as clients do, and write it anew when they cannot.
 
         Returns:
             Redis holds that, or something newer of the same history that another relay vouches for.
@@ -221,6 +231,14 @@ class Copy:
             self._found = self._write(head)
             match self._found.status:
                 case "written":
+                    if check and not self._readable():
+                        log.warning(
+                            "what Redis holds of %s/%s cannot be read: writing it anew", *self._address
+                        )
+                        check = False
+                        # So that no step follows from it.
+                        self._found = replace(self._found, digest="")
+                        continue
                     self._ahead = 0
                     self._foreign = False
                     self.written = head
@@ -239,6 +257,26 @@ class Copy:
             return self._found.status == "older" and self._found.alive
         log.warning("others keep writing %s/%s to Redis", *self._address)
         return False
+
+    def _readable(self) -> bool:
+        """Tell whether the head, the items and the steps are what they say."""
+        name = self.layout.name
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(name("head"), *HEAD)
+            pipeline.hgetall(name("items"))
+            pipeline.zrange(name("log"), 0, -1)
+            fields, items, steps = pipeline.execute()
+        try:
+            found = Written.of(fields)
+            if found is None:
+                return False
+            messages = [watch_pb2.Item.FromString(item) for item in items.values()]
+            whole(Held(), found.position, messages, found.count, found.digest)
+            for step in steps:
+                watch_pb2.Delta.FromString(step)
+        except (RheostatError, DecodeError):
+            return False
+        return True
 
     def _note_ahead(self) -> None:
         """Ask the upstream about what is in Redis when it stays ahead of this relay.
@@ -265,7 +303,7 @@ class Copy:
         if step is not None:
             logged, items = step
             return self._run(head, scoped, items, logged=logged)
-        draft = self.layout.name(f"draft:{self.branch.node}")
+        draft = self._draft
         self._redis.delete(draft)
         entries = scoped.entries()
         for at in range(0, len(entries), _DRAFT_ITEMS):
@@ -330,7 +368,7 @@ class Copy:
             "hops": str(self.branch.hops),
         }
         answer = self._script(
-            keys=[name("head"), name("items"), name("log"), name("beat"), name(f"draft:{self.branch.node}")],
+            keys=[name("head"), name("items"), name("log"), name("beat"), self._draft],
             args=[
                 name("changed"),
                 int(whole),
@@ -356,6 +394,7 @@ class _Turn:
         backoff: Between attempts.
         copied_at: When Redis last held its state for certain, on the monotonic clock.
         due_at: When the next beat is, or the next attempt.
+        check_at: When all that Redis holds is to be looked at, at a beat.
         failing: The last attempt has failed: nothing is written before the next one is due.
     """
 
@@ -363,6 +402,7 @@ class _Turn:
     backoff: Backoff
     copied_at: float
     due_at: float
+    check_at: float
     failing: bool = False
 
 
@@ -440,9 +480,11 @@ class Replicator:
 
     def _take(self, turn: _Turn) -> None:
         relay, copy = self._relay, turn.copy
-        due = relay.monotonic() >= turn.due_at
+        started = relay.monotonic()
+        due = started >= turn.due_at
+        check = due and started >= turn.check_at
         try:
-            held = copy.update()
+            held = copy.update(check=check)
         except Exception as error:  # noqa: BLE001 - a client of Redis raises much, and the relay goes on
             # Not its text, which may quote the address.
             level = logging.DEBUG if turn.failing else logging.WARNING
@@ -460,6 +502,8 @@ class Replicator:
             turn.copied_at = now
         if due:
             turn.due_at = now + self._beat
+        if check:
+            turn.check_at = now + _CHECK_SECONDS
 
     def _follow(self) -> None:
         """Look for environments that have come up."""
@@ -467,7 +511,7 @@ class Replicator:
             if branch not in self._turns and branch.head is not None:
                 now = self._relay.monotonic()
                 copy = Copy(branch, self._redis, prefix=self._prefix, beat=self._beat)
-                self._turns[branch] = _Turn(copy, Backoff(*_BACKOFF, self._relay.jitter), now, now)
+                self._turns[branch] = _Turn(copy, Backoff(*_BACKOFF, self._relay.jitter), now, now, now)
                 self._stop_listening.append(branch.hub.listen(self._ring))
 
     def _wait(self, seconds: float) -> None:
