@@ -30,11 +30,11 @@ from rheostat.model.watch import Bookmark, SubjectsChanged
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Principal
 from rheostat.service.notice import MAX_IDS, NOTICE_SECONDS, Board, Notices
-from rheostat.service.subject import Joined
+from rheostat.service.subject import PURGE_SECONDS, Joined
 from rheostat.store import open_store
 from rheostat.wire.event import EventEncoder
 from tests.service.book import put, put_rule, rule
-from tests.service.node import PRODUCTION, PROJECT, Node, Watch, World
+from tests.service.node import NOBODY, PRODUCTION, PROJECT, Node, Watch, World
 
 PLACE = (PROJECT, PRODUCTION)
 ACME = SubjectReference("company", {"id": "acme"})
@@ -346,6 +346,79 @@ def test_what_is_kept_no_longer_is_removed(world: World, node: Node) -> None:
     assert node.service.subjects.purge()
     assert not node.service.store.subject_changes(*PLACE)
     assert not joined(node).note, "the subject itself stays"
+
+
+class Purging:
+    """The purge of a store, which waits until it may end."""
+
+    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.times = 0
+        monkeypatch.setattr(service.store, "purge_subject_records", self.purge)
+
+    def purge(self, now: datetime.datetime) -> int:
+        self.times += 1
+        self.begun.set()
+        assert self.release.wait(120.0)
+        return 0
+
+
+class Later:
+    """Seconds, some of which a test may skip."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+
+def test_a_node_follows_the_store_while_it_removes_what_is_kept_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "store.db")
+    later = Later()
+    with (
+        Service(open_store(path), monotonic=later) as here,
+        Service(open_store(path), background=False) as there,
+    ):
+        purging = Purging(here, monkeypatch)
+        try:
+            later.skipped = PURGE_SECONDS
+            assert purging.begun.wait(60.0)
+            revision = there.commit(NOBODY, *PLACE, [put("a")]).revision
+            while here.head.revision < revision:
+                bell = here.hub.bell
+                if here.head.revision < revision:
+                    here.hub.wait(bell, 60.0)
+                    assert here.hub.bell != bell, "nothing came"
+            # Another turn does not begin before this one has ended.
+            here.subjects.purge_beside()
+            assert purging.times == 1
+        finally:
+            purging.release.set()
+
+
+def test_of_several_nodes_one_removes_what_is_kept_no_longer(
+    world: World, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purging = Purging(node.service, monkeypatch)
+    purging.release.set()
+    other = world.node()
+
+    def purged(*nodes: Node) -> int:
+        for each in nodes:
+            each.service.subjects.purge_beside()
+            for thread in threading.enumerate():
+                if thread.name == "rheostat-purge":
+                    thread.join(60.0)
+        return purging.times
+
+    assert purged(node, other) == 1
+    world.clock.seconds += PURGE_SECONDS
+    assert purged(node, other) == 2
+    world.clock.seconds -= 86_400.0
+    assert purged(other, node) == 3, "a clock that was set back stops nothing"
 
 
 def test_overrides_in_a_protected_environment_are_for_who_may_approve_and_for_programs(node: Node) -> None:

@@ -46,7 +46,7 @@ from rheostat.service.metric import Metrics
 from rheostat.service.notice import Notices
 from rheostat.service.plan import ItemAddress, Plan, plan, plan_declarations, plan_key, plan_revert
 from rheostat.service.publish import Head, Hub, View, compacted_head, head_of
-from rheostat.service.subject import Subjects
+from rheostat.service.subject import PURGE_SECONDS, Subjects
 from rheostat.service.usage import FLUSH_SECONDS, Usage
 from rheostat.service.watch import CATCH_UP_SECONDS, WatchOptions, WatchSession
 from rheostat.service.webhook import Sender, Webhooks
@@ -59,9 +59,6 @@ log = logging.getLogger("rheostat.service")
 
 _COMPACTION_SECONDS: Final = 600.0
 """How often the tail looks whether there is history to compact."""
-
-_PURGE_SECONDS: Final = 600.0
-"""How often the tail removes what is kept no longer of subjects and events."""
 
 _STALE_ATTEMPTS: Final = 3
 """How often a write that finds another history than this node's is planned anew."""
@@ -143,7 +140,8 @@ class Service:
             randomness: Makes random bytes.
             webhook_allow_private: Let webhooks be sent over http and to addresses of private networks.
             webhook_sender: Sends the messages of webhooks; by default over HTTP.
-            background: Tell webhooks of changes, and commit drafts when their time comes.
+            background: Tell webhooks of changes, commit drafts when their time comes, and remove what is kept no
+                longer of subjects and events.
         """
         self.store = store
         self.limits = limits or Limits()
@@ -344,9 +342,9 @@ class Service:
                 if not self._closed and self.monotonic() >= compacted_at + _COMPACTION_SECONDS:
                     compacted_at = self.monotonic()
                     self.compact_old()
-                if not self._closed and self.monotonic() >= purged_at + _PURGE_SECONDS:
+                if self.background and not self._closed and self.monotonic() >= purged_at + PURGE_SECONDS:
                     purged_at = self.monotonic()
-                    self.subjects.purge()
+                    self.subjects.purge_beside()
                 if not self._closed and self.monotonic() >= flushed_at + FLUSH_SECONDS:
                     flushed_at = self.monotonic()
                     self.usage.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,7 @@ from rheostat.model.value import ABSENT
 from rheostat.service.access import Permission, Principal
 from rheostat.service.credential import check_credentials
 from rheostat.service.notice import Address, Notices
+from rheostat.store.base import Record
 from rheostat.store.subject_base import SubjectName
 
 if TYPE_CHECKING:
@@ -49,7 +51,20 @@ if TYPE_CHECKING:
     from rheostat.service.publish import View
     from rheostat.service.service import Service
 
-__all__ = ["MAX_REFERENCES", "NOBODY", "Joined", "Subjects", "refusal_of"]
+__all__ = ["MAX_REFERENCES", "NOBODY", "PURGE_SECONDS", "Joined", "Subjects", "refusal_of"]
+
+log = logging.getLogger("rheostat.service")
+
+PURGE_SECONDS: Final = 600.0
+"""How often what is kept no longer is removed."""
+
+_PURGE_KIND: Final = "purge"
+_PURGE_KEY: Final = "subjects"
+
+_PURGED: Final = datetime.timedelta(seconds=0.9 * PURGE_SECONDS)
+"""For how long no other node removes anything after one has begun to: less than it takes until that one's next turn."""
+
+_CLOSING_SECONDS: Final = 2.0
 
 MAX_REFERENCES: Final = 20
 """Subjects of one evaluation."""
@@ -155,6 +170,8 @@ class Subjects:
         self._kinds: set[tuple[str, str, str]] = set()
         # Those of which nobody is stored, and until when that is taken for true; another one after each change.
         self._absent: dict[tuple[str, str, str], float] = {}
+        self._purging: threading.Thread | None = None
+        self._closed = False
 
     # Following.
 
@@ -217,12 +234,55 @@ class Subjects:
             self.notices.note(address, ids or ())
 
     def close(self) -> None:
-        """End the thread that tells watchers. Idempotent."""
+        """End the thread that tells watchers, and wait a moment for one that removes things. Idempotent."""
+        self._closed = True
         self.notices.close()
+        if self._purging is not None:
+            self._purging.join(_CLOSING_SECONDS)
 
     def purge(self) -> int:
-        """Remove what is kept no longer; the tail does so from time to time."""
+        """Remove what is kept no longer, now; return how much that was.
+
+        Raises:
+            UnavailableError: The store is away.
+        """
         return self._service.store.purge_subject_records(self._service.clock())
+
+    def purge_beside(self) -> None:
+        """Remove what is kept no longer on a thread of its own, unless another node has just done so.
+
+        Does nothing while such a thread of this node runs. Only the tail calls it.
+        """
+        if self._closed or (self._purging is not None and self._purging.is_alive()):
+            return
+        # What has gathered may take long, and whoever follows the store must not wait for it.
+        self._purging = threading.Thread(target=self._purge_in_turn, name="rheostat-purge", daemon=True)
+        self._purging.start()
+
+    def _purge_in_turn(self) -> None:
+        try:
+            if self._takes_turn():
+                self.purge()
+        except Exception as exc:
+            if self._closed:
+                return
+            self._service.metrics.count("store errors")
+            # What is left is removed in another turn.
+            message = "cannot remove what is kept no longer of subjects and events; trying again later"
+            if isinstance(exc, RheostatError):
+                log.warning("%s: %s", message, exc)
+            else:
+                log.exception(message)
+
+    def _takes_turn(self) -> bool:
+        """Tell whether no other node has begun to remove things lately; from now on this one has."""
+        store, now = self._service.store, self._service.clock()
+        last = store.record(_PURGE_KIND, _PURGE_KEY)
+        # One that is further ahead was written by a clock that was set back since.
+        if last is not None and last.due is not None and now < last.due <= now + _PURGED:
+            return False
+        turn = Record(_PURGE_KIND, _PURGE_KEY, "{}", now + _PURGED)
+        return store.put_record(turn, expected_version=0 if last is None else last.version) is not None
 
     # Writing.
 
