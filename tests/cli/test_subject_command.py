@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import Any
+
+from rheostat.cli.subject_file import Upserts, read_upserts
+from rheostat.wire.subject import patch_from_request
+
+DEEP = "[" * 60 + "]" * 60
+
+
+def taken(text: str, format_: str = "ndjson", **types: str) -> tuple[dict[str, dict[str, Any]], list[int]]:
+    """Return the traits that the lines of *text* give, by the key id, and the lines that are refused."""
+    traits: dict[str, dict[str, Any]] = {}
+    refused: list[int] = []
+    for batch in read_upserts(io.BytesIO(text.encode()), format_, Upserts("user", {"id": "id"}, types)):
+        for message in batch.messages:
+            patch = patch_from_request(message)
+            traits[patch.reference.keys["id"]] = dict(patch.traits)
+        refused += [failure.line for failure in batch.failures]
+    return traits, refused
 
 
 def test_a_subject_is_made_shown_changed_and_removed(cli):
@@ -103,3 +122,49 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_is_sent(cli, tmp_
     assert "not UTF-8" in cli.run("subjects", "import", str(file), "--kind", "user", code=1).output
     assert cli.json("subjects", "list")["subjects"] == []
     assert "--format" in cli.run("subjects", "import", "-", "--kind", "user", code=2, input="").output
+
+
+def test_a_value_that_is_json_but_too_deep_or_too_large_is_no_text(cli):
+    for value, message in (
+        (DEEP, "nests"),
+        ("9" * 30, "64 bits"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ("1e999", "finite"),
+    ):
+        for option in ("--trait=plan=", "--override=checkout.timeout="):
+            assert message in cli.run("subjects", "set", "user", "id=u", f"{option}{value}", code=2).output
+    made = cli.json(
+        "subjects", "set", "user", "id=u", "--trait", "a=[1", "--trait", "b=NaN", "--trait", "c=x y"
+    )
+    assert made["traits"] == {"a": "[1", "b": "NaN", "c": "x y"}
+
+
+def test_a_cell_that_is_json_but_too_deep_or_too_large_is_refused_unless_it_is_to_be_a_text():
+    file = f'id,n\na,"{DEEP}"\nb,{"9" * 30}\nc,[1\nd,NaN\n'
+    assert taken(file, "csv") == ({"c": {"n": "[1"}, "d": {"n": "NaN"}}, [2, 3])
+    traits, refused = taken(file, "csv", n="str")
+    assert (traits["a"], traits["b"], refused) == ({"n": DEEP}, {"n": "9" * 30}, [])
+
+
+def test_keys_in_ndjson_are_texts_or_integers():
+    ids = ['"a"', "7", '{"a": 1}', "[1, 2]", "true", "1.5", '""', "null"]
+    traits, refused = taken("".join(f'{{"id": {id_}}}\n' for id_ in ids))
+    assert (list(traits), refused) == (["a", "7"], [3, 4, 5, 6, 7, 8])
+
+
+def test_traits_have_the_types_that_are_asked_for():
+    values = ["true", "1", "1.5", '"5"', '"1_0"', '"nan"', '{"x": [1]}', '"no"', f'"{"9" * 30}"']
+    file = "".join(f'{{"id": "{number}", "n": {value}}}\n' for number, value in enumerate(values))
+    for type_, expected in {
+        "str": ["true", "1", "1.5", "5", "1_0", "nan", '{"x":[1]}', "no", "9" * 30],
+        "int": [None, 1, None, 5, None, None, None, None, None],
+        "float": [None, 1.0, 1.5, 5.0, None, None, None, None, 1e30],
+        "bool": [True, True, None, None, None, None, None, False, None],
+        "json": [True, 1, 1.5, 5, None, None, {"x": (1,)}, None, None],
+    }.items():
+        traits, refused = taken(file, n=type_)
+        found = [traits[str(number)]["n"] if str(number) in traits else None for number in range(len(values))]
+        assert found == expected, type_
+        assert refused == [number + 1 for number, value in enumerate(expected) if value is None]
+        for value in found if type_ in ("int", "float", "bool") else ():
+            assert value is None or type(value).__name__ == type_

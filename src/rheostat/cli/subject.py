@@ -15,11 +15,11 @@ from rheostat.cli.instant import parse_future
 from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import instant_text
-from rheostat.cli.subject_file import CONVERSIONS, Failure, Upserts, read_upserts, send_upserts
+from rheostat.cli.subject_file import CONVERSIONS, Failure, Upserts, json_or_text, read_upserts, send_upserts
 from rheostat.cli.subject_name import as_usage, parse_named, parse_reference, split_pairs
 from rheostat.errors import FailedPreconditionError, NotFoundError, TypeMismatchError
 from rheostat.model.subject import Subject, SubjectOverride, SubjectPatch, SubjectReference
-from rheostat.model.value import Value, canonical_json, parse_json, thaw
+from rheostat.model.value import Value, canonical_json, thaw
 from rheostat.wire.instant import instant_from_proto
 from rheostat.wire.subject import (
     patch_from_request,
@@ -189,10 +189,11 @@ def set_(
         raise click.UsageError("--until says when overrides end: give --override, too")
     patch = SubjectPatch(
         reference=parse_reference(kind, keys),
-        traits={name: _value(text) for name, text in split_pairs(traits, "--trait")},
+        traits={name: _value(text, f"--trait {name}") for name, text in split_pairs(traits, "--trait")},
         remove_traits=remove_traits,
         overrides=tuple(
-            SubjectOverride(name, _value(text), ends) for name, text in split_pairs(overrides, "--override")
+            SubjectOverride(name, _value(text, f"--override {name}"), ends)
+            for name, text in split_pairs(overrides, "--override")
         ),
         remove_overrides=remove_overrides,
         member_of=tuple(parse_named(text, "--member-of") for text in member_of),
@@ -479,11 +480,11 @@ def _size(file: str) -> int | None:
         return None
 
 
-def _value(text: str) -> Value:
+def _value(text: str, place: str) -> Value:
     try:
-        return parse_json(text)
-    except TypeMismatchError:
-        return text
+        return json_or_text(text)
+    except TypeMismatchError as error:
+        raise click.UsageError(f"{place}: {error.message}") from None
 
 
 def _found(connection: Connection, reference: SubjectReference) -> Subject:

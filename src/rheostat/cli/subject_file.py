@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Never
 
 import click
 
@@ -15,10 +17,10 @@ from rheostat.cli.connection import Connection
 from rheostat.cli.option import Target
 from rheostat.errors import LimitExceededError, RheostatError, TypeMismatchError, UnavailableError
 from rheostat.model.subject import SubjectPatch, SubjectReference
-from rheostat.model.value import FrozenMapping, Value, parse_json
+from rheostat.model.value import FrozenMapping, Value, canonical_json, freeze, parse_json
 from rheostat.wire.subject import patch_from_request, patch_to_proto
 
-__all__ = ["CONVERSIONS", "Batch", "Failure", "Upserts", "read_upserts", "send_upserts"]
+__all__ = ["CONVERSIONS", "Batch", "Failure", "Upserts", "json_or_text", "read_upserts", "send_upserts"]
 
 _BATCH: Final = 1_000
 _BATCH_BYTES: Final = 512 * 1024
@@ -26,6 +28,51 @@ _BATCH_BYTES: Final = 512 * 1024
 
 _ATTEMPTS: Final = 8
 _FIRST_DELAY: Final = 0.5
+
+
+# What Python takes beside these (1_0, nan, other digits) is no number to anybody else.
+_INTEGER: Final = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def json_or_text(text: str) -> Value:
+    """Return the value that *text* is in JSON, or *text* itself where it is no JSON at all.
+
+    Raises:
+        TypeMismatchError: It is JSON, but no value: too deep, too large, or with a key twice.
+    """
+    try:
+        return parse_json(text)
+    except TypeMismatchError:
+        if _is_json(text):
+            raise
+        return text
+
+
+def _is_json(text: str) -> bool:
+    def refuse(_: str) -> Never:
+        raise json.JSONDecodeError("no JSON", text, 0)
+
+    try:
+        json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError:
+        return False
+    except (ValueError, RecursionError):
+        # More digits or levels than Python reads.
+        return True
+    return True
+
+
+def _int(text: str) -> Value:
+    if _INTEGER.fullmatch(text.strip()) is None:
+        raise ValueError(text)
+    return freeze(int(text))
+
+
+def _float(text: str) -> Value:
+    if _NUMBER.fullmatch(text.strip()) is None:
+        raise ValueError(text)
+    return freeze(float(text))
 
 
 def _bool(text: str) -> Value:
@@ -37,18 +84,17 @@ def _bool(text: str) -> Value:
 
 
 def _guess(text: str) -> Value:
-    try:
-        value = parse_json(text)
-    except TypeMismatchError:
-        return text
     # Quotes of CSV are gone by now: what still has some is a text with quotes in it.
-    return text if isinstance(value, str) or value is None else value
+    if text.lstrip().startswith('"'):
+        return text
+    value = json_or_text(text)
+    return text if value is None else value
 
 
 CONVERSIONS: Final[Mapping[str, Callable[[str], Value]]] = {
     "str": str,
-    "int": int,
-    "float": float,
+    "int": _int,
+    "float": _float,
     "bool": _bool,
     "json": parse_json,
 }
@@ -103,7 +149,7 @@ class Upserts:
     kind: str
     columns: Mapping[str, str]
     types: Mapping[str, str]
-    skip: frozenset[str]
+    skip: frozenset[str] = frozenset()
 
     def message(self, row: Mapping[str, Value]) -> event.SubjectUpsert:
         """Return the change that a line asks for.
@@ -116,8 +162,12 @@ class Upserts:
         for name, column in self.columns.items():
             value = row.get(column)
             if value is not None and value != "":
-                # A key is a text; a number in NDJSON is the text that it is written as.
-                keys[name] = value if isinstance(value, str) else str(value)
+                # A key is a text; an integer in NDJSON is the text that it is written as.
+                if isinstance(value, bool) or not isinstance(value, (str, int)):
+                    raise ValueError(
+                        f"{column} is {canonical_json(value)[:100]}, and a key is a text or an integer"
+                    )
+                keys[name] = str(value)
         left_out = {*self.columns.values(), *self.skip}
         traits = {
             name: self._converted(name, value)
@@ -132,11 +182,7 @@ class Upserts:
         type_ = self.types.get(name)
         if type_ is None:
             return value
-        text = value if isinstance(value, str) else None
-        if type_ == "str":
-            return str(value)
-        if text is None:
-            return value
+        text = value if isinstance(value, str) else canonical_json(value)
         try:
             return CONVERSIONS[type_](text)
         except (ValueError, TypeMismatchError):
@@ -227,14 +273,19 @@ def _csv_rows(lines: _Lines, upserts: Upserts) -> Iterator[tuple[int, Mapping[st
                     ),
                 )
                 continue
-            yield (
-                number,
-                {
-                    name: cell if name in texts else _guess(cell)
-                    for name, cell in zip(header, row, strict=True)
-                    if cell != ""
-                },
-            )
+            values: dict[str, Value] = {}
+            failure: Failure | None = None
+            for name, cell in zip(header, row, strict=True):
+                if cell == "" or name in upserts.skip:
+                    continue
+                try:
+                    values[name] = cell if name in texts else _guess(cell)
+                except TypeMismatchError as error:
+                    failure = Failure(
+                        number, error.reason, f"{name}: {error.message}; see --trait {name}:str"
+                    )
+                    break
+            yield number, failure or values
     except csv.Error as error:
         raise click.ClickException(f"line {reader.line_num} is not CSV: {error}") from None
 
