@@ -241,7 +241,7 @@ def test_a_client_that_names_no_environment_needs_there_to_be_one(server: Server
         client.start(wait=False)
         wait_until(lambda: client._core._failed)
         assert client.status is Status.CONNECTING
-        own.sadd("rheostat:1:environments", "default/production", "default/staging")
+        own.zadd("rheostat:1:environments", {"default/production": 2e9, "default/staging": 2e9})
         with pytest.raises(InvalidArgumentError, match="default/production, default/staging"):
             client.wait_ready(60)
     server.flush()

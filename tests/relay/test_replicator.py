@@ -248,13 +248,15 @@ def test_what_no_relay_has_written_is_replaced(node: Node, relay: RelayNode, red
     ]
     spoil += [(redis.set, name(part), "x") for part in ("head", "items", "log")]
     redis.sadd("stray", "x")
-    spoil += [(redis.copy, "stray", name("beat"), None, True)]
+    index = Layout.index("rheostat")
+    spoil += [(redis.copy, "stray", stray, None, True) for stray in (name("beat"), index)]
     for value, (action, *arguments) in enumerate(spoil):
         action(*arguments)
         assert copy.update(), arguments
         fresh = Reader(redis)
         assert fresh.look() == SNAPSHOT, arguments
         assert redis.type(name("beat")) == b"string"
+        assert redis.zrange(index, 0, -1) == [b"default/production"]
         node.commit(SetValue("a", value + 100))
         relay.pump()
         assert copy.update()
@@ -325,6 +327,24 @@ def test_relays_of_one_name_never_mix_what_they_write(world: World, node: Node, 
     fresh = Reader(redis)
     assert fresh.look() == SNAPSHOT
     assert fresh.replica.items == world.items("production")
+
+
+def test_what_no_relay_writes_any_more_is_gone_after_a_week(node: Node, relay: RelayNode, redis: Any) -> None:
+    index = Layout.index("rheostat")
+    copy = written(relay, redis)
+    node.commit(SetValue("a", 2))
+    relay.pump()
+    copy.update()
+    redis.zadd(index, {"default/gone": redis.time()[0] - 1, "default/other": redis.time()[0] + 3600})
+    for name in redis.scan_iter():
+        redis.expire(name, 3600)
+    copy.update()
+    names = {index.encode(), *(LAYOUT.name(part).encode() for part in ("head", "items", "log"))}
+    assert names < set(redis.scan_iter())
+    for name in names:
+        assert 3600 < redis.ttl(name) <= 7 * 24 * 3600
+    assert redis.zrange(index, 0, -1) == [b"default/other", b"default/production"]
+    assert redis.zscore(index, "default/production") > redis.time()[0] + 3600
 
 
 def test_a_redis_that_went_back_takes_no_client_back(node: Node, relay: RelayNode, redis: Any) -> None:

@@ -46,6 +46,9 @@ _LOG_BYTES: Final = 64 * 1024
 _STEP_BYTES: Final = 1024 * 1024
 """What one write holds up other users of Redis for at most; more is written beside the state and put in its place."""
 
+_KEEP_SECONDS: Final = 7 * 24 * 3600
+"""How long Redis keeps what no relay writes any more; long, as new clients begin with it while all relays are away."""
+
 _DRAFT_ITEMS: Final = 500
 _DRAFT_SECONDS: Final = 120
 
@@ -60,8 +63,9 @@ log = logging.getLogger("rheostat.relay")
 
 # KEYS: head, items, log, beat, draft.
 # ARGV: channel, whether all is replaced, the expected revision and digest, milliseconds after which the beat expires,
-# how many steps the log keeps, the step for the log (empty: none, "-": it is too large), how many fields of the head
-# follow, those, and the items of a step: key and content, which is empty for one that is gone.
+# how many steps the log keeps, the step for the log (empty: none, "-": it is too large), seconds after which all
+# expires, how many fields of the head follow, those, and the items of a step: key and content, which is empty for one
+# that is gone.
 # Numbers come in a fixed width, so that they compare as text.
 _WRITE: Final = """
 local names = {'store', 'generation', 'nonce', 'revision', 'digest', 'count', 'origin', 'position', 'heartbeat', 'node',
@@ -84,9 +88,9 @@ if not sound then
   for at in ipairs(kinds) do redis.call('DEL', KEYS[at]) end
   found = {}
 end
-local count = tonumber(ARGV[8])
+local count = tonumber(ARGV[9])
 local new = {}
-for at = 9, 8 + 2 * count, 2 do new[ARGV[at]] = ARGV[at + 1] end
+for at = 10, 9 + 2 * count, 2 do new[ARGV[at]] = ARGV[at + 1] end
 local whole = ARGV[2] == '1'
 local function answer(status)
   local complete = found[6] and redis.call('HLEN', KEYS[2]) == tonumber(found[6])
@@ -108,7 +112,7 @@ elseif not whole then return answer('changed') end
 if not whole then
   if found[4] ~= ARGV[3] or found[5] ~= ARGV[4] then return answer('changed') end
   if redis.call('HLEN', KEYS[2]) ~= tonumber(found[6]) then return answer('changed') end
-  for at = 9 + 2 * count, #ARGV, 2 do
+  for at = 10 + 2 * count, #ARGV, 2 do
     if ARGV[at + 1] == '' then redis.call('HDEL', KEYS[2], ARGV[at])
     else redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 1]) end
   end
@@ -122,15 +126,25 @@ else
   else
     if redis.call('HLEN', KEYS[5]) ~= tonumber(new.count) then return answer('changed') end
     redis.call('RENAME', KEYS[5], KEYS[2])
-    redis.call('PERSIST', KEYS[2])
   end
   redis.call('DEL', KEYS[3])
 end
 for name, value in pairs(new) do redis.call('HSET', KEYS[1], name, value) end
 redis.call('SET', KEYS[4], redis.call('HINCRBY', KEYS[1], 'beats', 1), 'PX', ARGV[5])
+for at = 1, 3 do redis.call('EXPIRE', KEYS[at], ARGV[8]) end
 if whole or found[4] ~= new.revision then redis.call('PUBLISH', ARGV[1], new.revision) end
 found = redis.call('HMGET', KEYS[1], unpack(names))
 return answer('written')
+"""
+
+# KEYS: the index. ARGV: a member, and the seconds after which it is gone.
+_LIST: Final = """
+local is = redis.call('TYPE', KEYS[1]).ok
+if is ~= 'zset' then redis.call('DEL', KEYS[1]) end
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 
@@ -202,6 +216,7 @@ class Copy:
         self._beat = beat
         self._redis = redis
         self._script = redis.register_script(_WRITE)
+        self._list = redis.register_script(_LIST)
         self._found = _Found()
         # Of this process alone: two relays may have been given one name.
         self._draft = self.layout.name(f"draft:{secrets.token_hex(8)}")
@@ -226,7 +241,7 @@ class Copy:
         if head is None:
             return False
         # Each time, as Redis may have lost it.
-        self._redis.sadd(Layout.index(self.layout.prefix), "/".join(self._address))
+        self._list(keys=[Layout.index(self.layout.prefix)], args=["/".join(self._address), _KEEP_SECONDS])
         for _ in range(_TRIES):
             self._found = self._write(head)
             match self._found.status:
@@ -377,6 +392,7 @@ class Copy:
                 round(self._beat * 1000) * SILENT_BEATS,
                 _LOG_STEPS,
                 logged,
+                _KEEP_SECONDS,
                 len(fields),
                 *(part for field in fields.items() for part in field),
                 *items,

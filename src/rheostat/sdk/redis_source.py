@@ -171,7 +171,7 @@ class _Reading:
         project, environment = self._core.options.project, self._core.options.environment
         return Layout(self._prefix, project, environment) if project and environment else None
 
-    def _only(self, members: set[bytes]) -> Layout:
+    def _only(self, members: list[bytes]) -> Layout:
         """Return the only environment that a client which does not name one can mean.
 
         Raises:
@@ -313,7 +313,7 @@ class RedisConnection(_Reading):
                 self._redis.close()
 
     def _layout(self) -> Layout:
-        return self._named() or self._only(self._redis.smembers(Layout.index(self._prefix)))
+        return self._named() or self._only(self._redis.zrange(Layout.index(self._prefix), 0, -1))
 
     def _poll(self, follower: Follower) -> list[watch_pb2.WatchResponse]:
         events = self._look(follower)
@@ -440,7 +440,7 @@ class AsyncRedisConnection(_Reading):
                 await self._redis.aclose()
 
     async def _layout(self) -> Layout:
-        return self._named() or self._only(await self._redis.smembers(Layout.index(self._prefix)))
+        return self._named() or self._only(await self._redis.zrange(Layout.index(self._prefix), 0, -1))
 
     async def _poll(self, follower: Follower) -> list[watch_pb2.WatchResponse]:
         events = await self._look(follower)

@@ -11,6 +11,7 @@ cluster keep them together.
 ``changed``  a channel: something has been written. It is a hint; the hash is the truth
 ===========  =====================================================================================================
 
+All but the beat expires a week after a relay has last written it, and the environment leaves the index then.
 Everything of one revision is written at once, and read at once. No keys are among it, nor what signs positions.
 """
 
@@ -77,7 +78,7 @@ class Layout:
 
     @staticmethod
     def index(prefix: str) -> str:
-        """Return the name of the set of all environments, each as ``PROJECT/ENVIRONMENT``."""
+        """Return the name of the sorted set of all environments, ``PROJECT/ENVIRONMENT``, by when they expire."""
         return f"{prefix}:1:environments"
 
 
