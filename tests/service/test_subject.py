@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rheo.v1 import watch_pb2
+from rheostat.errors import FailedPreconditionError
 from rheostat.evaluation import Context
 from rheostat.model.change import PutEnvironment
 from rheostat.model.key import Key, KeyKind, Role
@@ -421,18 +422,79 @@ def test_of_several_nodes_one_removes_what_is_kept_no_longer(
     assert purged(other, node) == 3, "a clock that was set back stops nothing"
 
 
-def test_overrides_in_a_protected_environment_are_for_who_may_approve_and_for_programs(node: Node) -> None:
+EDITOR, APPROVER = (
+    Principal(replace(KEY, kind=KeyKind.USER, role=role)) for role in (Role.EDITOR, Role.APPROVER)
+)
+"""People."""
+
+DECLARER = Principal(replace(KEY, declare_protected=True))
+
+
+def test_overrides_in_a_protected_environment_are_for_approvers_and_programs_that_may_declare_there(
+    node: Node,
+) -> None:
     node.commit(put("a", "int", 1))
     patch = SubjectPatch(ACME, overrides=(SubjectOverride("a", 2),))
 
-    def write(key: Key) -> object:
-        (result,) = node.service.subjects.upsert(Principal(key), *PLACE, [patch])
+    def write(principal: Principal) -> object:
+        (result,) = node.service.subjects.upsert(principal, *PLACE, [patch])
         return result.reason if isinstance(result, Refusal) else "written"
 
-    editor, approver = (replace(KEY, kind=KeyKind.USER, role=role) for role in (Role.EDITOR, Role.APPROVER))
-    assert write(editor) == "written"
+    everybody = [EDITOR, APPROVER, Principal(KEY), Principal(replace(KEY, declare=False)), DECLARER, OPEN]
+    assert {write(each) for each in everybody} == {"written"}
     node.commit(PutEnvironment(PRODUCTION, protected=True), environment="")
-    assert [write(editor), write(approver), write(KEY)] == ["APPROVAL_REQUIRED", "written", "written"]
+    no, yes = "APPROVAL_REQUIRED", "written"
+    assert [write(each) for each in everybody] == [no, yes, no, no, yes, yes]
+    patch = SubjectPatch(ACME, remove_overrides=("a",))
+    assert [write(each) for each in everybody] == [no, yes, no, no, yes, yes]
+    patch = SubjectPatch(ACME, {"plan": "pro"})
+    assert {write(each) for each in everybody} == {"written"}
+
+
+def test_who_may_not_remove_an_override_cannot_delete_the_subject_that_has_it_either(
+    world: World, node: Node
+) -> None:
+    node.commit(put("a", "int", 1))
+    node.commit(PutEnvironment(PRODUCTION, protected=True), environment="")
+    subjects = node.service.subjects
+    until = world.clock.now() + datetime.timedelta(hours=1)
+    subjects.upsert(
+        OPEN, *PLACE, [SubjectPatch(ACME, overrides=(SubjectOverride("a", 2, expires_at=until),))]
+    )
+    other = upsert(node, SubjectReference("user", {"id": "u1"}))
+    with pytest.raises(FailedPreconditionError, match=r"lookups\[1\]") as caught:
+        subjects.delete(EDITOR, *PLACE, [(other.id, None), (ACME, None)])
+    assert caught.value.reason == "APPROVAL_REQUIRED"
+    assert len(node.service.store.list_subjects(*PLACE, now=world.clock.now())) == 2, "nothing is removed"
+    names: list[tuple[Any, int | None]] = [(other.id, other.version + 9), (other.id, None), (other.id, None)]
+    nobody = SubjectReference("user", {"id": "u2"})
+    kept, gone, *missing = subjects.delete(EDITOR, *PLACE, [*names, (nobody, None)])
+    assert kept is True
+    assert isinstance(gone, Subject)
+    assert missing == [False, False]
+    world.clock.seconds += 3_600.0
+    (gone,) = subjects.delete(EDITOR, *PLACE, [(ACME, None)])
+    assert isinstance(gone, Subject), "an override that has ended protects nothing"
+
+
+def test_an_override_that_is_written_while_its_subject_is_deleted_is_kept_as_well(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.commit(put("a", "int", 1))
+    node.commit(PutEnvironment(PRODUCTION, protected=True), environment="")
+    subjects, store = node.service.subjects, node.service.store
+    upsert(node)
+    patches = [SubjectPatch(ACME, {"plan": "pro"}), SubjectPatch(ACME, overrides=(SubjectOverride("a", 2),))]
+    delete = store.delete_subjects
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        subjects.upsert(OPEN, *PLACE, [patches.pop(0)])
+        return delete(*args, **options)
+
+    monkeypatch.setattr(store, "delete_subjects", meanwhile)
+    with pytest.raises(FailedPreconditionError):
+        subjects.delete(EDITOR, *PLACE, [(ACME, None)])
+    assert not patches
 
 
 def test_an_override_is_kept_under_the_setting_s_name_and_removed_by_any(node: Node) -> None:

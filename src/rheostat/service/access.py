@@ -126,6 +126,18 @@ class Principal:
             return False
         return not environment.protected or self.key is None or self.key.declare_protected
 
+    def may_override(self, environment: Environment) -> bool:
+        """Tell whether the caller may decide in *environment*, which it sees, what settings are for single subjects.
+
+        In a protected one that is for people who may approve, and for programs with the permission that stands for
+        an approval of what they declare.
+        """
+        if not environment.protected or self.key is None:
+            return True
+        if self.key.kind is KeyKind.USER:
+            return Permission.APPROVE in self.permissions
+        return self.key.declare_protected
+
     def sees(self, project: str, environment: str = "") -> bool:
         """Tell whether the caller may know of the project, and of the environment when one is given."""
         if self.key is None:

@@ -90,6 +90,9 @@ _ABSENT_SECONDS: Final = 5.0
 _ABSENT_KINDS: Final = 1_000
 """Contexts name what they like."""
 
+_DELETE_ATTEMPTS: Final = 5
+"""How often a subject that changes while it is to be removed is looked at anew; then it stays."""
+
 _FEED_PAGE: Final = 1_000
 
 _FEED_REACH: Final = 10_000
@@ -307,17 +310,8 @@ class Subjects:
         service = self._service
         service.check_serving()
         snapshot = service.view(project, environment).snapshot
-        people = principal.key is not None and principal.key.kind is KeyKind.USER
-        protected = service.head.state.projects[project].environments[environment].environment.protected
-        checked = [
-            _tried(
-                _checked_patch,
-                patch,
-                snapshot,
-                may_override=not (protected and people) or Permission.APPROVE in principal.permissions,
-            )
-            for patch in patches
-        ]
+        may_override = self._may_override(principal, project, environment)
+        checked = [_tried(_checked_patch, patch, snapshot, may_override=may_override) for patch in patches]
         result = _in_places(
             checked,
             lambda taken: service.store.upsert_subjects(
@@ -374,15 +368,66 @@ class Subjects:
         environment: str,
         names: Sequence[tuple[SubjectName, int | None]],
     ) -> Sequence[Subject | KeyConflict | bool]:
-        """Remove subjects; see `SubjectStore.delete_subjects`."""
+        """Remove subjects; see `SubjectStore.delete_subjects`.
+
+        Raises:
+            FailedPreconditionError: The environment is protected, and a person who may write no overrides in it wants
+                to remove a subject that has some. Only subjects that changed at the same time may be gone then.
+            UnavailableError: The store is away.
+        """
         service = self._service
         service.check_serving()
-        result = service.store.delete_subjects(
-            project, environment, names, actor=principal.actor, now=service.clock()
-        )
+        people = principal.key is not None and principal.key.kind is KeyKind.USER
+        if people and not self._may_override(principal, project, environment):
+            result = self._delete_without_overrides(principal, project, environment, names)
+        else:
+            # A program has to be able to remove a person who asks for that, whatever is stored of them.
+            result = service.store.delete_subjects(
+                project, environment, names, actor=principal.actor, now=service.clock()
+            )
         service.metrics.count("subjects", "deleted", times=sum(isinstance(each, Subject) for each in result))
         self._follow_own()
         return result
+
+    def _delete_without_overrides(
+        self,
+        principal: Principal,
+        project: str,
+        environment: str,
+        names: Sequence[tuple[SubjectName, int | None]],
+    ) -> Sequence[Subject | KeyConflict | bool]:
+        store, now = self._service.store, self._service.clock()
+        result: list[Subject | KeyConflict | bool] = [True] * len(names)
+        left = list(range(len(names)))
+        for _ in range(_DELETE_ATTEMPTS):
+            found = store.get_subjects(project, environment, [names[index][0] for index in left], now=now)
+            looked: dict[int, tuple[bytes, int]] = {}
+            for index, each in zip(left, found, strict=True):
+                version = names[index][1]
+                if not isinstance(each, Subject):
+                    result[index] = False if each is None else each
+                elif version is None or version == each.version:
+                    if any(has.expires_at is None or has.expires_at > now for has in each.overrides):
+                        raise FailedPreconditionError(
+                            f"lookups[{index}]: the environment is protected: a subject with overrides in it is an "
+                            "approver's to delete",
+                            reason="APPROVAL_REQUIRED",
+                        )
+                    looked[index] = (each.id, each.version)
+            # As they were looked at, so that none is removed that got an override meanwhile.
+            gone = store.delete_subjects(
+                project, environment, list(looked.values()), actor=principal.actor, now=now
+            )
+            for index, removed in zip(looked, gone, strict=True):
+                result[index] = removed
+            left = [index for index in looked if result[index] is True and names[index][1] is None]
+            if not left:
+                break
+        return result
+
+    def _may_override(self, principal: Principal, project: str, environment: str) -> bool:
+        found = self._service.head.state.projects[project].environments[environment]
+        return principal.may_override(found.environment)
 
     def _follow_own(self) -> None:
         """Whoever has written here reads what is written, here."""
@@ -547,7 +592,8 @@ def _checked_patch(patch: SubjectPatch, snapshot: Snapshot, *, may_override: boo
         return patch
     if not may_override:
         raise FailedPreconditionError(
-            "the environment is protected: overrides in it are an approver's to write",
+            "the environment is protected: overrides in it are to be written by approvers, and by programs whose keys "
+            "were expressly given the permission to declare",
             reason="APPROVAL_REQUIRED",
         )
     overrides: dict[str, SubjectOverride] = {}
