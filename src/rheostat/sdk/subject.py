@@ -83,6 +83,9 @@ _MAX_KEY_CHARACTERS: Final = 500
 _Name: TypeAlias = tuple[str, str, str]
 """A kind, the name of a key, and its folded value."""
 
+_MORE: Final = object()
+"""At the end of the key of a join: calls say more than plain text."""
+
 _Found: TypeAlias = "_Copy | _Absence | None"
 
 
@@ -317,7 +320,7 @@ class SubjectCache:
         self._absent: OrderedDict[_Name, _Absence] = OrderedDict()
         self._conflicts: OrderedDict[object, float] = OrderedDict()
         # By what was named: joins of fresh copies, and those that reads make of what there is.
-        self._joined: OrderedDict[tuple[str, ...], Joined] = OrderedDict()
+        self._joined: OrderedDict[tuple[object, ...], Joined] = OrderedDict()
         self._loose: OrderedDict[tuple[object, ...], Joined] = OrderedDict()
         # Stands for all that are not stored: its serial rises when one may be.
         self._nobody = _Copy(_nobody(), 0.0, fresh=True)
@@ -536,17 +539,23 @@ class SubjectCache:
     def settled(self, subjects: Mapping[str, object]) -> Joined | None:
         """Return what *subjects* add, if that is at hand and fresh."""
         # What `_key` does, without its call: this is a good part of the time of a check.
-        key: list[str] = []
+        key: list[object] = []
         plain = True
         for kind, said in subjects.items():
-            if type(said) is not dict:
+            if type(said) is not dict or not said:
                 plain = False
-                continue
+                break
             for name, value in said.items():
-                if type(value) is str:
+                if type(value) is str and type(name) is str:
                     key += kind, name, value
                 else:
                     plain = False
+                    break
+        if not plain:
+            try:
+                key = _key(subjects)
+            except Exception:  # noqa: BLE001 - mappings are the caller's, and a check never raises
+                return None
         joined = self._joined.get(tuple(key))
         if joined is None:
             return None
@@ -595,8 +604,8 @@ class SubjectCache:
                 if (type(value) is dict or isinstance(value, Mapping)) and kind not in without:
                     said.append((kind, value))
                     for name, text in value.items():
-                        if type(text) is str:
-                            key += kind, name, text
+                        if isinstance(text, str) and isinstance(name, str):
+                            key += kind, str.__str__(name), str.__str__(text)
         if not key:
             return None
         named: dict[str, dict[str, str]] = {}
@@ -751,7 +760,7 @@ class SubjectCache:
             extra=((self._nobody, self._nobody.serial),) if unknown else (),
             note="; ".join(notes),
         )
-        key = _key(subjects)
+        key = tuple(_key(subjects))
         if key and not missing and not doubtful and until > 0:
             self._joined[key] = joined
             while len(self._joined) > self._max:
@@ -1022,7 +1031,8 @@ def keys_of(kind: str, said: Mapping[Any, object]) -> dict[str, str]:
             and len(found) < _MAX_KEYS
             and _is_text(value)
         ):
-            found[name] = value
+            # Of an enumeration's member, and the like, only the text itself.
+            found[str.__str__(name)] = str.__str__(value)
     return found
 
 
@@ -1035,15 +1045,32 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _key(subjects: Mapping[str, object]) -> tuple[str, ...]:
-    """Return what a join is kept by."""
-    key: list[str] = []
+def _key(subjects: Mapping[str, object]) -> list[object]:
+    """Return what a join is kept by: all that `keys_of` may take, and which kinds are named.
+
+    Two calls of one key join the same. A key that is marked stands for calls that say more, or otherwise, than plain
+    text: what they say has to be looked at each time (`Joined.saying`).
+    """
+    key: list[object] = []
+    plain = True
     for kind, said in subjects.items():
-        if type(said) is dict:
-            for name, value in said.items():
-                if type(value) is str:
-                    key += kind, name, value
-    return tuple(key)
+        if not isinstance(said, Mapping):
+            plain = False
+            continue
+        if type(said) is not dict or not said:
+            plain = False
+        before = len(key)
+        for name, value in said.items():
+            if type(value) is not str or type(name) is not str:
+                plain = False
+            if isinstance(value, str) and isinstance(name, str):
+                key += kind, str.__str__(name), str.__str__(value)
+        if len(key) == before:
+            # It joins nobody, and is noted.
+            key.append((kind,))
+    if not plain:
+        key.append(_MORE)
+    return key
 
 
 def _attributes(subjects: Mapping[str, object], keys: Mapping[str, frozenset[str]]) -> dict[str, object]:
@@ -1056,7 +1083,8 @@ def _attributes(subjects: Mapping[str, object], keys: Mapping[str, frozenset[str
             if rest:
                 found[kind] = rest
         else:
-            found[kind] = said
+            # The caller may change a dict after the call, and what is made of this one is kept.
+            found[kind] = dict(said) if type(said) is dict else said
     return found
 
 
