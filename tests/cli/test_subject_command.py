@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
+from click.testing import CliRunner
+
+from rheostat.cli import subject_file
+from rheostat.cli.root import root
 from rheostat.cli.subject_file import Upserts, read_upserts
+from rheostat.testing import LocalServer
 from rheostat.wire.subject import patch_from_request
+from tests.cli.conftest import Cli
 
 DEEP = "[" * 60 + "]" * 60
+
+
+class Input(io.RawIOBase):
+    """What a command reads: some bytes, and then whatever else happens."""
+
+    def __init__(self, content: bytes, then: Callable[[], bytes]) -> None:
+        self.content = content
+        self.then = then
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self.content:
+            self.content, self.then = self.then(), bytes
+        size = min(len(buffer), len(self.content))
+        buffer[:size], self.content = self.content[:size], self.content[size:]
+        return size
 
 
 def taken(text: str, format_: str = "ndjson", **types: str) -> tuple[dict[str, dict[str, Any]], list[int]]:
@@ -168,3 +193,74 @@ def test_traits_have_the_types_that_are_asked_for():
         assert refused == [number + 1 for number, value in enumerate(expected) if value is None]
         for value in found if type_ in ("int", "float", "bool") else ():
             assert value is None or type(value).__name__ == type_
+
+
+def users(first: int, end: int) -> bytes:
+    return b"".join(b'{"id": "u%d"}\n' % number for number in range(first, end))
+
+
+def test_a_line_that_is_not_utf_8_is_refused_and_the_others_are_written(cli, tmp_path):
+    file = tmp_path / "users.ndjson"
+    file.write_bytes(users(0, 3) + b'{"id": "\xff"}\n' + users(3, 5))
+    answer = json.loads(cli.run("subjects", "import", str(file), "--kind", "user", "--json", code=1).stdout)
+    assert (answer["read"], answer["written"]) == (6, 5)
+    assert [(failure["line"], failure["message"]) for failure in answer["failed"]] == [(4, "not UTF-8")]
+    file = tmp_path / "users.csv"
+    file.write_bytes(b'id,name\nc1,a\nc2,"\xff\nx"\nc3,"\xc3\xa4"\n')
+    answer = json.loads(cli.run("subjects", "import", str(file), "--kind", "user", "--json", code=1).stdout)
+    assert (answer["written"], [failure["line"] for failure in answer["failed"]]) == (2, [3])
+    assert cli.json("subjects", "get", "user", "id=c3")["traits"] == {"name": "ä"}
+
+
+def test_what_was_read_before_the_file_breaks_is_written_and_told(cli, tmp_path):
+    file, failed = tmp_path / "users.csv", tmp_path / "failed.ndjson"
+    file.write_text('id,n\nu1,1\nu2\nu3,3\nu4,"x"y\nu5,1\n', encoding="utf-8")
+    shown = cli.run("subjects", "import", str(file), "--kind", "user", "--errors", str(failed), code=1).output
+    assert "2 of 3 subjects written" in shown and "line 5 is not CSV" in shown
+    assert [json.loads(line)["line"] for line in failed.read_text().splitlines()] == [3]
+    assert cli.json("subjects", "get", "user", "id=u3")["traits"] == {"n": 3}
+
+    def broken() -> bytes:
+        raise OSError(5, "input/output error")
+
+    stream = io.BufferedReader(Input(users(10, 12), broken))
+    command = ["subjects", "import", "-", "--format", "ndjson", "--kind", "user"]
+    result = CliRunner().invoke(root, command, input=stream, env=cli.env)
+    assert (result.exit_code, "2 of 2" in result.output, "input/output" in result.output) == (1, True, True)
+
+
+def test_what_was_written_and_refused_before_the_server_goes_away_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(subject_file, "_FIRST_DELAY", 0.0)
+    monkeypatch.setattr(subject_file, "_BATCH", 100)
+    failed = tmp_path / "failed.ndjson"
+    with LocalServer("memory:") as server:
+
+        def gone() -> bytes:
+            server.stop()
+            return b"{}\n" + users(200, 250)
+
+        stream = io.BufferedReader(Input(users(0, 200) + b"[]\n", gone))
+        command = ["subjects", "import", "-", "--format=ndjson", "--kind=user", f"--errors={failed}"]
+        result = CliRunner().invoke(root, command, input=stream, env=Cli(server.url, "default", tmp_path).env)
+    assert result.exit_code == 3, result.output
+    assert "200 of 252 subjects written" in result.output
+    assert [json.loads(line)["line"] for line in failed.read_text().splitlines()] == [201, 202]
+
+
+def test_an_import_takes_no_more_memory_for_refused_lines():
+    lines = io.BytesIO(b"[]\n" * 2500)
+    assert [batch.read for batch in read_upserts(lines, "ndjson", Upserts("user", {"id": "id"}, {}))] == [
+        *(1000, 1000, 500)
+    ]
+
+
+def test_a_subject_that_no_request_has_room_for_is_refused_alone():
+    long = json.dumps(["x" * 1000] * 2000)
+    traits, refused = taken(f'{{"id": "a", "n": {long}}}\n{{"id": "b"}}\n')
+    assert (list(traits), refused) == (["b"], [1])
+
+
+def test_an_empty_import_has_an_answer_too(cli):
+    command = ("subjects", "import", "-", "--format", "ndjson", "--kind", "user")
+    answer = cli.json(*command, input="\n")
+    assert (answer["read"], answer["written"], answer["failed"]) == (0, 0, [])

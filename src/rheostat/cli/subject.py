@@ -15,7 +15,15 @@ from rheostat.cli.instant import parse_future
 from rheostat.cli.option import Target, target_options
 from rheostat.cli.output import Output
 from rheostat.cli.record import instant_text
-from rheostat.cli.subject_file import CONVERSIONS, Failure, Upserts, json_or_text, read_upserts, send_upserts
+from rheostat.cli.subject_file import (
+    CONVERSIONS,
+    Batch,
+    Failure,
+    Upserts,
+    json_or_text,
+    read_upserts,
+    send_upserts,
+)
 from rheostat.cli.subject_name import as_usage, parse_named, parse_reference, split_pairs
 from rheostat.errors import FailedPreconditionError, NotFoundError, TypeMismatchError
 from rheostat.model.subject import Subject, SubjectOverride, SubjectPatch, SubjectReference
@@ -405,36 +413,67 @@ def import_(
         raise click.UsageError("the name of the file does not say what it is: give --format csv or ndjson")
     columns = dict(split_pairs(keys, "--by")) or {"id": "id"}
     upserts = Upserts(kind, columns, types, frozenset(skip))
-    with Connection(target) as connection, click.open_file(file, "rb") as stream:
-        failures: list[Failure] = []
-        total = None if file == "-" else _size(file)
-        written = read = 0
-        with _Progress(output, total) as progress:
+    outcome = _Outcome()
+    try:
+        with (
+            Connection(target) as connection,
+            click.open_file(file, "rb") as stream,
+            _Progress(output, None if file == "-" else _size(file)) as progress,
+        ):
             for batch in read_upserts(stream, format_, upserts):
-                read += batch.read
-                refused = send_upserts(connection, target, batch)
-                written += len(batch.messages) - len(refused)
-                failures += sorted([*batch.failures, *refused], key=lambda failure: failure.line)
-                progress.show(batch.position, written, len(failures))
-    records = [failure.record() for failure in failures]
-    if errors is not None:
-        text = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
-        Path(errors).write_text(text, encoding="utf-8")
-    if output.json:
-        output.answer({"read": read, "written": written, "failed": [] if errors else records})
-    else:
-        output.print(f"{written} of {read} subjects written")
-        if errors is None:
-            for failure in failures[:_SHOWN_FAILURES]:
-                output.note(f"line {failure.line}: {failure.message} ({failure.reason})", style="red")
-            if len(failures) > _SHOWN_FAILURES:
-                output.note(
-                    f"and {len(failures) - _SHOWN_FAILURES} more; give --errors FILE to have them all"
-                )
-        elif failures:
-            output.note(f"{len(failures)} were refused, see {errors}", style="red")
-    if failures:
+                outcome.add(connection, batch)
+                progress.show(batch.position, outcome.written, len(outcome.failures))
+    except BaseException:
+        if outcome.read:
+            # What was written is written, whatever has ended the import.
+            outcome.tell(output, errors)
+        raise
+    outcome.tell(output, errors)
+    if outcome.failures:
         click.get_current_context().exit(1)
+
+
+class _Outcome:
+    """What has become of the lines of a file so far."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.written = 0
+        self.failures: list[Failure] = []
+
+    def add(self, connection: Connection, batch: Batch) -> None:
+        """Send a batch and count what becomes of it.
+
+        Raises:
+            RheostatError: As `send_upserts`; what was no subject is counted nevertheless.
+        """
+        self.read += batch.read
+        refused: list[Failure] = []
+        try:
+            refused = send_upserts(connection, connection.target, batch)
+            self.written += len(batch.messages) - len(refused)
+        finally:
+            self.failures += sorted([*batch.failures, *refused], key=lambda failure: failure.line)
+
+    def tell(self, output: Output, errors: str | None) -> None:
+        """Print it, and write what was refused into the file *errors*."""
+        records = [failure.record() for failure in self.failures]
+        if errors is not None:
+            text = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+            Path(errors).write_text(text, encoding="utf-8")
+        if output.json:
+            output.answer({"read": self.read, "written": self.written, "failed": [] if errors else records})
+            return
+        output.print(f"{self.written} of {self.read} subjects written")
+        if errors is None:
+            for failure in self.failures[:_SHOWN_FAILURES]:
+                output.note(f"line {failure.line}: {failure.message} ({failure.reason})", style="red")
+            if len(self.failures) > _SHOWN_FAILURES:
+                output.note(
+                    f"and {len(self.failures) - _SHOWN_FAILURES} more; give --errors FILE to have them all"
+                )
+        elif self.failures:
+            output.note(f"{len(self.failures)} were refused, see {errors}", style="red")
 
 
 class _Progress:

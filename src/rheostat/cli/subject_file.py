@@ -26,6 +26,9 @@ _BATCH: Final = 1_000
 _BATCH_BYTES: Final = 512 * 1024
 """Half of what a server takes in one request."""
 
+_MOST_BYTES: Final = 2 * _BATCH_BYTES - 4096
+"""Of one subject: what a server takes, less the rest of the request."""
+
 _ATTEMPTS: Final = 8
 _FIRST_DELAY: Final = 0.5
 
@@ -196,19 +199,24 @@ class _Lines:
         self._stream = stream
         self.position = 0
         self.number = 0
+        self.broken = 0
+        """The number of the last line that was not UTF-8; what of it was not is surrogates."""
 
     def __iter__(self) -> Iterator[str]:
         for line in self._stream:
             self.position += len(line)
             self.number += 1
+            encoding = "utf-8-sig" if self.number == 1 else "utf-8"
             try:
-                yield line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+                text = line.decode(encoding)
             except UnicodeDecodeError:
-                raise click.ClickException(f"line {self.number} is not UTF-8") from None
+                self.broken = self.number
+                text = line.decode(encoding, "surrogateescape")
+            yield text
 
 
 def read_upserts(stream: IO[bytes], format_: str, upserts: Upserts) -> Iterator[Batch]:
-    """Yield the changes in a file, in batches that a server takes.
+    """Yield the changes in a file, in batches that a server takes; all that were read before an error is raised.
 
     Args:
         stream: The file.
@@ -216,40 +224,56 @@ def read_upserts(stream: IO[bytes], format_: str, upserts: Upserts) -> Iterator[
         upserts: What its lines mean.
 
     Raises:
-        click.ClickException: It is no such file.
+        click.ClickException: It is no such file, or cannot be read any further.
     """
     lines = _Lines(stream)
     rows = _csv_rows(lines, upserts) if format_ == "csv" else _ndjson_rows(lines)
     batch = Batch()
-    for number, row in rows:
-        batch.read += 1
-        batch.position = lines.position
-        try:
-            if isinstance(row, Failure):
-                batch.failures.append(row)
-                continue
-            message = upserts.message(row)
-        except RheostatError as error:
-            batch.failures.append(Failure(number, error.reason, error.message))
-        except ValueError as error:
-            batch.failures.append(Failure(number, "TYPE_MISMATCH", str(error)))
-        else:
-            size = message.ByteSize()
-            if batch.messages and (len(batch.messages) >= _BATCH or batch.size + size > _BATCH_BYTES):
-                batch.read -= 1
+    ended: click.ClickException | None = None
+    try:
+        for number, row in rows:
+            message = row if isinstance(row, Failure) else _message(upserts, number, row)
+            size = 0 if isinstance(message, Failure) else message.ByteSize()
+            if batch.read >= _BATCH or (batch.messages and batch.size + size > _BATCH_BYTES):
                 yield batch
-                batch = Batch(read=1, position=lines.position)
-            batch.messages.append(message)
-            batch.lines.append(number)
-            batch.size += size
+                batch = Batch()
+            batch.read += 1
+            batch.position = lines.position
+            if isinstance(message, Failure):
+                batch.failures.append(message)
+            else:
+                batch.messages.append(message)
+                batch.lines.append(number)
+                batch.size += size
+    except click.ClickException as error:
+        ended = error
+    except OSError as error:
+        ended = click.ClickException(f"the file cannot be read any further: {error.strerror or error}")
     if batch.read:
         yield batch
+    if ended is not None:
+        raise ended
+
+
+def _message(upserts: Upserts, number: int, row: Mapping[str, Value]) -> event.SubjectUpsert | Failure:
+    try:
+        message = upserts.message(row)
+    except RheostatError as error:
+        return Failure(number, error.reason, error.message)
+    except ValueError as error:
+        return Failure(number, "TYPE_MISMATCH", str(error))
+    size = message.ByteSize()
+    if size > _MOST_BYTES:
+        return Failure(number, "LIMIT_EXCEEDED", f"{size} bytes, and a request may have {_MOST_BYTES}")
+    return message
 
 
 def _csv_rows(lines: _Lines, upserts: Upserts) -> Iterator[tuple[int, Mapping[str, Value] | Failure]]:
     reader = csv.reader(iter(lines), strict=True)
     try:
         header = next(reader, None)
+        if lines.broken:
+            raise click.ClickException("the first line is not UTF-8")
         if header is None:
             raise click.ClickException("the file is empty: its first line has the names of the columns")
         missing = [column for column in upserts.columns.values() if column not in header]
@@ -264,6 +288,9 @@ def _csv_rows(lines: _Lines, upserts: Upserts) -> Iterator[tuple[int, Mapping[st
             if row is None:
                 return
             if not row:
+                continue
+            if lines.broken >= number:
+                yield number, Failure(number, "INVALID_ARGUMENT", "not UTF-8")
                 continue
             if len(row) != len(header):
                 yield (
@@ -294,6 +321,9 @@ def _ndjson_rows(lines: _Lines) -> Iterator[tuple[int, Mapping[str, Value] | Fai
     for line in lines:
         number = lines.number
         if not line.strip():
+            continue
+        if lines.broken == number:
+            yield number, Failure(number, "INVALID_ARGUMENT", "not UTF-8")
             continue
         try:
             row = parse_json(line)
