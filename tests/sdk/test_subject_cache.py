@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
+from rheo.v1 import event_service_pb2 as event
+from rheo.v1.subject_pb2 import Subject as Message
+from rheostat.errors import UnavailableError
+from rheostat.model.subject import Subject
+from rheostat.sdk.subject import Joined, SubjectCache
 from rheostat.testing import StubClient
+from rheostat.wire.subject import subject_to_proto
 
 
 class Who(StrEnum):
@@ -64,3 +72,123 @@ def test_a_kind_without_a_key_is_noted_beside_one_that_is_at_hand(stub: StubClie
     for user in ({"id": 5}, {}, MappingProxyType({})):
         assert "named by no key: user" in stub.check_details("beta", company={"id": "acme"}, user=user).note
     assert stub.check_details("beta", company={"id": "acme"}).note == ""
+
+
+NOW = datetime.datetime(2026, 5, 4, 12, 0, tzinfo=datetime.UTC)
+
+
+class Place:
+    """A cache, and in the place of the server what is stored there.
+
+    Attributes:
+        stored: By id.
+        asked: The lookups of each request.
+        away: What a request raises instead.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.now = NOW.timestamp()
+        self.stored: dict[bytes, Subject] = {}
+        self.asked: list[list[event.SubjectLookup]] = []
+        self.away: Exception | None = None
+        self.later: list[Any] = []
+        self.cache = SubjectCache(
+            max_subjects=100,
+            wall_clock=lambda: self.now,
+            clock=lambda: self.now,
+            later=self.later.append,
+            **options,
+        )
+
+    def store(self, which: str, keys: Mapping[str, str], kind: str = "user", **more: Any) -> Subject:
+        known = self.stored.get(which.encode() * 16)
+        version = 1 if known is None else known.version + 1
+        made = Subject(
+            which.encode() * 16, kind, keys, more.pop("traits", {}), NOW, NOW, version=version, **more
+        )
+        self.stored[made.id] = made
+        return made
+
+    def join(self, **subjects: object) -> Joined:
+        return self.run(self.cache.resolving(subjects, 2.0))
+
+    def run(self, work: Any) -> Any:
+        try:
+            effect = next(work)
+            while True:
+                away = self.away
+                effect = work.send(self._answer(effect)) if away is None else work.throw(away)
+        except StopIteration as stop:
+            return stop.value
+
+    def _answer(self, effect: Any) -> Any:
+        self.asked.append(list(effect.request.lookups))
+
+        class Answer:
+            message = event.GetSubjectsResponse(results=[self._result(each) for each in self.asked[-1]])
+
+        return Answer
+
+    def _result(self, lookup: event.SubjectLookup) -> event.SubjectResult:
+        if lookup.WhichOneof("by") == "id":
+            found = [each for each in self.stored.values() if each.id == lookup.id]
+            if found and lookup.if_version == found[0].version:
+                return event.SubjectResult(outcome=event.SUBJECT_OUTCOME_UNCHANGED)
+        else:
+            named = lookup.reference.keys.items()
+            found = [
+                each
+                for each in self.stored.values()
+                if each.kind == lookup.reference.kind and any(item in each.keys.items() for item in named)
+            ]
+        if len(found) > 1:
+            return event.SubjectResult(outcome=event.SUBJECT_OUTCOME_CONFLICT)
+        if not found:
+            return event.SubjectResult(outcome=event.SUBJECT_OUTCOME_MISSING)
+        subject: Message = subject_to_proto(found[0])
+        return event.SubjectResult(outcome=event.SUBJECT_OUTCOME_FOUND, subject=subject)
+
+
+@pytest.fixture
+def place() -> Place:
+    made = Place()
+    made.cache.watched()
+    return made
+
+
+def test_a_conflict_of_copies_ends_when_one_of_them_is_gone(place: Place):
+    place.store("a", {"id": "u1"}, traits={"plan": "pro"})
+    other = place.store("b", {"email": "x@y"})
+    place.join(user={"id": "u1"})
+    place.join(user={"email": "x@y"})
+    both = {"id": "u1", "email": "x@y"}
+    assert place.join(user=both).conflict
+    del place.stored[other.id]
+    place.cache.changed([other.id], everything=False)
+    found = place.join(user=both)
+    assert (found.conflict, found.layer["user"]["plan"]) == ("", "pro")
+
+
+def test_a_conflict_of_copies_that_are_both_current_is_told_without_asking(place: Place):
+    place.store("a", {"id": "u1"})
+    place.store("b", {"email": "x@y"})
+    place.join(user={"id": "u1"})
+    place.join(user={"email": "x@y"})
+    asked = len(place.asked)
+    assert "email, id" in place.join(user={"id": "u1", "email": "x@y"}).conflict
+    assert len(place.asked) == asked
+    place.cache.watched()
+    assert "email, id" in place.join(user={"id": "u1", "email": "x@y"}).conflict
+    assert len(place.asked) == asked + 1
+
+
+def test_copies_that_contradict_each_other_join_nothing_while_the_server_is_away(place: Place):
+    place.store("a", {"id": "u1"})
+    place.store("b", {"email": "x@y"})
+    place.join(user={"id": "u1"})
+    place.join(user={"email": "x@y"})
+    place.cache.watched()
+    place.away = UnavailableError("it is away")
+    found = place.join(user={"id": "u1", "email": "x@y"})
+    assert (found.conflict, found.layer) == ("", {})
+    assert "traits unavailable (it is away): user (email, id)" in found.note

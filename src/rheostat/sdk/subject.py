@@ -504,6 +504,7 @@ class SubjectCache:
         if self._conflicts and self._conflicts.get(_reference_key(kind, keys), 0.0) > self._wall_clock():
             return _conflict(kind, keys)
         found: _Copy | None = None
+        others: list[_Copy] = []
         until = float("inf")
         unknown = False
         for name, value in keys.items():
@@ -519,7 +520,10 @@ class SubjectCache:
             elif found is None:
                 found = copy
             elif copy is not found:
-                return _conflict(kind, keys)
+                others.append(copy)
+        if found is not None and others:
+            # One of them may be gone by now, or have another key.
+            return _conflict(kind, keys) if all(map(self._is_fresh, (found, *others))) else None
         if found is None:
             return None if unknown else _Absence(until)
         if unknown:
@@ -533,6 +537,12 @@ class SubjectCache:
                     # Another subject may have it.
                     return None
         return found
+
+    def _named(self, reference: SubjectReference) -> list[_Copy]:
+        """Return the copies that any of the keys finds."""
+        named = [(reference.kind, name, fold(value)) for name, value in reference.keys.items()]
+        ids = dict.fromkeys(which for each in named if (which := self._names.get(each)) is not None)
+        return [copy for which in ids if (copy := self._copies.get(which)) is not None]
 
     # What reads ask for: what is at hand.
 
@@ -822,6 +832,13 @@ class SubjectCache:
             if found is None:
                 key = _reference_key(reference.kind, reference.keys)
                 lookups[key] = event_service_pb2.SubjectLookup(reference=reference_to_proto(reference))
+                # Copies that contradict each other.
+                for held in self._named(reference):
+                    if not self._is_fresh(held):
+                        which = held.subject.id
+                        lookups[which] = event_service_pb2.SubjectLookup(
+                            id=which, if_version=held.subject.version
+                        )
             elif isinstance(found, _Copy) and not self._is_fresh(found):
                 which = found.subject.id
                 lookups[which] = event_service_pb2.SubjectLookup(id=which, if_version=found.subject.version)
