@@ -888,6 +888,29 @@ class SubjectContract:
         put_one(store, user(id="u1"), traits={"a": 1})
         assert [entry.number for entry in store.subject_feed(newest)] == [newest + 1]
 
+    def test_no_version_of_a_history_that_was_lost_is_one_of_another(self, store: Store) -> None:
+        before = [put_one(store, user(id="u1"), traits={"n": number}).version for number in range(3)]
+        generation = store.raise_generation(1).generation
+        kept = get(store, user(id="u1"))
+        after = put_one(store, user(id="u1"), traits={"n": "another"})
+        other = put_one(store, user(id="u2"))
+        assert max(before) < kept.version < after.version == get(store, after.id).version
+        assert other.version > max(before)
+        assert [change.version for change in store.subject_changes(*PLACE)][:2] == [
+            other.version,
+            after.version,
+        ]
+        assert record(store, track("1", user(id="u1"))) == [""]
+        counted_at = get(store, user(id="u1")).version
+        assert counted_at > after.version
+        # Removed only by the version that is seen.
+        assert store.delete_subjects(*PLACE, [(other.id, 1)], actor="", now=NOW) == (True,)
+        (removed,) = store.delete_subjects(*PLACE, [(other.id, other.version)], actor="", now=NOW)
+        assert isinstance(removed, Subject)
+        store.raise_generation(generation)
+        # More than can have been lost since a backup.
+        assert get(store, user(id="u1")).version > counted_at + 1_000_000
+
     def test_concurrent_subjects_leave_no_gap_and_lose_nothing(self, store: Store) -> None:
         together = threading.Barrier(4)
 

@@ -293,7 +293,7 @@ def _empty(connection: Connection) -> None:
             f"the destination is a store with a history, up to revision {revision}; copy to an empty database",
             reason="STORE_NOT_EMPTY",
         )
-    for table in (tables.client, tables.record, tables.item, tables.store):
+    for table in (tables.client, tables.record, tables.item, tables.store, tables.subject_counter):
         connection.execute(delete(table))
 
 

@@ -75,6 +75,8 @@ _UNKNOWN: Final = "UNKNOWN_SUBJECT"
 MAX_FEED_MEMBERS: Final = 1000
 """When more than so many members of a subject change with it, the feed has one entry for the whole environment."""
 
+_NOTHING: Final[Mapping[Cell, int]] = {}
+
 _LONGEST: Final = datetime.timedelta(days=31)
 """No period but all time is longer."""
 
@@ -93,7 +95,7 @@ class Stored:
         overrides: By setting.
         member_of: The ids of the others, in order.
         month_day: See `Subject`.
-        version: Without `BUMPS`.
+        version: Without `BUMPS` and `Shelf.base`.
     """
 
     id: bytes
@@ -204,6 +206,9 @@ class Shelf(Protocol):
     def count(self) -> int:
         """Return how many there are."""
 
+    def base(self) -> int:
+        """Return what is added to the versions of all of them."""
+
     def counts(self, ids: Collection[bytes], first: int, last: int) -> Mapping[bytes, Mapping[Cell, int]]:
         """Return what is counted of those that anything is, in total and on the days from *first* to *last*."""
 
@@ -282,6 +287,7 @@ class Desk:
         self._counts: dict[bytes, Mapping[Cell, int]] = {}
         self._changes: list[SubjectChange] = []
         self._count: int | None = None
+        self._base: int | None = None
 
     def find(self, references: Iterable[SubjectReference]) -> set[bytes]:
         """Look for subjects, and return the ids of those that exist."""
@@ -338,7 +344,7 @@ class Desk:
 
     def rendered(self, stored: Stored) -> Subject:
         """Return a subject as others see it."""
-        counts = self._counts.get(stored.id, {})
+        counts = self._counts.get(stored.id, _NOTHING)
         return Subject(
             id=stored.id,
             kind=stored.kind,
@@ -350,7 +356,7 @@ class Desk:
             counters=_counters(counts, self._now.date(), stored.month_day),
             member_of=tuple(self._memberships(stored)),
             month_day=stored.month_day,
-            version=stored.version + counts.get(BUMPS, 0),
+            version=self._version(stored),
         )
 
     def upsert(
@@ -464,11 +470,17 @@ class Desk:
         self._after[after.id] = after
         self._ids.update(dict.fromkeys(before.addresses - after.addresses))
         self._ids.update(dict.fromkeys(after.addresses, after.id))
-        version = after.version + self._counts.get(after.id, {}).get(BUMPS, 0)
         self._changes.append(
-            SubjectChange(after.id, after.kind, version, self._now, self._actor, tuple(sorted(fields)))
+            SubjectChange(
+                after.id, after.kind, self._version(after), self._now, self._actor, tuple(sorted(fields))
+            )
         )
         return after
+
+    def _version(self, stored: Stored) -> int:
+        if self._base is None:
+            self._base = self._shelf.base()
+        return self._base + stored.version + self._counts.get(stored.id, _NOTHING).get(BUMPS, 0)
 
     def _patched(
         self, before: Stored, patch: SubjectPatch, joins: Sequence[bytes], leaves: Collection[bytes]

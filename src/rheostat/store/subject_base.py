@@ -131,7 +131,7 @@ class SubjectStore(Protocol):
 
         Keys are remembered for two days at least. An unknown subject is stored, with the reference's keys; one that
         is known by some of them is left as it is. A counted event raises the versions of its subjects once for the
-        whole call, with a feed entry each; those that the call has stored begin at 1. A subject that an event
+        whole call, with a feed entry each; those that the call has stored begin at the lowest. A subject that an event
         names twice counts once. An exposure counts no subject, and stores none.
 
         Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Final
 
-__all__ = ["CHANGE_LIFE", "COUNT_LIFE", "FEED_JUMP", "FEED_LIFE", "KEY_LIFE", "USAGE_LIFE"]
+__all__ = ["CHANGE_LIFE", "COUNT_LIFE", "FEED_JUMP", "FEED_LIFE", "KEY_LIFE", "USAGE_LIFE", "VERSION_JUMP"]
 
 FEED_LIFE: Final = datetime.timedelta(hours=1)
 """A node that was away for longer has all subjects read anew."""
@@ -13,6 +13,9 @@ FEED_LIFE: Final = datetime.timedelta(hours=1)
 FEED_JUMP: Final = 2**20
 """By how much the feed's number rises with a generation, and all entries go: more than can have been lost since a
 backup, so that no number that somebody has seen is given to another entry."""
+
+VERSION_JUMP: Final = 2**20
+"""By how much the versions of all subjects rise with a generation, for the same reason."""
 
 KEY_LIFE: Final = datetime.timedelta(days=2)
 """Of idempotency keys: twice as long as programs try to send an event."""

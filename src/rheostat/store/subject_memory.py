@@ -38,7 +38,15 @@ from rheostat.store.subject import (
     clamped,
 )
 from rheostat.store.subject_base import SubjectName
-from rheostat.store.subject_life import CHANGE_LIFE, COUNT_LIFE, FEED_JUMP, FEED_LIFE, KEY_LIFE, USAGE_LIFE
+from rheostat.store.subject_life import (
+    CHANGE_LIFE,
+    COUNT_LIFE,
+    FEED_JUMP,
+    FEED_LIFE,
+    KEY_LIFE,
+    USAGE_LIFE,
+    VERSION_JUMP,
+)
 
 __all__ = ["MemorySubjects"]
 
@@ -53,6 +61,7 @@ class _Environment:
     """A `rheostat.store.subject.Shelf`; in memory there is nothing to undo, as all is written in the end."""
 
     subjects: dict[bytes, Stored] = field(default_factory=dict)
+    version_base: int = 0
     addresses: dict[Address, bytes] = field(default_factory=dict)
     # Of each that has any, as a set that keeps their order.
     members: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
@@ -74,6 +83,9 @@ class _Environment:
 
     def count(self) -> int:
         return len(self.subjects)
+
+    def base(self) -> int:
+        return self.version_base
 
     def counts(self, ids: Collection[bytes], first: int, last: int) -> Mapping[bytes, Mapping[Cell, int]]:
         return {
@@ -348,6 +360,8 @@ class MemorySubjects(ABC):
     def _skip_feed(self) -> None:
         self._feed_number += FEED_JUMP
         self._feed.clear()
+        for kept in self._environments.values():
+            kept.version_base += VERSION_JUMP
 
     def _shelf(self, project: str, environment: str) -> _Environment:
         return self._environments.get((project, environment)) or _Environment()

@@ -47,7 +47,7 @@ from rheostat.store.subject import (
     fed,
 )
 from rheostat.store.subject_driver import driver_of
-from rheostat.store.subject_life import FEED_JUMP, KEY_LIFE
+from rheostat.store.subject_life import FEED_JUMP, KEY_LIFE, VERSION_JUMP
 
 __all__ = [
     "SqlShelf",
@@ -77,6 +77,7 @@ _COUNT = select(tables.subject_scope.c.subjects).where(tables.subject_scope.c.nu
 
 # What is read and written of each of many subjects; see `rheostat.store.subject_driver`.
 
+_BASE: Final = "SELECT base FROM subject_scope WHERE project = ? AND environment {in}"
 _FIND: Final = "SELECT folded, id FROM subject_key WHERE {here} AND kind = ? AND name = ? AND folded {in}"
 _LOAD: Final = (
     "SELECT id, kind, created_at, updated_at, keys, traits, overrides, month_day, version"
@@ -211,6 +212,11 @@ class SqlShelf:
         """See `Shelf`."""
         return self._connection.execute(_COUNT, self._place).scalar_one_or_none() or 0
 
+    def base(self) -> int:
+        """See `Shelf`."""
+        project, environment = self._at
+        return sum(base for (base,) in self._driver.select(_BASE, (project,), [environment]))
+
     def counts(self, ids: Collection[bytes], first: int, last: int) -> Mapping[bytes, Mapping[Cell, int]]:
         """See `Shelf`."""
         found: dict[bytes, dict[Cell, int]] = {}
@@ -298,7 +304,9 @@ class SqlShelf:
         if number is None:
             highest = self._connection.execute(select(func.max(table.c.number))).scalar_one()
             number = (highest or 0) + 1
-            self._connection.execute(insert(table), {"number": number, "subjects": added, **self._place})
+            self._connection.execute(
+                insert(table), {"number": number, "subjects": added, "base": 0, **self._place}
+            )
         elif added:
             self._connection.execute(
                 update(table).where(table.c.number == number).values(subjects=table.c.subjects + added)
@@ -516,9 +524,11 @@ def feed(connection: Connection, after: int, limit: int) -> Sequence[FeedEntry]:
 
 
 def skip_feed(connection: Connection) -> None:
-    """Let everybody who follows the feed find out that it cannot be continued, as history was lost or may be."""
-    table = tables.subject_counter
+    """Let everybody find out who follows the feed or has seen subjects, as history was lost or may be."""
+    table, scope = tables.subject_counter, tables.subject_scope
     connection.execute(delete(tables.subject_feed))
+    # Else a version of what was lost would be that of another state, which who has seen it takes for the same.
+    connection.execute(update(scope).values(base=scope.c.base + VERSION_JUMP))
     if connection.execute(update(table).values(feed=table.c.feed + FEED_JUMP)).rowcount == 0:
         connection.execute(insert(table).values(id=1, feed=FEED_JUMP, change=0))
 

@@ -224,9 +224,10 @@ subject_scope = Table(
     Column("project", _Text, nullable=False),
     Column("environment", _Text, nullable=False),
     Column("subjects", _Number, nullable=False),
+    Column("base", _Number, nullable=False),
 )
-"""The environments that have any, by the short numbers that the millions of rows below begin with; and how many
-subjects each has."""
+"""The environments that have any, by the short numbers that the millions of rows below begin with; how many subjects
+each has, and what is added to the versions of all of them."""
 
 Index("subject_scope_place", subject_scope.c.project, subject_scope.c.environment, unique=True)
 
@@ -245,7 +246,8 @@ subject = Table(
     Column("overrides", _Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The last three are JSON texts. The version is not all of it: see `rheostat.store.subject.BUMPS`."""
+"""The last three are JSON texts. The version is not all of it: see `rheostat.store.subject.BUMPS`, and `base`
+above."""
 
 Index("subject_kind", subject.c.scope, subject.c.kind, subject.c.id)
 

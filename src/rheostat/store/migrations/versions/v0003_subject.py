@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("project", text, nullable=False),
         sa.Column("environment", text, nullable=False),
         sa.Column("subjects", number, nullable=False),
+        sa.Column("base", number, nullable=False),
     )
     op.create_index("subject_scope_place", "subject_scope", ["project", "environment"], unique=True)
     op.create_table(
