@@ -264,3 +264,25 @@ def test_an_empty_import_has_an_answer_too(cli):
     command = ("subjects", "import", "-", "--format", "ndjson", "--kind", "user")
     answer = cli.json(*command, input="\n")
     assert (answer["read"], answer["written"], answer["failed"]) == (0, 0, [])
+
+
+def test_files_that_are_not_there_are_mistakes_of_the_command_line(cli, tmp_path):
+    file = tmp_path / "users.ndjson"
+    command = ("subjects", "import", str(file), "--kind", "user")
+    assert "does not exist" in cli.run(*command, code=2).output
+    file.write_bytes(users(0, 2))
+    for errors in (tmp_path / "missing" / "failed.ndjson", tmp_path, file):
+        assert "--errors" in cli.run(*command, "--errors", str(errors), code=2).output
+    assert file.read_bytes() == users(0, 2)
+    assert "'a b'" in cli.run("subjects", "import", str(file), "--kind", "a b", code=2).output
+    assert cli.json("subjects", "list")["subjects"] == []
+
+
+def test_an_answer_keeps_the_first_thousand_refusals_and_the_file_has_all(cli, tmp_path):
+    failed = tmp_path / "failed.ndjson"
+    command = ("subjects", "import", "-", "--format", "ndjson", "--kind", "user")
+    answer = json.loads(cli.run(*command, "--json", input="[]\n" * 1500, code=1).stdout)
+    assert (answer["refused"], len(answer["failed"])) == (1500, 1000)
+    shown = cli.run(*command, "--errors", str(failed), input="[]\n" * 1500, code=1).output
+    assert "1500 were refused" in shown
+    assert [json.loads(line)["line"] for line in failed.read_text().splitlines()] == [*range(1, 1501)]

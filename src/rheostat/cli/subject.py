@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 import click
 
@@ -46,6 +47,8 @@ member_of   [{id, kind, keys}]
 """The keys of one subject."""
 
 _SHOWN_FAILURES: Final = 20
+_KEPT_FAILURES: Final = 1_000
+"""In the answer in JSON; a file of millions of lines may have as many refusals."""
 
 _KEYS: Final = click.argument("keys", metavar="NAME=VALUE...", nargs=-1, required=True)
 
@@ -350,11 +353,11 @@ def history(
         ("rheostat subjects import users.ndjson --kind user --errors failed.ndjson", "what was refused"),
     ],
     answer="""
-    read, written   how many subjects
-    failed          [{line, reason, message}]; with --errors only in that file
+    read, written, refused   how many subjects
+    failed                   [{line, reason, message}], the first 1000; with --errors only in that file, and all of them
     """,
 )
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
 @click.option("--kind", required=True, help="What they are, such as company.")
 @click.option(
     "--by",
@@ -378,7 +381,9 @@ def history(
     help="By default what the name of the file ends with.",
 )
 @click.option(
-    "--errors", type=click.Path(dir_okay=False), help="Write what was refused into this file, as NDJSON."
+    "--errors",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Write what was refused into this file, as NDJSON.",
 )
 @target_options()
 def import_(
@@ -412,34 +417,37 @@ def import_(
     if format_ is None:
         raise click.UsageError("the name of the file does not say what it is: give --format csv or ndjson")
     columns = dict(split_pairs(keys, "--by")) or {"id": "id"}
+    # A kind or the name of a key that no line can be right with.
+    parse_reference(kind, [f"{name}=-" for name in columns])
     upserts = Upserts(kind, columns, types, frozenset(skip))
-    outcome = _Outcome()
-    try:
-        with (
-            Connection(target) as connection,
-            click.open_file(file, "rb") as stream,
-            _Progress(output, None if file == "-" else _size(file)) as progress,
-        ):
-            for batch in read_upserts(stream, format_, upserts):
-                outcome.add(connection, batch)
-                progress.show(batch.position, outcome.written, len(outcome.failures))
-    except BaseException:
-        if outcome.read:
-            # What was written is written, whatever has ended the import.
-            outcome.tell(output, errors)
-        raise
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(click.open_file(file, "rb"))
+        outcome = _Outcome(stack.enter_context(_opened(errors, file)) if errors else None)
+        connection = stack.enter_context(Connection(target))
+        try:
+            with _Progress(output, None if file == "-" else _size(file)) as progress:
+                for batch in read_upserts(stream, format_, upserts):
+                    outcome.add(connection, batch)
+                    progress.show(batch.position, outcome.written, outcome.refused)
+        except BaseException:
+            if outcome.read:
+                # What was written is written, whatever has ended the import.
+                outcome.tell(output, errors)
+            raise
     outcome.tell(output, errors)
-    if outcome.failures:
+    if outcome.refused:
         click.get_current_context().exit(1)
 
 
 class _Outcome:
     """What has become of the lines of a file so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, errors: IO[str] | None) -> None:
         self.read = 0
         self.written = 0
-        self.failures: list[Failure] = []
+        self.refused = 0
+        self._errors = errors
+        self._kept: list[Failure] = []
 
     def add(self, connection: Connection, batch: Batch) -> None:
         """Send a batch and count what becomes of it.
@@ -453,27 +461,44 @@ class _Outcome:
             refused = send_upserts(connection, connection.target, batch)
             self.written += len(batch.messages) - len(refused)
         finally:
-            self.failures += sorted([*batch.failures, *refused], key=lambda failure: failure.line)
+            failures = sorted([*batch.failures, *refused], key=lambda failure: failure.line)
+            self.refused += len(failures)
+            if self._errors is None:
+                self._kept += failures[: _KEPT_FAILURES - len(self._kept)]
+            else:
+                for failure in failures:
+                    self._errors.write(f"{json.dumps(failure.record(), ensure_ascii=False)}\n")
 
     def tell(self, output: Output, errors: str | None) -> None:
-        """Print it, and write what was refused into the file *errors*."""
-        records = [failure.record() for failure in self.failures]
-        if errors is not None:
-            text = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
-            Path(errors).write_text(text, encoding="utf-8")
+        """Print it; *errors* is the file that has what was refused."""
         if output.json:
-            output.answer({"read": self.read, "written": self.written, "failed": [] if errors else records})
+            output.answer(
+                {
+                    "read": self.read,
+                    "written": self.written,
+                    "refused": self.refused,
+                    "failed": [failure.record() for failure in self._kept],
+                }
+            )
             return
         output.print(f"{self.written} of {self.read} subjects written")
-        if errors is None:
-            for failure in self.failures[:_SHOWN_FAILURES]:
-                output.note(f"line {failure.line}: {failure.message} ({failure.reason})", style="red")
-            if len(self.failures) > _SHOWN_FAILURES:
-                output.note(
-                    f"and {len(self.failures) - _SHOWN_FAILURES} more; give --errors FILE to have them all"
-                )
-        elif self.failures:
-            output.note(f"{len(self.failures)} were refused, see {errors}", style="red")
+        if errors is not None:
+            if self.refused:
+                output.note(f"{self.refused} were refused, see {errors}", style="red")
+            return
+        for failure in self._kept[:_SHOWN_FAILURES]:
+            output.note(f"line {failure.line}: {failure.message} ({failure.reason})", style="red")
+        if self.refused > _SHOWN_FAILURES:
+            output.note(f"and {self.refused - _SHOWN_FAILURES} more; give --errors FILE to have them all")
+
+
+def _opened(errors: str, file: str) -> IO[str]:
+    try:
+        if file != "-" and Path(errors).exists() and Path(errors).samefile(file):
+            raise click.UsageError("--errors is the file that is to be imported")
+        return Path(errors).open("w", encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"--errors: {errors}: {error.strerror}") from None
 
 
 class _Progress:
