@@ -20,6 +20,7 @@ from rheostat.sdk.call import Answer, CallResult, calling, method_named
 from rheostat.sdk.checker import AsyncChecker
 from rheostat.sdk.client import BaseClient
 from rheostat.sdk.effect import Fetch
+from rheostat.sdk.event_task import at_exit, send_rest
 from rheostat.sdk.reader import S
 from rheostat.sdk.stream import AsyncStream
 from rheostat.sdk.subscription import SettingChange
@@ -78,8 +79,14 @@ class AsyncClient(AsyncChecker[S], BaseClient[S]):
             driver: TaskDriver | None = core.driver  # type: ignore[assignment]
             core.replica.idle = core.restart = None
             core.close()
+        at_exit.discard(core)
         if driver is not None:
             await driver.close()
+        if core.events:
+            # No loop has run since they were told, or it has ended before they were sent.
+            core.events.hasten()
+            await send_rest(core)
+            core.events.give_up()
 
     async def __aenter__(self) -> Self:
         try:
@@ -214,6 +221,8 @@ class AsyncClient(AsyncChecker[S], BaseClient[S]):
                 asyncio.get_running_loop()
             except RuntimeError:
                 # The read is answered, and nothing starts.
+                if self._core.events:
+                    at_exit.add(self._core)
                 return
             try:
                 self._driver()

@@ -400,8 +400,10 @@ class EventBuffer:
         with self._lock():
             self._count()
             self._counted()
-            left = len(self._entries)
+            left = len(self._entries) + len(self._sending)
             self._entries.clear()
+            # Should it still be under way, it is not put back: it is counted.
+            self._sending = []
             if left:
                 self._drop(
                     "left", "%d events could not be sent before the client was closed", left, count=left
@@ -428,6 +430,8 @@ class EventBuffer:
 
     def _put_back(self, batch: Sequence[Entry]) -> None:
         with self._lock():
+            if self._sending is not batch:
+                return
             self._entries.extendleft(reversed(batch))
             self._sending = []
             self._shed()

@@ -8,15 +8,86 @@ import contextlib
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Final
 
-from rheostat.sdk.async_connection import connect
+from rheostat.errors import RheostatError
+from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import Effect, Fetch, Sleep
 
-__all__ = ["EventTask"]
+__all__ = ["EventTask", "at_exit", "send_rest"]
 
 log = logging.getLogger("rheostat")
+
+
+class _AtExit:
+    """The clients whose events are to be sent when the process ends, should their event loop have ended before."""
+
+    def __init__(self) -> None:
+        self._loops: dict[Core, asyncio.AbstractEventLoop | None] = {}
+        self._registered = False
+
+    def add(self, core: Core, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Let what *core* has buffered be sent at the end of the process, unless it was closed or *loop* goes on."""
+        if not self._registered:
+            self._registered = True
+            atexit.register(self._send)
+        self._loops[core] = loop
+
+    def discard(self, core: Core) -> None:
+        """Take it back."""
+        self._loops.pop(core, None)
+
+    def _send(self) -> None:
+        while self._loops:
+            core, loop = self._loops.popitem()
+            if core.closed or not core.events or (loop is not None and not loop.is_closed()):
+                continue
+            if core.options.http_client is not None and core.options.http_client_factory is None:
+                # A session of a loop that is gone, and maybe the only one that passes a proxy.
+                log.warning("events were not sent, as the client was not closed")
+                continue
+            core.events.hasten()
+            asyncio.run(send_rest(core))
+
+
+at_exit: Final = _AtExit()
+
+
+async def send_rest(core: Core) -> None:
+    """Send what a client without a driver has buffered, for as long as closing may take; raises nothing."""
+    try:
+        async with asyncio.timeout(core.options.flush_timeout):
+            connection = connect(core)
+            try:
+                while core.events:
+                    await asyncio.sleep(core.events.due(wanted=True) or 0.0)
+                    await _sent(connection, core.events.sending())
+            finally:
+                await connection.close()
+    except Exception as error:  # noqa: BLE001 - nobody can do anything about it any more
+        log.warning("events were not sent before the client has ended: %s", str(error) or "there was no time")
+
+
+async def _sent(connection: AnyConnection, work: Generator[Effect, Any, None]) -> None:
+    try:
+        effect = next(work)
+        while True:
+            try:
+                result: Any = None
+                match effect:
+                    case Fetch():
+                        result = await connection.fetch(effect)
+                    case Sleep(seconds):
+                        await asyncio.sleep(seconds)
+            except RheostatError as error:
+                effect = work.throw(error)
+            else:
+                effect = work.send(result)
+    except StopIteration:
+        pass
+    finally:
+        work.close()
 
 
 class EventTask:
@@ -42,7 +113,6 @@ class EventTask:
         """Look at the buffer; starts the task if need be."""
         self._woken.set()
         if self._task is None and not self._closing:
-            atexit.register(self._at_exit)
             self._task = self._loop.create_task(
                 self._run(), name="rheostat-events", context=contextvars.Context()
             )
@@ -68,7 +138,7 @@ class EventTask:
     async def close(self) -> None:
         """Send what is left, and end; returns within the time for that, and does nothing the second time."""
         timeout = self._core.options.flush_timeout
-        atexit.unregister(self._at_exit)
+        at_exit.discard(self._core)
         self._buffer.hasten()
         self._closing = True
         self._woken.set()
@@ -82,7 +152,7 @@ class EventTask:
     def disown(self) -> None:
         """Leave all to the parent process."""
         self._closing = True
-        atexit.unregister(self._at_exit)
+        at_exit.discard(self._core)
 
     async def _run(self) -> None:
         buffer = self._buffer
@@ -91,9 +161,12 @@ class EventTask:
                 while not self._closing:
                     self._woken.clear()
                     # Before the buffer is looked at: what comes afterwards wakes.
+                    at_exit.discard(self._core)
                     buffer.asleep = True
                     due = buffer.due(wanted=self._waiting > 0)
                     buffer.asleep = due is None
+                    if due is not None:
+                        at_exit.add(self._core, self._loop)
                     if due is not None and due <= 0:
                         break
                     with contextlib.suppress(TimeoutError):
@@ -113,40 +186,3 @@ class EventTask:
         finally:
             buffer.asleep = True
             self._passed.set()
-
-    def _at_exit(self) -> None:
-        """Send what is left after the event loop has ended, on a loop of its own."""
-        options = self._core.options
-        if self._core.closed or not self._buffer or not self._loop.is_closed():
-            return
-        if options.http_client is not None and options.http_client_factory is None:
-            # A session of a loop that is gone, and maybe the only one that passes a proxy.
-            log.warning("events were not sent, as the client was not closed")
-            return
-        try:
-            asyncio.run(asyncio.wait_for(self._rest(), options.flush_timeout))
-        except Exception as error:  # noqa: BLE001 - at the end of the process nobody can do anything about it
-            log.warning("events were not sent, as the client was not closed: %s", error)
-
-    async def _rest(self) -> None:
-        connection = connect(self._core)
-        work = self._buffer.sending()
-        try:
-            effect = next(work)
-            while True:
-                try:
-                    result: Any = None
-                    match effect:
-                        case Fetch():
-                            result = await connection.fetch(effect)
-                        case Sleep(seconds):
-                            await asyncio.sleep(seconds)
-                except Exception as error:  # noqa: BLE001 - the work knows what to do about it
-                    effect = work.throw(error)
-                else:
-                    effect = work.send(result)
-        except StopIteration:
-            pass
-        finally:
-            work.close()
-            await connection.close()

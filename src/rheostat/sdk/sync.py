@@ -85,6 +85,8 @@ class Client(Checker[S], BaseClient[S]):
             core.close()
         if driver is not None:
             driver.close()
+        else:
+            core.events.give_up()
 
     def __enter__(self) -> Self:
         try:

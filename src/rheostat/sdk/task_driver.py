@@ -15,7 +15,7 @@ from rheostat.sdk import fork
 from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
 from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Own, Receive, Sleep
-from rheostat.sdk.event_task import EventTask
+from rheostat.sdk.event_task import EventTask, at_exit
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport.body import LEAST_BYTES_PER_SECOND
 from rheostat.sdk.watch_loop import Loop
@@ -80,6 +80,8 @@ class TaskDriver:
 
     def send(self) -> None:
         """See `Driver`."""
+        # Now, as the loop may end before it comes to it.
+        at_exit.add(self._core, self.loop)
         self._soon(self.events.wake)
 
     def _soon(self, what: Any) -> None:
@@ -138,10 +140,13 @@ class TaskDriver:
         except StopIteration as stop:
             found: T = stop.value
             return found
+        finally:
+            # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
+            work.close()
 
     async def close(self) -> None:
         """Send what is left and end the tasks; returns within the time for that and a second."""
-        if self._closing:
+        if self._closing or self.loop.is_closed():
             return
         await self.events.close()
         self._closing = True

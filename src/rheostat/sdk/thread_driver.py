@@ -144,6 +144,9 @@ class ThreadDriver:
         except StopIteration as stop:
             found: T = stop.value
             return found
+        finally:
+            # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
+            work.close()
 
     def close(self) -> None:
         """Send what is left and end the threads; returns within the time for that and `_CLOSE_SECONDS`."""
