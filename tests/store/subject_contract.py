@@ -765,6 +765,20 @@ class SubjectContract:
         assert record(store, *sent, now=at) == [""] * len(events)
         assert counted(store, name, at) == expected
 
+    def test_months_of_several_beginnings_are_counted_side_by_side(self, store: Store) -> None:
+        names = [user(id=str(number)) for number in range(3)]
+        for name, month_day in zip(names, (1, 15, 31), strict=True):
+            put_one(store, name, month_day=month_day)
+        days = [datetime.timedelta(days=number) for number in range(-40, 20)]
+        record(store, *(track(str(day), *names, time=NOW + day) for day in days))
+        # A Sunday, the first of March: the months are of 31, 28 and 31 days.
+        expected = [(1, 7, 20, 60), (1, 7, 28, 60), (1, 7, 21, 60)]
+        assert [counted(store, name) for name in names] == expected
+        assert len(get(store, names[0]).counters) == 4
+        moved = put_one(store, names[0], month_day=15)
+        assert moved == get(store, names[0])
+        assert counted(store, names[0]) == expected[1]
+
     def test_a_period_that_is_over_counts_no_more_and_says_when_it_ends(self, store: Store) -> None:
         name = user(id="u1")
         put_one(store, name, month_day=31)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from rheostat.model.subject import (
     Exposure,
@@ -24,6 +25,8 @@ from rheostat.model.subject import (
 )
 from rheostat.store import sqlite
 from rheostat.store.sqlite import SqliteStore
+from rheostat.store.subject import TOTAL
+from rheostat.store.subject_row import SqlShelf
 from tests.store.contract import put as put_setting
 from tests.store.subject_contract import (
     NOW,
@@ -282,3 +285,23 @@ def test_a_subject_keeps_its_totals_when_its_days_are_purged(store: SqliteStore)
     assert counted(store, name)[-1] == len(days)
     assert isinstance(find(store, name), Subject)
     assert put(store, SubjectPatch(name)) == [get(store, name)]
+
+
+def test_of_a_subject_with_many_events_the_days_are_added_up_where_they_are(
+    store: SqliteStore, path: Path
+) -> None:
+    names = [f"e{number}" for number in range(100)]
+    for day in range(20):
+        at = NOW - datetime.timedelta(days=day)
+        record(store, *(track(f"{day}{name}", user(id="u1"), name=name, time=at) for name in names))
+    who = get(store, user(id="u1")).id
+    today = NOW.date().toordinal()
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        counts = SqlShelf(connection, *PLACE).sums(
+            [who], [(today, today + 1), (today - 6, today + 1), (today - 30, today + 1)]
+        )[who]
+    engine.dispose()
+    # In all, on the day, in the rest of the week and in the rest of the month.
+    assert len(counts) == 1 + 4 * len(names)
+    assert sum(counts.values()) == counts[TOTAL, ""] + 2 * 20 * len(names)

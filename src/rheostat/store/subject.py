@@ -52,7 +52,6 @@ __all__ = [
     "read",
     "render",
     "upsert",
-    "usage_days",
 ]
 
 Address: TypeAlias = tuple[str, str, str]
@@ -76,9 +75,6 @@ MAX_FEED_MEMBERS: Final = 1000
 """When more than so many members of a subject change with it, the feed has one entry for the whole environment."""
 
 _NOTHING: Final[Mapping[Cell, int]] = {}
-
-_LONGEST: Final = datetime.timedelta(days=31)
-"""No period but all time is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +208,15 @@ class Shelf(Protocol):
     def counts(self, ids: Collection[bytes], first: int, last: int) -> Mapping[bytes, Mapping[Cell, int]]:
         """Return what is counted of those that anything is, in total and on the days from *first* to *last*."""
 
+    def sums(
+        self, ids: Collection[bytes], spans: Sequence[tuple[int, int]]
+    ) -> Mapping[bytes, Mapping[Cell, int]]:
+        """Return what is counted of those that anything is, in total and on days that are in any of the spans.
+
+        Days that are in the same of them may be added up, at any of them. A span is of the days from the first to
+        before the second.
+        """
+
     def used_keys(self, actor: str, keys: Collection[str], now: datetime.datetime) -> Collection[str]:
         """Return those of the idempotency keys that *actor* has used."""
 
@@ -311,16 +316,16 @@ class Desk:
 
     def take(self, subjects: Iterable[Stored]) -> None:
         """Take in subjects that have been read, and read what they are rendered with."""
-        ids = []
+        ids: dict[int, list[bytes]] = {}
         targets: set[bytes] = set()
         for stored in subjects:
             self._before[stored.id] = self._after[stored.id] = stored
-            ids.append(stored.id)
+            ids.setdefault(stored.month_day, []).append(stored.id)
             targets.update(stored.member_of)
         if targets := targets - self._after.keys() - self._names.keys():
             self._names.update(self._shelf.names(targets))
-        if ids:
-            self._counts.update(self._shelf.counts(ids, *usage_days(self._now.date())))
+        for month_day, alike in ids.items():
+            self._count_days(alike, month_day)
 
     def id_of(self, reference: SubjectReference) -> bytes | KeyConflict | None:
         """Return who is named by keys that were looked for; None for nobody."""
@@ -467,6 +472,8 @@ class Desk:
         if is_new:
             self._before[after.id] = None
             self._count = self._counted() + 1
+        elif after.month_day != before.month_day:
+            self._count_days([after.id], after.month_day)
         self._after[after.id] = after
         self._ids.update(dict.fromkeys(before.addresses - after.addresses))
         self._ids.update(dict.fromkeys(after.addresses, after.id))
@@ -476,6 +483,10 @@ class Desk:
             )
         )
         return after
+
+    def _count_days(self, ids: Collection[bytes], month_day: int) -> None:
+        spans = _spans(self._now.date(), month_day)
+        self._counts.update(self._shelf.sums(ids, [(first, after) for _, first, after, _ in spans]))
 
     def _version(self, stored: Stored) -> int:
         if self._base is None:
@@ -586,25 +597,26 @@ def fed(touched: Iterable[bytes], members: Collection[bytes]) -> Sequence[bytes]
     return tuple(dict.fromkeys((*touched, *members)))
 
 
-def usage_days(day: datetime.date) -> tuple[int, int]:
-    """Return the ordinals of the first and the last day that may count in a period that *day* is in."""
-    return (day - _LONGEST).toordinal(), (day + _LONGEST).toordinal()
-
-
 def clamped(number: int) -> int:
     """Return the nearest integer of 64 bits."""
     return max(INT64_MIN, min(number, INT64_MAX))
 
 
-def _counters(counts: Mapping[Cell, int], today: datetime.date, month_day: int) -> Sequence[UsageCounter]:
-    if not counts:
-        return ()
+def _spans(today: datetime.date, month_day: int) -> Sequence[tuple[UsagePeriod, int, int, datetime.datetime]]:
+    """Return the periods that have an end: the ordinals of the first day and of the one after the last, and that."""
     spans = []
     for period in (UsagePeriod.DAY, UsagePeriod.WEEK, UsagePeriod.MONTH):
         start, end = period_start(period, today, month_day), period_end(period, today, month_day)
         assert start is not None
         assert end is not None
         spans.append((period, start.toordinal(), end.toordinal(), end))
+    return spans
+
+
+def _counters(counts: Mapping[Cell, int], today: datetime.date, month_day: int) -> Sequence[UsageCounter]:
+    if not counts:
+        return ()
+    spans = _spans(today, month_day)
     sums: dict[str, dict[UsagePeriod, int]] = {}
     for (day, event), count in counts.items():
         if (day, event) == BUMPS:

@@ -98,6 +98,11 @@ class _Environment:
             if who in self.usage
         }
 
+    def sums(
+        self, ids: Collection[bytes], spans: Sequence[tuple[int, int]]
+    ) -> Mapping[bytes, Mapping[Cell, int]]:
+        return self.counts(ids, min(first for first, _ in spans), max(after for _, after in spans) - 1)
+
     def used_keys(self, actor: str, keys: Collection[str], now: datetime.datetime) -> Collection[str]:
         return {key for key in keys if (actor, key) in self.event_keys}
 
