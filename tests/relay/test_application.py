@@ -292,6 +292,10 @@ def test_the_metrics_of_a_relay_say_how_old_its_state_is(world: World, node: Nod
     answer = exchange(relay_app(relay.relay), request)
     assert answer.status == 200
     assert b"\nrheostat_relay_stale_seconds 42.0\n" in answer.body
+    assert b"redis" not in answer.body
+    relay.relay.copied_at = world.clock.monotonic() - 7.0
+    answer = exchange(relay_app(relay.relay), request)
+    assert b"\nrheostat_relay_redis_seconds 7.0\n" in answer.body
 
 
 def test_a_revoked_key_opens_nothing_any_more(node: Node, relay: RelayNode) -> None:

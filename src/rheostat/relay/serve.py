@@ -37,6 +37,11 @@ class _Gate(Gate):
         """How old the state is."""
         return self._relay.stale_seconds
 
+    @property
+    def redis_seconds(self) -> float | None:
+        """For how long Redis may not have held it."""
+        return self._relay.redis_seconds
+
     def _readiness(self) -> Answer:
         relay = self._relay
         branches = relay.branches

@@ -156,6 +156,11 @@ class Gate:
         """How old the state is; None on a node that reads the store itself."""
         return None
 
+    @property
+    def redis_seconds(self) -> float | None:
+        """For how long Redis may not have held the state; None where none is written."""
+        return None
+
     def _metrics(self, incoming: Incoming) -> Answer:
         """Answer with the node's counts; any key but a public one may read them, since they name nothing."""
         if incoming.method not in ("GET", "HEAD"):
@@ -174,7 +179,10 @@ class Gate:
             except Exception:  # noqa: BLE001 - whatever it is, no key can be checked; the log has it
                 return self._refusal(Refusal(503, UnavailableError("the keys cannot be read now")))
         body, content_type = exposition(
-            service, incoming.headers.get("accept", ""), stale_seconds=self.stale_seconds
+            service,
+            incoming.headers.get("accept", ""),
+            stale_seconds=self.stale_seconds,
+            redis_seconds=self.redis_seconds,
         )
         return Answer(200, body, (("content-type", content_type), ("cache-control", "private, no-store")))
 

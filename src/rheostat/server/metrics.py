@@ -43,13 +43,16 @@ _COUNTERS: Final = {
 }
 
 
-def exposition(service: Service, accept: str, *, stale_seconds: float | None = None) -> tuple[bytes, str]:
+def exposition(
+    service: Service, accept: str, *, stale_seconds: float | None = None, redis_seconds: float | None = None
+) -> tuple[bytes, str]:
     """Return the metrics of *service* in this process, and their content type.
 
     Args:
         service: The node.
         accept: The header of the request, which chooses between the text formats.
         stale_seconds: How old the state of a relay is; None for a node.
+        redis_seconds: For how long Redis may not have held that; None where none is written.
 
     Names of projects, environments and settings are not in it.
     """
@@ -58,7 +61,7 @@ def exposition(service: Service, accept: str, *, stale_seconds: float | None = N
     from prometheus_client.registry import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(service, stale_seconds))
+    registry.register(_Collector(service, stale_seconds, redis_seconds))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
@@ -66,9 +69,10 @@ def exposition(service: Service, accept: str, *, stale_seconds: float | None = N
 class _Collector:
     """Makes the families of a node's metrics; what `prometheus_client` asks of a collector."""
 
-    def __init__(self, service: Service, stale_seconds: float | None) -> None:
+    def __init__(self, service: Service, stale_seconds: float | None, redis_seconds: float | None) -> None:
         self._service = service
         self._stale_seconds = stale_seconds
+        self._redis_seconds = redis_seconds
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -79,6 +83,12 @@ class _Collector:
         if self._stale_seconds is not None:
             yield GaugeMetricFamily(
                 "rheostat_relay_stale_seconds", "How old the state of this relay is.", self._stale_seconds
+            )
+        if self._redis_seconds is not None:
+            yield GaugeMetricFamily(
+                "rheostat_relay_redis_seconds",
+                "For how long Redis may not have held the state of this relay.",
+                self._redis_seconds,
             )
         if service.started:
             # A relay may have none yet, and a node may have lost its own.
