@@ -217,6 +217,10 @@ def test_what_was_read_before_the_file_breaks_is_written_and_told(cli, tmp_path)
     file.write_text('id,n\nu1,1\nu2\nu3,3\nu4,"x"y\nu5,1\n', encoding="utf-8")
     shown = cli.run("subjects", "import", str(file), "--kind", "user", "--errors", str(failed), code=1).output
     assert "2 of 3 subjects written" in shown and "line 5 is not CSV" in shown
+    unclosed = cli.run(
+        "subjects", "import", "-", "--format=csv", "--kind=user", code=1, input='id\n"u6\nu7\n'
+    )
+    assert "line 2 is not CSV" in unclosed.output
     assert [json.loads(line)["line"] for line in failed.read_text().splitlines()] == [3]
     assert cli.json("subjects", "get", "user", "id=u3")["traits"] == {"n": 3}
 
@@ -286,3 +290,30 @@ def test_an_answer_keeps_the_first_thousand_refusals_and_the_file_has_all(cli, t
     shown = cli.run(*command, "--errors", str(failed), input="[]\n" * 1500, code=1).output
     assert "1500 were refused" in shown
     assert [json.loads(line)["line"] for line in failed.read_text().splitlines()] == [*range(1, 1501)]
+
+
+def test_columns_that_options_or_traits_cannot_mean_are_told_before_anything_is_sent(cli, tmp_path):
+    file = tmp_path / "users.csv"
+    file.write_text("id,zip,First Name,usage\nu1,01234,Ada,3\n", encoding="utf-8")
+    command = ("subjects", "import", str(file), "--kind", "user")
+    skip = ("--skip", "First Name", "--skip", "usage")
+    for options, message in (
+        ((*skip, "--trait", "zpi:str"), "--trait: the file has no column 'zpi'"),
+        ((*skip, "--skip", "nmae"), "--skip: the file has no column 'nmae'"),
+        (("--skip", "usage"), "the column 'First Name' cannot be a trait"),
+        (("--skip", "First Name"), "the column 'usage' cannot be a trait"),
+    ):
+        assert message in cli.run(*command, *options, code=1).output
+    twice = ("--trait", "zip:str", "--trait", "zip:int")
+    assert "given twice" in cli.run(*command, *twice, code=2).output
+    assert cli.json("subjects", "list")["subjects"] == []
+    cli.run(*command, *skip, "--trait", "zip:str")
+    assert cli.json("subjects", "get", "user", "id=u1")["traits"] == {"zip": "01234"}
+
+
+def test_a_field_of_ndjson_that_options_name_and_no_line_has_is_told(cli):
+    command = ("subjects", "import", "-", "--format", "ndjson", "--kind", "user")
+    options = ("--trait", "zip:str", "--trait", "zpi:str", "--skip", "nmae")
+    lines = '{"id": "u1", "zip": "1"}\n{"id": "u2"}\n'
+    assert cli.json(*command, *options, input=lines)["unseen"] == ["nmae", "zpi"]
+    assert "no line has nmae, zpi" in cli.run(*command, *options, input=lines).output

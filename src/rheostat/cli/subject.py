@@ -355,6 +355,7 @@ def history(
     answer="""
     read, written, refused   how many subjects
     failed                   [{line, reason, message}], the first 1000; with --errors only in that file, and all of them
+    unseen                   names in --trait and --skip that no line of NDJSON has; columns of CSV are checked first
     """,
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
@@ -409,6 +410,8 @@ def import_(
             raise click.UsageError(
                 f"--trait {text!r} is not of the form name:type; types are {', '.join(CONVERSIONS)}"
             )
+        if name in types:
+            raise click.UsageError(f"--trait: {name!r} is given twice")
         types[name] = type_
     if format_ is None:
         format_ = (
@@ -422,7 +425,10 @@ def import_(
     upserts = Upserts(kind, columns, types, frozenset(skip))
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(click.open_file(file, "rb"))
-        outcome = _Outcome(stack.enter_context(_opened(errors, file)) if errors else None)
+        outcome = _Outcome(
+            stack.enter_context(_opened(errors, file)) if errors else None,
+            set(upserts.named) if format_ == "ndjson" else set(),
+        )
         connection = stack.enter_context(Connection(target))
         try:
             with _Progress(output, None if file == "-" else _size(file)) as progress:
@@ -442,10 +448,11 @@ def import_(
 class _Outcome:
     """What has become of the lines of a file so far."""
 
-    def __init__(self, errors: IO[str] | None) -> None:
+    def __init__(self, errors: IO[str] | None, unseen: set[str]) -> None:
         self.read = 0
         self.written = 0
         self.refused = 0
+        self._unseen = unseen
         self._errors = errors
         self._kept: list[Failure] = []
 
@@ -456,6 +463,7 @@ class _Outcome:
             RheostatError: As `send_upserts`; what was no subject is counted nevertheless.
         """
         self.read += batch.read
+        self._unseen -= batch.seen
         refused: list[Failure] = []
         try:
             refused = send_upserts(connection, connection.target, batch)
@@ -478,10 +486,16 @@ class _Outcome:
                     "written": self.written,
                     "refused": self.refused,
                     "failed": [failure.record() for failure in self._kept],
+                    "unseen": sorted(self._unseen),
                 }
             )
             return
         output.print(f"{self.written} of {self.read} subjects written")
+        if self._unseen:
+            output.note(
+                f"warning: no line has {', '.join(sorted(self._unseen))}, which --trait or --skip names",
+                style="yellow",
+            )
         if errors is not None:
             if self.refused:
                 output.note(f"{self.refused} were refused, see {errors}", style="red")

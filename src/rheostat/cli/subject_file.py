@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Never
 
@@ -16,7 +16,7 @@ from rheo.v1 import event_service_pb2 as event
 from rheostat.cli.connection import Connection
 from rheostat.cli.option import Target
 from rheostat.errors import LimitExceededError, RheostatError, TypeMismatchError, UnavailableError
-from rheostat.model.subject import SubjectPatch, SubjectReference
+from rheostat.model.subject import MEMBER_OF, TRAIT_NAME, USAGE, SubjectPatch, SubjectReference
 from rheostat.model.value import FrozenMapping, Value, canonical_json, freeze, parse_json
 from rheostat.wire.subject import patch_from_request, patch_to_proto
 
@@ -128,6 +128,7 @@ class Batch:
         read: How many lines there were, without empty ones.
         position: How many bytes of the file have been read.
         size: Bytes of the changes.
+        seen: Those columns that `Upserts` names, other than keys, and that a line has.
     """
 
     messages: list[event.SubjectUpsert] = field(default_factory=list)
@@ -136,6 +137,7 @@ class Batch:
     read: int = 0
     position: int = 0
     size: int = 0
+    seen: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,38 @@ class Upserts:
     columns: Mapping[str, str]
     types: Mapping[str, str]
     skip: frozenset[str] = frozenset()
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The columns that are named, other than keys."""
+        return self.skip | self.types.keys()
+
+    def check(self, header: Sequence[str]) -> None:
+        """Check the names of all columns of a file.
+
+        Raises:
+            click.ClickException: One is missing, stands twice, or is neither a key nor a trait nor left out.
+        """
+        for option, columns in (
+            ("--by", self.columns.values()),
+            ("--trait", self.types),
+            ("--skip", self.skip),
+        ):
+            for column in sorted(columns):
+                if column not in header:
+                    raise click.ClickException(
+                        f"{option}: the file has no column {column!r}; it has {', '.join(header)}"
+                    )
+        if len(set(header)) < len(header):
+            raise click.ClickException("the file has two columns of one name")
+        for column in header:
+            if column in self.columns.values() or column in self.skip:
+                continue
+            if TRAIT_NAME.fullmatch(column) is None or column in (USAGE, MEMBER_OF):
+                raise click.ClickException(
+                    f"the column {column[:100]!r} cannot be a trait, whose name has 1 to 64 letters, digits, _ or - "
+                    f"and is neither {USAGE} nor {MEMBER_OF}: leave it out with --skip, or rename it"
+                )
 
     def message(self, row: Mapping[str, Value]) -> event.SubjectUpsert:
         """Return the change that a line asks for.
@@ -228,6 +262,7 @@ def read_upserts(stream: IO[bytes], format_: str, upserts: Upserts) -> Iterator[
     """
     lines = _Lines(stream)
     rows = _csv_rows(lines, upserts) if format_ == "csv" else _ndjson_rows(lines)
+    named = upserts.named
     batch = Batch()
     ended: click.ClickException | None = None
     try:
@@ -239,6 +274,8 @@ def read_upserts(stream: IO[bytes], format_: str, upserts: Upserts) -> Iterator[
                 batch = Batch()
             batch.read += 1
             batch.position = lines.position
+            if named and not isinstance(row, Failure):
+                batch.seen |= named & row.keys()
             if isinstance(message, Failure):
                 batch.failures.append(message)
             else:
@@ -270,17 +307,14 @@ def _message(upserts: Upserts, number: int, row: Mapping[str, Value]) -> event.S
 
 def _csv_rows(lines: _Lines, upserts: Upserts) -> Iterator[tuple[int, Mapping[str, Value] | Failure]]:
     reader = csv.reader(iter(lines), strict=True)
+    number = 1
     try:
         header = next(reader, None)
         if lines.broken:
             raise click.ClickException("the first line is not UTF-8")
         if header is None:
             raise click.ClickException("the file is empty: its first line has the names of the columns")
-        missing = [column for column in upserts.columns.values() if column not in header]
-        if missing:
-            raise click.ClickException(f"the file has no column {missing[0]!r}; it has {', '.join(header)}")
-        if len(set(header)) < len(header):
-            raise click.ClickException("the file has two columns of one name")
+        upserts.check(header)
         texts = {*upserts.columns.values(), *upserts.types}
         while True:
             number = reader.line_num + 1
@@ -314,7 +348,7 @@ def _csv_rows(lines: _Lines, upserts: Upserts) -> Iterator[tuple[int, Mapping[st
                     break
             yield number, failure or values
     except csv.Error as error:
-        raise click.ClickException(f"line {reader.line_num} is not CSV: {error}") from None
+        raise click.ClickException(f"line {number} is not CSV: {error}") from None
 
 
 def _ndjson_rows(lines: _Lines) -> Iterator[tuple[int, Mapping[str, Value] | Failure]]:
