@@ -324,6 +324,46 @@ def test_a_full_buffer_drops_the_oldest_and_counts_them(caplog: pytest.LogCaptur
     assert sender.names == [*(f"e{i}" for i in range(16, 25)), "last"]
 
 
+def test_exposures_of_a_long_outage_are_counted_together_and_crowd_out_nothing():
+    sender = Sender(max_events=1000)
+    for i in range(500):
+        sender.track(f"e{i}")
+    for _ in range(40):
+        for flag in range(50):
+            sender.buffer.expose(f"f{flag}", _evaluation())
+        sender.answers = [UnavailableError("away")]
+        sender.now += sender.buffer.due() or 0
+        sender.send()
+    assert sender.buffer.dropped == 0
+    sender.requests.clear()
+    sender.now += 60
+    sender.send()
+    shown = [event.exposure for event in sender.events if event.HasField("exposure")]
+    assert len(sender.events) == 500 + len(shown)
+    assert (len(shown) < 150, sum(each.count for each in shown)) == (True, 40 * 50)
+
+
+def test_a_full_buffer_drops_exposures_before_what_was_told():
+    sender = Sender(max_events=10)
+    for i in range(7):
+        sender.track(f"e{i}")
+    for flag in range(6):
+        sender.buffer.expose(f"f{flag}", _evaluation())
+    sender.buffer.mark()
+    assert sender.buffer.dropped == 5
+    for i in range(7, 12):
+        sender.track(f"e{i}")
+    assert sender.buffer.dropped == 8
+    sender.send()
+    assert sender.names == [f"e{i}" for i in range(2, 12)]
+    for _ in range(3):
+        for flag in range(10):
+            sender.buffer.expose(f"f{flag}", _evaluation())
+        sender.buffer.mark()
+    assert sender.buffer.dropped > 8
+    assert len(sender.buffer._entries) <= 10
+
+
 def test_what_could_not_be_sent_for_a_day_is_dropped():
     sender = Sender()
     sender.track("old")

@@ -95,7 +95,7 @@ class Entry:
         what: An event's content, or a patch.
         subjects: Of an event.
         attributes: Of an event.
-        attempted: Sending it has begun, so that nobody knows whether the server has it.
+        attempted: Sending it has begun, so that nobody knows whether the server has it, or it was dropped.
     """
 
     number: int
@@ -180,6 +180,8 @@ class EventBuffer:
         self._prefix = uuid.uuid4().hex
         self._numbers = itertools.count()
         self._entries: deque[Entry] = deque()
+        # How many of these are exposures, which give way to what the program has told.
+        self._exposures = 0
         self._sending: list[Entry] = []
         self._exposed: deque[tuple[str, Evaluation]] = deque()
         self._exposed_since = 0.0
@@ -187,6 +189,7 @@ class EventBuffer:
         # On the clock: when to try again after a failure, and before when the server wants to hear nothing.
         self._retry_at = self._not_before = 0.0
         self._batch = BATCH
+        self._failing = False
         self._hurried = False
         self._dropped = 0
         # Made at its first use, see `Replica.lock`.
@@ -278,9 +281,34 @@ class EventBuffer:
 
     def _shed(self) -> None:
         with self._lock():
+            while self._exposures and len(self._entries) > self._max:
+                self._shed_exposures()
             while len(self._entries) > self._max:
-                self._entries.popleft()
+                self._pop().attempted = True
                 self._drop("full", "the buffer of events is full: the oldest are dropped")
+
+    def _shed_exposures(self) -> None:
+        """Drop the oldest exposures: as many at once as make it worth to look for them."""
+        most = max(len(self._entries) - self._max, min(BATCH, self._max // 2))
+        kept: list[Entry] = []
+        shed = 0
+        while shed < most and self._exposures:
+            entry = self._pop()
+            if isinstance(entry.what, Exposure):
+                shed += 1
+            else:
+                kept.append(entry)
+        self._push_back(kept)
+        self._drop("exposures", "the buffer of events is full: exposures are dropped", count=shed)
+
+    def _pop(self) -> Entry:
+        entry = self._entries.popleft()
+        self._exposures -= isinstance(entry.what, Exposure)
+        return entry
+
+    def _push_back(self, entries: Sequence[Entry]) -> None:
+        self._entries.extendleft(reversed(entries))
+        self._exposures += sum(isinstance(entry.what, Exposure) for entry in entries)
 
     def _refuse(self) -> None:
         if self.refusing:
@@ -334,6 +362,7 @@ class EventBuffer:
                 count=count,
             )
             self._entries.append(Entry(next(self._numbers), now, since, exposure))
+        self._exposures += len(counts)
         self._shed()
 
     # What goes out.
@@ -383,9 +412,15 @@ class EventBuffer:
         self._hurried = False
         with self._lock():
             self._count()
-            self._counted()
             self._exposed_since = self._clock()
-        while batch := self._take():
+        while True:
+            if not self._failing or len(self._entries) < BATCH:
+                # Not while much else waits for the server: they would be counted in ever more entries.
+                with self._lock():
+                    self._counted()
+            batch = self._take()
+            if not batch:
+                return
             done = False
             try:
                 done = yield from self._send(batch)
@@ -402,6 +437,7 @@ class EventBuffer:
             self._counted()
             left = len(self._entries) + len(self._sending)
             self._entries.clear()
+            self._exposures = 0
             # Should it still be under way, it is not put back: it is counted.
             self._sending = []
             if left:
@@ -418,13 +454,12 @@ class EventBuffer:
             while entries and len(batch) < self._batch:
                 entry = entries[0]
                 if entry.time < oldest:
-                    entries.popleft()
+                    self._pop().attempted = True
                     self._drop("old", "events could not be sent for a day: the oldest are dropped")
                     continue
                 if batch and entry.is_patch is not batch[0].is_patch:
                     break
-                entries.popleft()
-                batch.append(entry)
+                batch.append(self._pop())
             self._sending = batch
         return batch
 
@@ -432,7 +467,7 @@ class EventBuffer:
         with self._lock():
             if self._sending is not batch:
                 return
-            self._entries.extendleft(reversed(batch))
+            self._push_back(batch)
             self._sending = []
             self._shed()
 
@@ -449,7 +484,7 @@ class EventBuffer:
             messages.append(message)
         if len(messages) < len(batch):
             with self._lock():
-                self._entries.extendleft(reversed(batch[len(messages) :]))
+                self._push_back(batch[len(messages) :])
                 del batch[len(messages) :]
         for entry in batch:
             entry.attempted = True
@@ -472,6 +507,7 @@ class EventBuffer:
             return True
         self._backoff.reset()
         self._batch = BATCH
+        self._failing = False
         with self._lock():
             self._sending = []
             for rejected in answer.message.rejected:
@@ -490,6 +526,7 @@ class EventBuffer:
             delay = max(delay, min(asked, _LONGEST_RETRY) * self._randomness.uniform(1.0, 1.5))
             self._not_before = self._clock() + delay
         self._retry_at = self._clock() + delay
+        self._failing = True
         self._warn(f"later {error.reason}", "events cannot be sent now, and are kept: %s", error)
         return False
 
