@@ -22,6 +22,7 @@ from rheostat.server import asgi_app, wsgi_app
 from rheostat.server.stream import Stream
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
+from rheostat.service.limit import Limits
 from rheostat.service.watch import Step, WatchSession
 from rheostat.store import open_store
 from tests.server.exchange import WATCH, Answered, Asgi, Wsgi, asked, envelopes
@@ -81,10 +82,56 @@ def test_a_batch_is_taken_but_for_what_is_wrong_with_it(service: Service, call: 
     assert [entry.get("index", 0) for entry in answer["rejected"]] == [1, 2, 3, 4, 5, 6]
     assert all(entry["reason"] and entry["message"] for entry in answer["rejected"])
     assert [subject["kind"] for subject in answer["subjects"]] == ["company", "user"]
-    asking = {"lookups": [{"reference": ACME}, {"reference": ACME, "ifVersion": "1"}]}
+    id_ = answer["subjects"][0]["id"]
+    asking = {"lookups": [{"reference": ACME}, {"id": id_, "ifVersion": answer["subjects"][0]["version"]}]}
     results = json.loads(call(f"{EVENT}/GetSubjects", asking, server).body)["results"]
     assert [result["outcome"] for result in results] == ["SUBJECT_OUTCOME_FOUND", "SUBJECT_OUTCOME_UNCHANGED"]
     assert "subject" not in results[1]
+
+
+def test_a_small_request_gets_no_huge_answer(
+    service: Service, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = key(service, KeyKind.SERVER)
+    large = {"reference": ACME, "traits": {"text": {"stringValue": "x" * 4_000}}}
+    assert call(f"{EVENT}/UpsertSubjects", {"subjects": [large]}, server).status == 200
+    monkeypatch.setattr(service, "limits", Limits(max_answer_bytes=10_000))
+    lookups = [{"reference": ACME}] * 3
+    answer = call(f"{EVENT}/GetSubjects", {"lookups": lookups[:2]}, server)
+    assert len(json.loads(answer.body)["results"]) == 2
+    refused = call(f"{EVENT}/GetSubjects", {"lookups": lookups}, server)
+    assert (refused.code, refused.reason) == ("resource_exhausted", "LIMIT_EXCEEDED")
+    assert b"max_answer_bytes" in refused.body
+    entries = [{"reference": ACME, "traits": {"n": {"intValue": str(number)}}} for number in range(4)]
+    entries.insert(1, {"reference": {"kind": "user"}})
+    answer = json.loads(call(f"{EVENT}/UpsertSubjects", {"subjects": entries}, server).body)
+    assert [subject["traits"]["n"] for subject in answer["subjects"]] == [
+        {"intValue": str(number)} for number in range(2)
+    ]
+    assert [entry["index"] for entry in answer["rejected"]] == [1]
+    (stored,) = service.subjects.get("default", "production", [SubjectReference("company", {"id": "acme"})])
+    assert isinstance(stored, Subject)
+    assert stored.traits["n"] == 3, "what is left out was taken as well"
+    monkeypatch.setattr(service, "limits", Limits(max_answer_bytes=1_000))
+    answer = json.loads(call(f"{EVENT}/UpsertSubjects", {"subjects": entries[:1]}, server).body)
+    assert len(answer["subjects"]) == 1, "the first one is always answered"
+
+
+@pytest.mark.parametrize("method", ["GetSubjects", "DeleteSubjects"])
+def test_a_version_is_compared_with_that_of_a_subject_named_by_its_id_only(
+    service: Service, call: Call, method: str
+) -> None:
+    server = key(service, KeyKind.SERVER)
+    answer = call(f"{EVENT}/UpsertSubjects", {"subjects": [{"reference": ACME}]}, server)
+    (subject,) = json.loads(answer.body)["subjects"]
+    lookups = [{"id": subject["id"]}, {"reference": ACME, "ifVersion": subject["version"]}]
+    refused = call(f"{EVENT}/{method}", {"lookups": lookups}, server)
+    assert (refused.code, refused.reason) == ("invalid_argument", "INVALID_FIELD")
+    assert b"lookups[1].if_version" in refused.body
+    stale = {"id": subject["id"], "ifVersion": str(int(subject["version"]) + 1)}
+    (result,) = json.loads(call(f"{EVENT}/{method}", {"lookups": [stale]}, server).body)["results"]
+    expected = {"GetSubjects": "FOUND", "DeleteSubjects": "UNCHANGED"}[method]
+    assert result["outcome"] == f"SUBJECT_OUTCOME_{expected}"
 
 
 def test_a_public_key_names_subjects_only_when_it_may(service: Service, call: Call) -> None:

@@ -50,6 +50,7 @@ class Limits:
         max_overrides: Overrides of a subject.
         max_memberships: Subjects that one is a member of.
         max_subject_events: Names of events that are counted of one subject.
+        max_answer_bytes: Subjects of one answer.
         max_concurrent_snapshots: Snapshots being sent at one time; others are asked to come back.
         max_header_bytes: Headers of a request, as `rheostat serve` takes them.
         max_header_seconds: From the beginning of a connection or request to the end of its headers, there.
@@ -88,6 +89,7 @@ class Limits:
     max_overrides: int = 100
     max_memberships: int = 100
     max_subject_events: int = 200
+    max_answer_bytes: int = 16 * MIB
     max_concurrent_snapshots: int = 16
     max_header_bytes: int = 64 * KIB
     max_header_seconds: int = 10

@@ -390,7 +390,9 @@ export const SubjectUpsertSchema: GenMessage<SubjectUpsert> = /*@__PURE__*/
  */
 export type UpsertSubjectsResponse = Message<"rheo.v1.UpsertSubjectsResponse"> & {
   /**
-   * The subjects that were taken, in the request's order.
+   * The subjects that were taken, in the request's order: each as it was after its entry. When they make the
+   * answer larger than the server allows, 16 MiB if nobody says otherwise, the rest is left out, and was
+   * taken all the same.
    *
    * @generated from field: repeated rheo.v1.Subject subjects = 1;
    */
@@ -476,7 +478,8 @@ export type SubjectLookup = Message<"rheo.v1.SubjectLookup"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * The version that the caller holds. Absent means none.
+   * The version that the caller holds. Absent means none. Only with `id`: keys may pass to another subject,
+   * which has versions of its own.
    *
    * @generated from field: optional uint64 if_version = 3;
    */
@@ -497,7 +500,8 @@ export const SubjectLookupSchema: GenMessage<SubjectLookup> = /*@__PURE__*/
  */
 export type GetSubjectsResponse = Message<"rheo.v1.GetSubjectsResponse"> & {
   /**
-   * One for each lookup, in the request's order.
+   * One for each lookup, in the request's order. Subjects that together take more than the server allows, 16
+   * MiB if nobody says otherwise, are refused: RESOURCE_EXHAUSTED.
    *
    * @generated from field: repeated rheo.v1.SubjectResult results = 1;
    */

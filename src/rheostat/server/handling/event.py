@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from rheo.v1 import event_service_pb2 as event
-from rheostat.errors import RheostatError
+from rheo.v1 import subject_pb2
+from rheostat.errors import FieldViolation, InvalidArgumentError, LimitExceededError, RheostatError
 from rheostat.model.subject import KeyConflict, Refusal, Subject
 from rheostat.model.value import INT64_MAX
 from rheostat.server.call import Call
@@ -36,9 +37,6 @@ from rheostat.wire.subject import (
 
 __all__ = ["EventHandlers"]
 
-_ANSWER_BYTES: Final = 16 * 1024 * 1024
-"""A page of subjects ends before the one that would make it larger."""
-
 T = TypeVar("T")
 
 
@@ -63,19 +61,23 @@ class EventHandlers(Handling):
         project, environment = self._place(request, call)
         patches = [_entry(patch_from_request, message) for message in request.subjects]
         result = self.service.subjects.upsert(call.principal, project, environment, patches)
-        response = event.UpsertSubjectsResponse()
-        for index, each in enumerate(result):
-            if isinstance(each, Refusal):
-                response.rejected.append(refusal_to_proto(index, each))
-            else:
-                response.subjects.append(subject_to_proto(each))
-        return response
+        taken = [each for each in result if not isinstance(each, Refusal)]
+        # All are written by now: what has no place is left out.
+        return event.UpsertSubjectsResponse(
+            subjects=self._page(taken),
+            rejected=[
+                refusal_to_proto(index, each)
+                for index, each in enumerate(result)
+                if isinstance(each, Refusal)
+            ],
+        )
 
     def get_subjects(self, request: event.GetSubjectsRequest, call: Call) -> event.GetSubjectsResponse:
         """Answer subjects."""
         project, environment = self._place(request, call)
         found = self.service.subjects.get(project, environment, _names(request.lookups))
         response = event.GetSubjectsResponse()
+        size, limit = 0, self.service.limits.max_answer_bytes
         for lookup, each in zip(request.lookups, found, strict=True):
             match each:
                 case None:
@@ -87,7 +89,15 @@ class EventHandlers(Handling):
                 ):
                     response.results.add(outcome=event.SUBJECT_OUTCOME_UNCHANGED)
                 case _:
-                    response.results.add(outcome=event.SUBJECT_OUTCOME_FOUND, subject=subject_to_proto(each))
+                    message = subject_to_proto(each)
+                    # One large subject can be named a thousand times.
+                    size += message.ByteSize()
+                    if size > limit:
+                        raise LimitExceededError(
+                            f"the subjects together take more than {limit} bytes (max_answer_bytes); name fewer",
+                            limit="max_answer_bytes",
+                        )
+                    response.results.add(outcome=event.SUBJECT_OUTCOME_FOUND, subject=message)
         return response
 
     def delete_subjects(
@@ -128,14 +138,7 @@ class EventHandlers(Handling):
         found = self.service.store.list_subjects(
             project, environment, kind=request.kind, after=after, limit=size + 1, now=self.service.clock()
         )
-        response = event.ListSubjectsResponse()
-        room = _ANSWER_BYTES
-        for subject in found[:size]:
-            message = subject_to_proto(subject)
-            room -= message.ByteSize()
-            if room < 0 and response.subjects:
-                break
-            response.subjects.append(message)
+        response = event.ListSubjectsResponse(subjects=self._page(found[:size]))
         if len(response.subjects) < len(found):
             response.next_page_token = page_token(response.subjects[-1].id)
         return response
@@ -198,6 +201,18 @@ class EventHandlers(Handling):
             next_page_token=page_token(page[-1].event.encode()) if len(found) > size else "",
         )
 
+    def _page(self, subjects: Sequence[Subject]) -> list[subject_pb2.Subject]:
+        """Return the first of *subjects*, at least one if there is any, up to the one that would be too much."""
+        page: list[subject_pb2.Subject] = []
+        room = self.service.limits.max_answer_bytes
+        for subject in subjects:
+            message = subject_to_proto(subject)
+            room -= message.ByteSize()
+            if room < 0 and page:
+                break
+            page.append(message)
+        return page
+
     def _place(self, request: Any, call: Call) -> tuple[str, str]:
         return self._resolve(self.service.head, call, request.project, request.environment)
 
@@ -211,12 +226,21 @@ def _entry(read: Callable[..., T], message: Any, *more: object) -> T | Refusal:
 
 
 def _names(lookups: Sequence[event.SubjectLookup]) -> list[SubjectName]:
-    return [
-        lookup.id
-        if lookup.WhichOneof("by") == "id"
-        else reference_from_request(lookup.reference, f"lookups[{index}].reference")
-        for index, lookup in enumerate(lookups)
-    ]
+    return [_name(lookup, f"lookups[{index}]") for index, lookup in enumerate(lookups)]
+
+
+def _name(lookup: event.SubjectLookup, place: str) -> SubjectName:
+    if lookup.WhichOneof("by") == "id":
+        return lookup.id
+    if lookup.HasField("if_version"):
+        # Keys may belong to another subject by now, which has versions of its own.
+        text = "needs the subject's id: a version is one of the subject, and keys may pass to another one"
+        raise InvalidArgumentError(
+            f"{place}.if_version: {text}",
+            violations=[FieldViolation(f"{place}.if_version", text)],
+            reason="INVALID_FIELD",
+        )
+    return reference_from_request(lookup.reference, f"{place}.reference")
 
 
 def _page_size(request: Any) -> int:
