@@ -79,9 +79,11 @@ def test_a_moved_store_shows_the_same_and_clients_go_on_in_a_new_generation(tmp_
         selector = cli.json("keys", "create", "--kind", "server", "-e", "production")["selector"]
         cli.run("set", "theme", "dark", "-e", "production", "--draft")
         cli.run("set", "greeting", "hey", "-e", "production")
+        cli.run("subjects", "set", "company", "id=acme", "-e", "production")
         before = shown(cli)
         assert watch(server, replica).reason == watch_pb2.SNAPSHOT_REASON_NEW
         revision = server.revision
+    assert "1 subjects" in text("store", "copy", str(first), str(tmp_path / "third.db"))[1]
     answer = run("store", "copy", f"sqlite:{first}", str(second))
     assert answer == {
         "source": f"sqlite:{first}",
@@ -89,6 +91,7 @@ def test_a_moved_store_shows_the_same_and_clients_go_on_in_a_new_generation(tmp_
         "revision": revision,
         "generation": 2,
         "change_sets": revision,
+        "subjects": 1,
         "missed": 0,
         **{name: answer[name] for name in ("items", "records", "seconds")},
     }

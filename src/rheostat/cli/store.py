@@ -41,7 +41,7 @@ def store() -> None:
     answer="""
     source, destination
     revision, generation     of the copy
-    change_sets, items, records   how many it has
+    change_sets, items, records, subjects   how many it has
     missed                   change-sets that came to the source meanwhile, which the copy does not have; null when
                              the source could not be asked any more
     seconds
@@ -81,6 +81,7 @@ def copy(source: str, destination: str, output: Output) -> None:
                 "change_sets": copied.change_sets,
                 "items": copied.items,
                 "records": copied.records,
+                "subjects": copied.subjects,
                 "missed": copied.missed,
                 "seconds": round(seconds, 3),
             }
@@ -91,6 +92,8 @@ def copy(source: str, destination: str, output: Output) -> None:
         f"generation {copied.generation}"
     )
     output.note(_rate(copied.change_sets, seconds))
+    if copied.subjects:
+        output.note(f"{copied.subjects} subjects, with what is counted of them")
     if copied.missed is None:
         output.note("warning: the source could not be asked whether it has changed meanwhile", style="yellow")
     elif copied.missed:
