@@ -16,7 +16,7 @@ import redis.asyncio
 
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1.subject_pb2 import Subject
-from rheostat import Client, ErrorCode, Reason, RedisCache, RedisSource, ambient
+from rheostat import AsyncClient, Client, ErrorCode, Reason, RedisCache, RedisSource, ambient
 from rheostat.document import parse_document
 from rheostat.document.apply import plan_apply
 from rheostat.model.exposure import ExposureRecord
@@ -601,3 +601,36 @@ def test_a_client_that_nothing_was_asked_of_subjects_watches_none(server: LocalS
         assert client["on"] is True
         assert not client._core.target.subjects
         assert not client._core.replica.joining
+
+
+def test_after_the_client_was_closed_traits_may_be_out_of_date(
+    server: LocalServer, connect: Callable[..., Driven]
+):
+    store(server, "user", "left", {"plan": "pro"})
+    client = connect()
+    assert client.run(lambda c: c.check("beta", user={"id": "left"})) is True
+    watching(client)
+    client.run(lambda c: c.close())
+    found = details(client, "beta", user={"id": "left"})
+    assert found.value is True
+    assert "traits may be out of date" in found.note
+
+
+def test_on_a_new_event_loop_subjects_are_asked_for_again(server: LocalServer):
+    store(server, "user", "looped", {"plan": "pro"})
+    client = AsyncClient(server.url, backoff=(0.01, 0.05))
+
+    async def check_watched() -> bool:
+        await client.start()
+        found = await client.check("beta", user={"id": "looped"})
+        await asyncio.to_thread(wait_until, lambda: client._core.subjects._watching)
+        return found and await client.check("beta", user={"id": "looped"})
+
+    async def check_and_close() -> bool:
+        found = await client.check("beta", user={"id": "looped"})
+        await client.close()
+        return found
+
+    assert asyncio.run(check_watched()) is True
+    store(server, "user", "looped", {"plan": "free"})
+    assert asyncio.run(check_and_close()) is False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -13,7 +15,8 @@ import pytest
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1.subject_pb2 import Subject as Message
 from rheostat.errors import UnavailableError
-from rheostat.model.subject import Subject
+from rheostat.model.subject import Subject, SubjectReference, Track, UsageCounter, UsagePeriod
+from rheostat.sdk.event import Entry
 from rheostat.sdk.subject import Joined, SubjectCache
 from rheostat.testing import StubClient
 from rheostat.wire.subject import subject_to_proto
@@ -92,8 +95,8 @@ class Place:
         self.asked: list[list[event.SubjectLookup]] = []
         self.away: Exception | None = None
         self.later: list[Any] = []
+        options = {"max_subjects": 100, **options}
         self.cache = SubjectCache(
-            max_subjects=100,
             wall_clock=lambda: self.now,
             clock=lambda: self.now,
             later=self.later.append,
@@ -192,3 +195,148 @@ def test_copies_that_contradict_each_other_join_nothing_while_the_server_is_away
     found = place.join(user={"id": "u1", "email": "x@y"})
     assert (found.conflict, found.layer) == ("", {})
     assert "traits unavailable (it is away): user (email, id)" in found.note
+
+
+def test_the_end_of_the_stream_does_not_mind_reads_that_note_what_they_use():
+    stopped = threading.Event()
+    place = Place(max_subjects=400)
+    cache = place.cache
+    for number in range(300):
+        cache.put(Subject(str(number).encode(), "user", {"id": str(number)}, {}, NOW, NOW))
+    cache.watched()
+
+    def join_all() -> None:
+        for number in range(300):
+            place.run(cache.resolving({"user": {"id": str(number)}}, 1.0))
+
+    def read() -> None:
+        number = 0
+        while not stopped.is_set():
+            number = (number + 1) % 300
+            cache.settled({"user": {"id": str(number)}})
+
+    def end_and_begin() -> None:
+        for _ in range(20):
+            cache.unwatched()
+            place.run(cache.revalidating())
+            cache.watched()
+            for copy in tuple(cache._copies.values()):
+                copy.fresh = True
+            join_all()
+
+    place.away = UnavailableError("it is away")
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        end_and_begin()
+    finally:
+        stopped.set()
+        reader.join()
+        sys.setswitchinterval(switching)
+    assert len(cache) == 300
+
+
+def event_of(number: int, which: str = "u1") -> Entry:
+    subjects = (SubjectReference("user", {"id": which}),)
+    return Entry(number, NOW.timestamp(), 0.0, Track("call", 1), subjects)
+
+
+def calls(place: Place, which: str = "u1") -> object:
+    return place.join(user={"id": which}).layer["user.usage.call.all"]
+
+
+def counted(number: int) -> dict[str, Any]:
+    return {"counters": (UsageCounter("call", UsagePeriod.ALL, number, None),)}
+
+
+def test_events_that_have_left_the_buffer_are_not_kept():
+    place = Place(max_events=50)
+    place.cache.watched()
+    place.store("a", {"id": "u1"})
+    place.join(user={"id": "u1"})
+    copy = next(iter(place.cache._copies.values()))
+    most = 0
+    for number in range(5000):
+        entry = event_of(number)
+        entry.attempted = number % 2 == 0
+        place.cache.count(entry)
+        most = max(most, len(copy._pending))
+    assert calls(place) == 5000
+    assert most < 2000
+    # Of those that were not sent the buffer has dropped all but the last.
+    place.cache.changed([b"a" * 16], everything=False)
+    place.store("a", {"id": "u1"}, **counted(2500))
+    assert calls(place) == 2550
+
+
+def test_a_forked_child_leaves_the_events_of_its_parent_to_that(place: Place):
+    place.store("a", {"id": "u1"})
+    place.join(user={"id": "u1"})
+    for number in range(3):
+        place.cache.count(event_of(number))
+    place.cache.after_fork()
+    assert calls(place) == 3
+    place.cache.count(event_of(3))
+    assert calls(place) == 4
+    place.store("a", {"id": "u1"}, **counted(3))
+    place.cache.changed([b"a" * 16], everything=False)
+    assert calls(place) == 4
+
+
+def test_no_event_is_lost_between_threads_that_count_and_read(place: Place):
+    place.store("a", {"id": "u1"})
+    place.join(user={"id": "u1"})
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            place.join(user={"id": "u1"})
+
+    def count(first: int) -> None:
+        for number in range(500):
+            place.cache.count(event_of(first + number))
+
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    reader = threading.Thread(target=read)
+    writers = [threading.Thread(target=count, args=(first,)) for first in (0, 1000)]
+    for thread in (reader, *writers):
+        thread.start()
+    for writer in writers:
+        writer.join()
+    done.set()
+    reader.join()
+    sys.setswitchinterval(switching)
+    assert calls(place) == 1000
+
+
+def test_nothing_is_current_once_nobody_listens(place: Place):
+    place.store("a", {"id": "u1"}, traits={"plan": "pro"})
+    assert place.join(user={"id": "u1"}).note == ""
+    place.cache.abandoned()
+    assert place.cache.settled({"user": {"id": "u1"}}) is None
+    place.away = UnavailableError("it is away")
+    found = place.join(user={"id": "u1"})
+    assert (found.layer["user"]["plan"], found.note) == (
+        "pro",
+        "traits may be out of date (it is away): user (id)",
+    )
+
+
+def test_a_conflict_that_a_change_overtook_is_asked_for_again(place: Place):
+    place.store("a", {"id": "u1"})
+    place.store("b", {"email": "x@y"})
+    answer = place._answer
+
+    def overtaken(effect: Any) -> Any:
+        found = answer(effect)
+        if len(place.asked) == 1:
+            del place.stored[b"b" * 16]
+            place.cache.changed([b"b" * 16], everything=False)
+        return found
+
+    place._answer = overtaken  # type: ignore[method-assign]
+    found = place.join(user={"id": "u1", "email": "x@y"})
+    assert (found.conflict, found.note) == ("", "")

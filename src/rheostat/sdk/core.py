@@ -867,6 +867,7 @@ class Core:
             shared = shared.bind(hashlib.sha256(json.dumps(scope).encode()).hexdigest()[:16])
         subjects = SubjectCache(
             max_subjects=options.max_subjects,
+            max_events=options.max_events,
             project=options.project,
             environment=options.environment,
             check_open=self.check_open,
@@ -908,6 +909,7 @@ class Core:
         if self.events.refusing is None:
             self.events.refusing = "the client was closed, and sends no more events"
         ambient.checks.discard(self)
+        self.subjects.abandoned()
         self._announce()
 
     def adrift(self, driver: Driver) -> None:
@@ -916,6 +918,7 @@ class Core:
             self.driver = None
             self.dispatcher.wake = lambda: None
             self.replica.idle = self.restart
+            self.subjects.abandoned()
             if self._live:
                 # What is held was current once, like the state of a file: nobody listens, and no timer runs.
                 self._live = self._failed = False

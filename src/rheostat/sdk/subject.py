@@ -106,11 +106,26 @@ class SharedCache(Protocol):
 
 
 class _Copy:
-    """A subject as it was last heard of. Its serial rises whenever what it joins may be another."""
+    """A subject as it was last heard of. Its serial rises whenever what it joins may be another.
 
-    __slots__ = ("_applied", "_counters", "_pending", "checked_at", "fresh", "serial", "subject")
+    All but reading its attributes is done under the lock of whoever holds it.
+    """
 
-    def __init__(self, subject: Subject, checked_at: float, *, fresh: bool) -> None:
+    __slots__ = (
+        "_applied",
+        "_bound",
+        "_counters",
+        "_max_events",
+        "_pending",
+        "checked_at",
+        "fresh",
+        "serial",
+        "subject",
+    )
+
+    def __init__(
+        self, subject: Subject, checked_at: float, *, fresh: bool, max_events: int = _PENDING
+    ) -> None:
         self.subject = subject
         self.checked_at = checked_at
         self.fresh = fresh
@@ -118,39 +133,60 @@ class _Copy:
         # Local events that the subject's counters lack, how many of them are in `_counters` already.
         self._pending: list[Entry] = []
         self._applied = 0
+        self._bound = _PENDING
+        self._max_events = max_events
         self._counters: dict[tuple[str, UsagePeriod], UsageCounter] | None = None
 
     def count(self, entry: Entry) -> None:
         """Add an event of this process."""
         self._pending.append(entry)
         self.serial += 1
+        if len(self._pending) > self._bound:
+            self._settle()
+            self._pending = self._unsent()
+            self._applied = len(self._pending)
+            # So that looking through them all costs little for each.
+            self._bound = max(_PENDING, 2 * self._applied)
 
     def renew(self, subject: Subject, checked_at: float, *, fresh: bool) -> None:
         """Take over what the server has answered, with those local events that it cannot have."""
-        self._pending = [entry for entry in self._pending if not entry.attempted]
+        self._pending = self._unsent()
         self._applied = 0
+        self._bound = max(_PENDING, 2 * len(self._pending))
         self._counters = None
         self.subject = subject
         self.checked_at = checked_at
         self.fresh = fresh
         self.serial += 1
 
+    def inherit(self) -> None:
+        """Go on in a child process, which sends none of the events that the parent has counted."""
+        self._settle()
+        self._pending = []
+        self._applied = 0
+
     def current(self) -> Subject:
         """Return the subject with the local events in its counters."""
-        pending = self._pending
-        if not pending and self._counters is None:
+        self._settle()
+        if self._counters is None:
             return self.subject
-        counters = self._counters
-        if counters is None:
-            counters = {(each.event, each.period): each for each in self.subject.counters}
-        for entry in pending[self._applied :]:
-            self._apply(entry, counters)
-        self._counters = counters
-        self._applied = len(pending)
-        if len(pending) > _PENDING:
-            self._pending = [entry for entry in pending if not entry.attempted]
-            self._applied = len(self._pending)
-        return replace(self.subject, counters=tuple(counters.values()))
+        return replace(self.subject, counters=tuple(self._counters.values()))
+
+    def _unsent(self) -> list[Entry]:
+        """Return the local events that may be sent yet."""
+        left = [entry for entry in self._pending if not entry.attempted]
+        # Of more the buffer has dropped the oldest.
+        return left[-self._max_events :]
+
+    def _settle(self) -> None:
+        """Count what has been added."""
+        if self._applied == len(self._pending):
+            return
+        if self._counters is None:
+            self._counters = {(each.event, each.period): each for each in self.subject.counters}
+        for entry in self._pending[self._applied :]:
+            self._apply(entry, self._counters)
+        self._applied = len(self._pending)
 
     def _apply(self, entry: Entry, counters: dict[tuple[str, UsagePeriod], UsageCounter]) -> None:
         what = entry.what
@@ -277,6 +313,7 @@ class SubjectCache:
         self,
         *,
         max_subjects: int,
+        max_events: int = 10_000,
         project: str = "",
         environment: str = "",
         check_open: Callable[[], None] = lambda: None,
@@ -289,6 +326,7 @@ class SubjectCache:
 
         Args:
             max_subjects: How many copies are held; of more those that were not used for longest are dropped.
+            max_events: How many events wait at most to be sent.
             project: As in requests.
             environment: As in requests.
             check_open: Raises what is wrong when nothing can be asked.
@@ -301,6 +339,7 @@ class SubjectCache:
         self.first_held: Callable[[], None] = lambda: None
         self.local = False
         self._max = max_subjects
+        self._max_events = max_events
         self._project = project
         self._environment = environment
         self._check_open = check_open
@@ -341,6 +380,8 @@ class SubjectCache:
         self._requests = set()
         self._flights = {}
         self._away_until = 0.0
+        for copy in tuple(self._copies.values()):
+            copy.inherit()
         self._doubt()
 
     def _lock(self) -> Any:
@@ -372,8 +413,15 @@ class SubjectCache:
                 return
             self._watching = False
             now = self._wall_clock()
-            for copy in self._copies.values():
+            for copy in tuple(self._copies.values()):
                 copy.checked_at = now
+            self._joined.clear()
+
+    def abandoned(self) -> None:
+        """Nobody listens any more, and for how long already is not known."""
+        with self._lock():
+            self._watching = False
+            self._doubt()
             self._joined.clear()
 
     def changed(self, ids: Sequence[bytes], *, everything: bool) -> None:
@@ -403,7 +451,8 @@ class SubjectCache:
             self._told.popitem(last=False)
 
     def _doubt(self) -> None:
-        for copy in self._copies.values():
+        # Reads, which take no lock, move what they use to the end.
+        for copy in tuple(self._copies.values()):
             copy.fresh = False
             copy.serial += 1
         for request in self._requests:
@@ -425,10 +474,11 @@ class SubjectCache:
         """Add an event of this process to the counters of the copies that it names. Never raises."""
         if not self.holds:
             return
-        for reference in entry.subjects:
-            found = self._find(reference.kind, reference.keys)
-            if isinstance(found, _Copy):
-                found.count(entry)
+        with self._lock():
+            for reference in entry.subjects:
+                found = self._find(reference.kind, reference.keys)
+                if isinstance(found, _Copy):
+                    found.count(entry)
 
     def store(self, messages: Iterable[subject_pb2.Subject]) -> None:
         """Take over what the server has answered to patches, of what is held or thought to be absent."""
@@ -470,7 +520,7 @@ class SubjectCache:
         copy = self._copies.get(subject.id)
         self._anybody.serial += 1
         if copy is None:
-            copy = self._copies[subject.id] = _Copy(subject, now, fresh=fresh)
+            copy = self._copies[subject.id] = _Copy(subject, now, fresh=fresh, max_events=self._max_events)
         elif subject.version >= copy.subject.version or self.local:
             self._unname(copy.subject)
             copy.renew(subject, now, fresh=fresh)
@@ -976,7 +1026,7 @@ class SubjectCache:
                 self._remove(lookup.id)
             elif fresh and not request.touched:
                 self._note_absent(lookup.reference.kind, lookup.reference.keys)
-        elif outcome == event_service_pb2.SUBJECT_OUTCOME_CONFLICT:
+        elif outcome == event_service_pb2.SUBJECT_OUTCOME_CONFLICT and fresh and not request.touched:
             key = _reference_key(lookup.reference.kind, lookup.reference.keys)
             self._conflicts[key] = self._wall_clock() + _ABSENT_SECONDS
             while len(self._conflicts) > self._max:
@@ -1028,7 +1078,7 @@ class SubjectCache:
     def revalidating(self) -> Generator[Effect, Any, None]:
         """Ask for all copies that are not fresh, in one request if they are few."""
         with self._lock():
-            doubtful = [which for which, copy in self._copies.items() if not copy.fresh]
+            doubtful = [which for which, copy in tuple(self._copies.items()) if not copy.fresh]
         for start in range(0, len(doubtful), _CHUNK):
             # The time that a request may take; each has its own.
             yield from self._had((), doubtful[start : start + _CHUNK], self._clock() + _REVALIDATION_SECONDS)
