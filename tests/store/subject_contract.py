@@ -386,6 +386,32 @@ class SubjectContract:
         assert get(store, member.id) == followed
         assert len(store.subject_changes(*PLACE, id=member.id)) == 1
 
+    def test_the_versions_that_are_answered_are_those_that_are_stored(self, store: Store) -> None:
+        company = of("company", id="c1")
+        put(
+            store,
+            SubjectPatch(company),
+            *(SubjectPatch(user(id=f"u{n}"), member_of=[company]) for n in range(3)),
+        )
+        patches = [
+            SubjectPatch(user(id="u0"), {"n": 1}),
+            SubjectPatch(user(id="u1")),
+            SubjectPatch(user(id="u3"), member_of=[company]),
+            SubjectPatch(of("company", id="c1", domain="a")),
+            SubjectPatch(user(id="u4"), member_of=[company]),
+        ]
+        results = put(store, *patches)
+        assert results == [get(store, patch.reference) for patch in patches]
+        assert [get(store, user(id=f"u{n}")).version for n in range(3)] == [2, 2, 2]
+        # Who leaves with the same call does not follow, and has a new version for that.
+        left = put(
+            store,
+            SubjectPatch(user(id="u0"), remove_member_of=[company]),
+            SubjectPatch(of("company", id="c1", domain="b")),
+        )
+        assert left == [get(store, user(id="u0")), get(store, company)]
+        assert left[0].version == 3  # type: ignore[union-attr]
+
     def test_members_lose_what_is_removed(self, store: Store) -> None:
         company = put_one(store, of("company", id="c1"))
         put_one(store, of("company", id="c2"))
@@ -438,7 +464,9 @@ class SubjectContract:
         assert len(set(feed(store, number) + feed(store, number + 1000))) == 1001
         put(store, members[1000])
         number = store.subject_feed_number()
-        put_one(store, of("company", id="c1", domain="b"))
+        renamed = put_one(store, of("company", id="c1", domain="b"))
+        assert renamed == get(store, company.id)
+        assert store.subject_changes(*PLACE)[0].version == renamed.version
         assert store.subject_feed(number) == (FeedEntry(number + 1, *PLACE, b""),)
         assert get(store, user(id="u0")).version == 3
         assert get(store, user(id="u1000")).version == 2

@@ -305,3 +305,17 @@ def test_of_a_subject_with_many_events_the_days_are_added_up_where_they_are(
     # In all, on the day, in the rest of the week and in the rest of the month.
     assert len(counts) == 1 + 4 * len(names)
     assert sum(counts.values()) == counts[TOTAL, ""] + 2 * 20 * len(names)
+
+
+def test_of_very_many_members_no_row_is_written_when_what_they_belong_to_gets_a_key(
+    store: SqliteStore, path: Path
+) -> None:
+    company = of("company", id="c1")
+    put_one(store, company)
+    put(store, *(SubjectPatch(user(id=f"u{number}"), member_of=[company]) for number in range(1001)))
+    put_one(store, of("company", id="c1", domain="d"))
+    assert get(store, user(id="u7")).version == 2
+    connection = sqlite3.connect(path)
+    written = connection.execute("SELECT count(*) FROM subject WHERE version > 1").fetchone()
+    connection.close()
+    assert written == (1,)

@@ -48,7 +48,6 @@ __all__ = [
     "Writes",
     "clamped",
     "delete",
-    "fed",
     "read",
     "render",
     "upsert",
@@ -72,7 +71,8 @@ LIMIT: Final = "LIMIT_EXCEEDED"
 _UNKNOWN: Final = "UNKNOWN_SUBJECT"
 
 MAX_FEED_MEMBERS: Final = 1000
-"""When more than so many members of a subject change with it, the feed has one entry for the whole environment."""
+"""When more than so many members of a subject change with it, the feed has one entry for the whole environment, all of
+which get another version: no row of theirs is written while others wait for the lock."""
 
 _NOTHING: Final[Mapping[Cell, int]] = {}
 
@@ -158,7 +158,8 @@ class Writes:
         lost: Addresses at which nobody is found any more. To be taken away before `won` is put in.
         won: Addresses, and who is found there now.
         moved: The ids of those of `put` that are members of others than before.
-        renamed: The ids of those whose members get a new version, for their keys changed or they are no more.
+        raised: The ids of others that get a new version, as members of what has other keys or is no more.
+        raises_all: All of the environment get one, since there would be too many of those.
         changes: For the audit.
         counts: By id, and then by cell, what the count is now.
         event_keys: Idempotency keys that have been used now.
@@ -175,13 +176,19 @@ class Writes:
     lost: set[Address] = field(default_factory=set)
     won: dict[Address, bytes] = field(default_factory=dict)
     moved: list[bytes] = field(default_factory=list)
-    renamed: list[bytes] = field(default_factory=list)
+    raised: list[bytes] = field(default_factory=list)
+    raises_all: bool = False
     changes: list[SubjectChange] = field(default_factory=list)
     counts: dict[bytes, dict[Cell, int]] = field(default_factory=dict)
     event_keys: list[str] = field(default_factory=list)
     event_days: dict[tuple[str, int], EventDay] = field(default_factory=dict)
     exposure_days: dict[ExposureKey, ExposureDay] = field(default_factory=dict)
     touched: dict[bytes, None] = field(default_factory=dict)
+
+    @property
+    def fed(self) -> Sequence[bytes]:
+        """The ids that the feed tells of; an empty one for all of the environment."""
+        return (b"",) if self.raises_all else (*self.touched, *self.raised)
 
     def __bool__(self) -> bool:
         return bool(self.put or self.removed or self.event_keys)
@@ -198,6 +205,9 @@ class Shelf(Protocol):
 
     def names(self, ids: Collection[bytes]) -> Mapping[bytes, tuple[str, Mapping[str, str]]]:
         """Return the kinds and keys of those that exist."""
+
+    def members_of(self, targets: Collection[bytes]) -> Collection[bytes]:
+        """Return the members of any of them, once each; when they are more than `MAX_FEED_MEMBERS`, one more."""
 
     def count(self) -> int:
         """Return how many there are."""
@@ -259,7 +269,9 @@ def upsert(
             for reference in (patch.reference, *patch.member_of, *patch.remove_member_of)
         ]
     )
-    return tuple(desk.upsert(patch, limits, draw_id) for patch in patches), desk.writes()
+    results = [desk.upsert(patch, limits, draw_id) for patch in patches]
+    writes = desk.writes()
+    return tuple(map(desk.followed, results)), writes
 
 
 def delete(
@@ -293,6 +305,7 @@ class Desk:
         self._changes: list[SubjectChange] = []
         self._count: int | None = None
         self._base: int | None = None
+        self._followers: set[bytes] = set()
 
     def find(self, references: Iterable[SubjectReference]) -> set[bytes]:
         """Look for subjects, and return the ids of those that exist."""
@@ -436,6 +449,7 @@ class Desk:
     def writes(self) -> Writes:
         """Return what has changed."""
         writes = Writes(self._now, self._actor, changes=self._changes)
+        renamed: list[bytes] = []
         for who, before in self._before.items():
             after = self._after[who]
             if after is before:
@@ -446,7 +460,7 @@ class Desk:
             writes.lost |= had - has
             writes.won.update(dict.fromkeys(has - had, who))
             if had and had != has:
-                writes.renamed.append(who)
+                renamed.append(who)
             if after is None:
                 writes.removed.append(who)
                 continue
@@ -455,7 +469,35 @@ class Desk:
                 writes.new.add(who)
             if tuple(after.member_of) != tuple(() if before is None else before.member_of):
                 writes.moved.append(who)
+        if renamed:
+            self._follow(renamed, writes)
         return writes
+
+    def followed(self, result: Subject | Refusal) -> Subject | Refusal:
+        """Return what is answered of a subject, which may have followed another one since; after `writes`."""
+        if isinstance(result, Subject) and result.id in self._followers:
+            stored = self._after[result.id]
+            assert stored is not None
+            return self.rendered(stored)
+        return result
+
+    def _follow(self, renamed: Sequence[bytes], writes: Writes) -> None:
+        """Give the members of subjects new versions; those that have one by themselves have only other memberships."""
+        members = dict.fromkeys(self._shelf.members_of(renamed))
+        if len(members) > MAX_FEED_MEMBERS:
+            writes.raises_all = True
+            self._base = self._shelf.base() + 1
+            writes.changes = [
+                replace(made, version=made.version + 1) if made.version else made for made in writes.changes
+            ]
+            self._followers = {who for who, after in self._after.items() if after is not None}
+            return
+        writes.raised = [who for who in members if who not in writes.touched]
+        for who in writes.raised:
+            if stored := self._after.get(who):
+                self._after[who] = replace(stored, version=stored.version + 1)
+        targets = set(renamed)
+        self._followers = {*members, *(put.id for put in writes.put if not targets.isdisjoint(put.member_of))}
 
     def _put(self, before: Stored, after: Stored, fields: set[str], *, is_new: bool) -> Stored:
         after = replace(
@@ -583,18 +625,6 @@ class Desk:
         if self._count is None:
             self._count = self._shelf.count()
         return self._count
-
-
-def fed(touched: Iterable[bytes], members: Collection[bytes]) -> Sequence[bytes]:
-    """Return the ids that the feed tells of; an empty one for all of the environment.
-
-    Args:
-        touched: Those that have changed.
-        members: Those that have changed with them; more than `MAX_FEED_MEMBERS` if there are more.
-    """
-    if len(members) > MAX_FEED_MEMBERS:
-        return (b"",)
-    return tuple(dict.fromkeys((*touched, *members)))
 
 
 def clamped(number: int) -> int:

@@ -59,7 +59,9 @@ class SubjectStore(Protocol):
         LIMIT_EXCEEDED (the message names the limit) and UNKNOWN_SUBJECT (to become a member of).
 
         When a subject's keys change or it is removed, those that are members of it get a new version and a feed
-        entry each, or, when there are more than a thousand in one call, one entry for the whole environment.
+        entry each, or, when there are more than a thousand in one call, one entry for the whole environment, all
+        subjects of which get a new version then. They are answered as they are after the call, others as they are
+        after their patch.
         """
 
     def get_subjects(

@@ -81,6 +81,10 @@ class _Environment:
     def names(self, ids: Collection[bytes]) -> Mapping[bytes, tuple[str, Mapping[str, str]]]:
         return {who: (stored.kind, stored.keys) for who, stored in self.load(ids).items()}
 
+    def members_of(self, targets: Collection[bytes]) -> Collection[bytes]:
+        members = dict.fromkeys(who for target in targets for who in self.members.get(target, ()))
+        return list(islice(members, MAX_FEED_MEMBERS + 1))
+
     def count(self) -> int:
         return len(self.subjects)
 
@@ -106,8 +110,8 @@ class _Environment:
     def used_keys(self, actor: str, keys: Collection[str], now: datetime.datetime) -> Collection[str]:
         return {key for key in keys if (actor, key) in self.event_keys}
 
-    def write(self, writes: Writes) -> Sequence[bytes]:
-        """Take in what has changed, and return the ids that the feed tells of."""
+    def write(self, writes: Writes) -> None:
+        """Take in what has changed."""
         for address in writes.lost:
             del self.addresses[address]
         self.addresses |= writes.won
@@ -116,8 +120,8 @@ class _Environment:
             self.subjects[stored.id] = stored
             for target in stored.member_of:
                 self.members.setdefault(target, {})[stored.id] = None
-        members = dict.fromkeys(who for target in writes.renamed for who in self.members.get(target, ()))
-        for who in members:
+        self.version_base += writes.raises_all
+        for who in writes.raised:
             self.subjects[who] = replace(self.subjects[who], version=self.subjects[who].version + 1)
         for removed in writes.removed:
             self._leave(removed)
@@ -143,7 +147,6 @@ class _Environment:
             shown.count = clamped(shown.count + exposure.count)
             shown.first_at = min(shown.first_at, exposure.first_at)
             shown.last_at = max(shown.last_at, exposure.last_at)
-        return subject.fed(writes.touched, list(islice(members, MAX_FEED_MEMBERS + 1)))
 
     def _leave(self, who: bytes) -> None:
         before = self.subjects.get(who)
@@ -375,7 +378,8 @@ class MemorySubjects(ABC):
         if not writes:
             return
         kept = self._environments.setdefault(place, _Environment())
-        for who in kept.write(writes):
+        kept.write(writes)
+        for who in writes.fed:
             self._feed_number += 1
             self._feed.append((writes.now, FeedEntry(self._feed_number, *place, who)))
         for change in writes.changes:

@@ -45,7 +45,6 @@ from rheostat.store.subject import (
     Stored,
     Writes,
     clamped,
-    fed,
 )
 from rheostat.store.subject_driver import driver_of
 from rheostat.store.subject_life import FEED_JUMP, KEY_LIFE, VERSION_JUMP
@@ -110,6 +109,7 @@ _CHANGE: Final = (
     " traits = ?, overrides = ? WHERE scope = ? AND id = ?"
 )
 _WIN: Final = "INSERT INTO subject_key (scope, kind, name, folded, id) VALUES (?, ?, ?, ?, ?)"
+_RAISE: Final = "UPDATE subject SET version = version + 1 WHERE scope = ? AND id = ?"
 _LEAVE: Final = "DELETE FROM subject_member WHERE scope = ? AND id = ?"
 _JOIN: Final = "INSERT INTO subject_member (scope, id, position, target) VALUES (?, ?, ?, ?)"
 _REMOVALS: Final = (
@@ -129,23 +129,10 @@ _TELL: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-_RAISE = (
-    update(tables.subject)
-    .values(version=tables.subject.c.version + 1)
-    .where(
-        tables.subject.c.scope == bindparam("at_scope"),
-        tables.subject.c.id.in_(
-            select(tables.subject_member.c.id).where(
-                tables.subject_member.c.scope == bindparam("at_scope"),
-                tables.subject_member.c.target.in_(bindparam("targets", expanding=True)),
-            )
-        ),
-    )
-)
 _MEMBERS = (
     select(tables.subject_member.c.id)
     .where(
-        tables.subject_member.c.scope == bindparam("at_scope"),
+        tables.subject_member.c.scope == _SCOPE,
         tables.subject_member.c.target.in_(bindparam("targets", expanding=True)),
     )
     .distinct()
@@ -217,6 +204,15 @@ class SqlShelf:
         """See `Shelf`."""
         return {who: (kind, json.loads(keys)) for who, kind, keys in self._by_id(_NAMES, ids)}
 
+    def members_of(self, targets: Collection[bytes]) -> Collection[bytes]:
+        """See `Shelf`."""
+        members: dict[bytes, None] = {}
+        asked = list(targets)
+        for start in range(0, len(asked), _CHUNK):
+            among = {**self._place, "targets": asked[start : start + _CHUNK]}
+            members.update((bytes(who), None) for (who,) in self._connection.execute(_MEMBERS, among))
+        return members
+
     def count(self) -> int:
         """See `Shelf`."""
         return self._connection.execute(_COUNT, self._place).scalar_one_or_none() or 0
@@ -264,7 +260,7 @@ class SqlShelf:
     def write(self, writes: Writes) -> int:
         """Write what has changed, and return how many rows those were, about."""
         text = self._driver.text
-        scope = self._scope(len(writes.new) - len(writes.removed))
+        scope = self._scope(len(writes.new) - len(writes.removed), int(writes.raises_all))
         rows = self._many(_LOSE, [(scope, *address[:2], text(address[2])) for address in writes.lost])
         rows += self._many(
             _ADD, [(*_encode(new), scope, new.id) for new in writes.put if new.id in writes.new]
@@ -277,7 +273,7 @@ class SqlShelf:
             [(scope, kind, name, text(folded), who) for (kind, name, folded), who in writes.won.items()],
         )
         rows += self._move(scope, writes)
-        ids = fed(writes.touched, self._raise(scope, writes.renamed))
+        rows += self._many(_RAISE, [(scope, who) for who in sorted(writes.raised)])
         for statement in _REMOVALS:
             rows += self._many(statement, [(scope, who) for who in writes.removed])
         rows += self._many(
@@ -318,10 +314,10 @@ class SqlShelf:
                 for key, shown in writes.exposure_days.items()
             ],
         )
-        return rows + self._number(scope, ids, writes)
+        return rows + self._number(scope, writes.fed, writes)
 
-    def _scope(self, added: int) -> int:
-        """Return the number of the environment, which gets one if need be, and count its subjects."""
+    def _scope(self, added: int, raised: int) -> int:
+        """Return the number of the environment, which gets one if need be; count its subjects, and raise them all."""
         number: int | None = self._connection.execute(select(_SCOPE), self._place).scalar_one_or_none()
         table = tables.subject_scope
         if number is None:
@@ -330,9 +326,11 @@ class SqlShelf:
             self._connection.execute(
                 insert(table), {"number": number, "subjects": added, "base": 0, **self._place}
             )
-        elif added:
+        elif added or raised:
             self._connection.execute(
-                update(table).where(table.c.number == number).values(subjects=table.c.subjects + added)
+                update(table)
+                .where(table.c.number == number)
+                .values(subjects=table.c.subjects + added, base=table.c.base + raised)
             )
         return number
 
@@ -348,17 +346,6 @@ class SqlShelf:
                 for position, target in enumerate(stored.member_of)
             ],
         )
-
-    def _raise(self, scope: int, renamed: Sequence[bytes]) -> Collection[bytes]:
-        """Give the members of others new versions, and return who they are, or more than the feed tells of."""
-        members: dict[bytes, None] = {}
-        for start in range(0, len(renamed), _CHUNK):
-            asked = {"at_scope": scope, "targets": renamed[start : start + _CHUNK]}
-            mine = [bytes(who) for (who,) in self._connection.execute(_MEMBERS, asked)]
-            if mine:
-                self._connection.execute(_RAISE, asked)
-                members.update(dict.fromkeys(mine))
-        return members
 
     def _number(self, scope: int, ids: Sequence[bytes], writes: Writes) -> int:
         """Write what has a number: the feed and the changes."""

@@ -228,7 +228,7 @@ class SqlSubjects(ABC):
                 rows = SqlShelf(connection, project, environment).write(writes)
             # Of few rows each has a page of its own; of many most stand beside others, and too frequent checkpoints
             # would be a fifth of what they cost.
-            session.beside += min(rows, _SCATTERED + rows // _TOGETHER)
+            session.beside += min(rows, _SCATTERED + rows // _TOGETHER) + len(writes.raised)
             session.hint = session.hint or bool(writes.touched)
             return lambda: None
 
