@@ -18,6 +18,7 @@ from rheostat.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     LimitExceededError,
+    NotFoundError,
     RheostatError,
     UnavailableError,
 )
@@ -279,6 +280,37 @@ def test_a_request_that_is_refused_is_logged_counted_and_not_repeated(caplog: py
     assert len(sender.requests) == 1
     assert sender.buffer.dropped == 3
     assert "it is wrong" in caplog.text
+
+
+@each("error", [NotFoundError("no such environment"), LimitExceededError("slow down", limit="")])
+def test_what_somebody_may_mend_is_kept(error: RheostatError):
+    sender = Sender()
+    for i in range(3):
+        sender.track(f"e{i}")
+    sender.answers = [error] * 8
+    sender.send()
+    sender.send()
+    assert (sender.buffer.due() or 0) > 0
+    assert sender.buffer.dropped == 0
+    sender.answers.clear()
+    sender.requests.clear()
+    sender.now += 450
+    sender.send()
+    assert (sender.names, bool(sender.buffer)) == (["e0", "e1", "e2"], False)
+
+
+def test_one_event_that_is_refused_for_an_hour_does_not_hold_up_the_rest():
+    sender = Sender()
+    sender.track("refused")
+    sender.answers = [LimitExceededError("never", limit="strange")]
+    sender.send()
+    sender.now += 3600
+    sender.answers = [LimitExceededError("never", limit="strange")]
+    sender.track("fine")
+    sender.answers *= 2
+    sender.send()
+    assert sender.names[-1] == "fine"
+    assert sender.buffer.dropped == 1
 
 
 def test_entries_that_are_rejected_are_logged_counted_and_not_repeated(caplog: pytest.LogCaptureFixture):

@@ -128,3 +128,17 @@ def test_loops_that_have_ended_leave_nothing_behind(recorder: Recorder):
     ]
     asyncio.run(client.close())
     assert recorder.names == ["e"] * 3
+
+
+def test_a_flush_without_a_time_waits_until_all_is_sent(recorder: Recorder):
+    with Client(recorder.url, event_interval=3600.0) as blocking:
+        blocking.track("blocking")
+        assert blocking.flush(None) is True
+
+    async def run() -> None:
+        async with AsyncClient(recorder.url, event_interval=3600.0) as client:
+            client.track("async")
+            assert await client.flush(None) is True
+
+    asyncio.run(run())
+    assert recorder.names == ["blocking", "async"]

@@ -27,6 +27,7 @@ from rheostat.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     LimitExceededError,
+    NotFoundError,
     PermissionDeniedError,
     RheostatError,
     UnavailableError,
@@ -71,7 +72,7 @@ _REFUSED_SECONDS: Final = (150.0, 450.0)
 """As for the stream: a refused key is rarely mended in seconds."""
 
 _LONGEST_RETRY: Final = 3600.0
-"""A server that asks for more is not meant."""
+"""A server that asks for more is not meant, nor is an unnamed limit that lasts longer."""
 
 _UNCOUNTED: Final = 1000
 """How many exposures wait at most to be counted."""
@@ -498,7 +499,8 @@ class EventBuffer:
             return self._later(error, self._backoff.delay())
         except LimitExceededError as error:
             return self._exceeded(batch, error)
-        except (AuthenticationError, PermissionDeniedError) as error:
+        except (AuthenticationError, PermissionDeniedError, NotFoundError) as error:
+            # A key, a project or an environment that may be mended.
             return self._later(error, self._randomness.uniform(*_REFUSED_SECONDS))
         except ClientClosedError:
             return False
@@ -533,8 +535,11 @@ class EventBuffer:
     def _exceeded(self, batch: Sequence[Entry], error: LimitExceededError) -> bool:
         if error.retry_after is not None:
             return self._later(error, self._backoff.delay())
-        # A limit that waiting does not lift: what is too much together may do one by one.
+        # What is too much together may do one by one.
         if len(batch) == 1:
+            if not error.limit.endswith("_bytes") and self._clock() - batch[0].since < _LONGEST_RETRY:
+                # No size: somebody on the way who does not say when to try again.
+                return self._later(error, self._backoff.delay())
             self._refused(batch, error)
             return True
         self._batch = len(batch) // 2

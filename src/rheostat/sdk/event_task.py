@@ -117,8 +117,8 @@ class EventTask:
                 self._run(), name="rheostat-events", context=contextvars.Context()
             )
 
-    async def flush(self, timeout: float) -> bool:
-        """Send all that is buffered now; tell whether that, and nothing less, has happened within *timeout* seconds."""
+    async def flush(self, timeout: float | None) -> bool:
+        """Send all that is buffered now; tell whether that, and nothing less, has happened in *timeout* seconds, if any."""
         mark = self._buffer.mark()
         self._buffer.hasten()
         self._waiting += 1

@@ -53,9 +53,9 @@ class EventThread:
                 self._stay = at_exit_of_child(self.close)
                 self._thread = self._start("rheostat-events", self._run)
 
-    def flush(self, timeout: float) -> bool:
-        """Send all that is buffered now; tell whether that, and nothing less, has happened within *timeout* seconds."""
-        limit = time.monotonic() + timeout
+    def flush(self, timeout: float | None) -> bool:
+        """Send all that is buffered now; tell whether that, and nothing less, has happened in *timeout* seconds, if any."""
+        limit = None if timeout is None else time.monotonic() + timeout
         mark = self._buffer.mark()
         self._buffer.hasten()
         self.wake()
@@ -63,8 +63,8 @@ class EventThread:
             self._waiting += 1
             try:
                 while not self._buffer.passed(mark):
-                    left = limit - time.monotonic()
-                    if left <= 0 or self._closing:
+                    left = None if limit is None else limit - time.monotonic()
+                    if self._closing or (left is not None and left <= 0):
                         return False
                     self._changed.wait(left)
             finally:

@@ -118,10 +118,10 @@ class Client(Checker[S], BaseClient[S]):
         found: CallResult[PingResponse] = self.call("Ping", PingRequest())
         return found.unwrap()
 
-    def flush(self, timeout: float = 5.0) -> bool:
+    def flush(self, timeout: float | None = 5.0) -> bool:
         """Send the events that are buffered now; tell whether all of them were, or given up, within *timeout* seconds.
 
-        Never raises; False also of a client that is closed or offline and has something to send.
+        None waits until that has happened. Never raises; False also of a client that is closed or offline and has something to send.
         """
         if not self._core.events:
             return True
