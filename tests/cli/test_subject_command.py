@@ -89,6 +89,7 @@ def test_a_subject_is_made_shown_changed_and_removed(cli):
 def test_what_is_wrong_is_said(cli):
     assert "name=value" in cli.run("subjects", "get", "company", "acme", code=2).output
     assert "client" in cli.run("subjects", "get", "client", "id=1", code=2).output
+    assert "UTF-8" in cli.run("subjects", "get", "company", "id=\udcff", code=2).output
     wrong = cli.json("subjects", "set", "company", "id=a", "--override", "checkout.timeout=soon", code=1)
     assert wrong["error"]["reason"] == "TYPE_MISMATCH"
     unheard = cli.json("subjects", "set", "company", "id=a", "--override", "unheard=1", code=1)

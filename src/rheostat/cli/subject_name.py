@@ -83,5 +83,10 @@ def as_usage(check: Callable[[M], object], message: M) -> None:
 
 
 def _checked(reference: SubjectReference) -> SubjectReference:
+    for text in (reference.kind, *reference.keys, *reference.keys.values()):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"{text!r} is not UTF-8") from None
     as_usage(reference_from_request, reference_to_proto(reference))
     return reference
