@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rheo.v1.watch_pb2 import WatchRequest, WatchResponse
+from rheostat.errors import LimitExceededError
 from rheostat.language import parse_condition
 from rheostat.model.change import PutRule, PutSetting
 from rheostat.model.key import KeyKind, Role
@@ -20,6 +21,7 @@ from rheostat.model.rule import Rule, ValueOutcome
 from rheostat.model.subject import Subject, SubjectPatch, SubjectReference
 from rheostat.server import asgi_app, wsgi_app
 from rheostat.server.stream import Stream
+from rheostat.server.throttle import Throttle
 from rheostat.service import Service, Writer
 from rheostat.service.access import OPEN
 from rheostat.service.limit import Limits
@@ -132,6 +134,28 @@ def test_a_version_is_compared_with_that_of_a_subject_named_by_its_id_only(
     (result,) = json.loads(call(f"{EVENT}/{method}", {"lookups": [stale]}, server).body)["results"]
     expected = {"GetSubjects": "FOUND", "DeleteSubjects": "UNCHANGED"}[method]
     assert result["outcome"] == f"SUBJECT_OUTCOME_{expected}"
+
+
+def test_each_event_of_a_public_key_counts_as_a_write(
+    service: Service, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def count(_: Throttle, actor: str, times: int = 1) -> None:
+        counted.append(times)
+        if sum(counted) > 5:
+            raise LimitExceededError("too many", limit="max_writes_per_second", retry_after=1.0)
+
+    monkeypatch.setattr(Throttle, "count", count)
+    events = [{"idempotencyKey": f"{number}", "exposure": {"setting": "n"}} for number in range(4)]
+    server, public = key(service, KeyKind.SERVER), key(service, KeyKind.PUBLIC)
+    assert call(f"{EVENT}/RecordEvents", {"events": events}, server).status == 200
+    assert counted == [1]
+    counted.clear()
+    assert call(f"{EVENT}/RecordEvents", {"events": events}, public).status == 200
+    assert counted == [1, 4]
+    refused = call(f"{EVENT}/RecordEvents", {"events": events[:1]}, public)
+    assert (refused.status, refused.code, refused.retry_seconds) == (429, "resource_exhausted", 1.0)
 
 
 def test_a_public_key_names_subjects_only_when_it_may(service: Service, call: Call) -> None:

@@ -332,6 +332,18 @@ def test_a_public_key_tells_of_exposures_and_of_nobody(node: Node) -> None:
     assert not node.service.store.event_counts(*PLACE)
 
 
+def test_no_event_of_a_public_key_fills_a_statistic(node: Node) -> None:
+    node.commit(put("a"))
+    public = Principal(replace(KEY, kind=KeyKind.PUBLIC))
+    counts = [2**63 - 1, 10_001, 10_000]
+    events = [event(str(count), Exposure("a", "", "", 5, 1, count)) for count in counts]
+    result = node.service.subjects.record(public, *PLACE, events)
+    assert [each and each.reason for each in result] == ["LIMIT_EXCEEDED", "LIMIT_EXCEEDED", None]
+    assert [count.count for count in node.service.store.exposures(*PLACE)] == [10_000]
+    (told,) = node.service.subjects.record(Principal(KEY), *PLACE, [replace(events[1], idempotency_key="x")])
+    assert told is None, "a program on a server counts more"
+
+
 def test_a_server_s_key_tells_of_whatever_happened_and_it_is_counted_in_the_metrics(node: Node) -> None:
     events = [event("1", Track("login")), event("2", Exposure("gone", "r", "v", 5, 1_000))]
     subjects = node.service.subjects

@@ -32,7 +32,8 @@ class Limits:
         max_streams: Open watches of this process, over all keys.
         max_streams_per_key: Open watches of one key (in open mode: of everybody).
         max_streams_per_address: Open watches of one IP address.
-        max_writes_per_second: Writes of one key in a second, dry runs included (in open mode: of everybody).
+        max_writes_per_second: Writes of one key in a second, dry runs included (in open mode: of everybody), and
+            events of one public key.
         max_reports_per_second: Reports of clients that one key sends in a second (in open mode: everybody).
         max_clients_per_key: Clients of an environment that are known under one key (in open mode: under none);
             further ones are served, and appear in no list or rollout.

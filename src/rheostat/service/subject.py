@@ -93,6 +93,9 @@ _ABSENT_KINDS: Final = 1_000
 _DELETE_ATTEMPTS: Final = 5
 """How often a subject that changes while it is to be removed is looked at anew; then it stays."""
 
+_MAX_UNTRUSTED_COUNT: Final = 10_000
+"""Exposures that one event of a public key may be about. Whole counts are 64 bits, which one event could fill."""
+
 _FEED_PAGE: Final = 1_000
 
 _FEED_REACH: Final = 10_000
@@ -642,6 +645,11 @@ def _plausible(exposure: Exposure, snapshot: Snapshot) -> Exposure | Refusal:
 
     Only what there is, at the revision of the setting and without the value: each other text would be one more row.
     """
+    if exposure.count > _MAX_UNTRUSTED_COUNT:
+        return Refusal(
+            "LIMIT_EXCEEDED",
+            f"exposure.count: is more than {_MAX_UNTRUSTED_COUNT} from a key that anybody may have",
+        )
     setting = snapshot.setting(exposure.setting)
     if setting is None:
         return Refusal("UNKNOWN_SETTING", f"the environment has no setting {exposure.setting[:200]!r}")

@@ -22,6 +22,9 @@ from rheostat.server.handling.base import (
     page_token,
     read_page_token,
 )
+from rheostat.server.throttle import Throttle
+from rheostat.service import Service
+from rheostat.service.access import Permission
 from rheostat.service.subject import refusal_of
 from rheostat.store.subject_base import SubjectName
 from rheostat.wire.subject import (
@@ -43,9 +46,17 @@ T = TypeVar("T")
 class EventHandlers(Handling):
     """Subjects and events. Safe from any thread."""
 
+    def __init__(self, service: Service) -> None:
+        """Make handlers; the service is not closed by them."""
+        super().__init__(service)
+        self._events = Throttle(service.limits.max_writes_per_second, what="events")
+
     def record_events(self, request: event.RecordEventsRequest, call: Call) -> event.RecordEventsResponse:
         """Count events."""
         project, environment = self._place(request, call)
+        if Permission.EVENTS not in call.principal.permissions:
+            # Anybody may have such a key, and a call may hold a thousand.
+            self._events.count(call.principal.actor, len(request.events))
         now = self.service.clock()
         events = [_entry(event_from_request, message, now) for message in request.events]
         result = self.service.subjects.record(call.principal, project, environment, events)
