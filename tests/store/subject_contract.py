@@ -1039,11 +1039,31 @@ class SubjectContract:
         put_one(store, one, traits={"a": 1})
         assert [entry.number for entry in store.subject_feed(6)] == [7]
 
+    def test_a_clock_that_was_ahead_for_a_while_ends_no_purge_and_doubles_nothing(self, store: Store) -> None:
+        ahead = NOW + 3650 * DAY
+        put(store, SubjectPatch(user(id="u1")), now=ahead)
+        event = track("1", user(id="u1"))
+        assert record(store, event, now=ahead) == [""]
+        # Sent again once the clock is right.
+        assert record(store, event) == [""]
+        assert counted(store, user(id="u1")) == (1, 1, 1, 1)
+        put(store, SubjectPatch(user(id="u2")), SubjectPatch(user(id="u3")))
+        assert len(store.subject_feed(0)) == 4
+        assert store.purge_subject_records(NOW + HOUR) == 0
+        assert store.purge_subject_records(NOW + HOUR + SECOND) == 4
+        assert store.subject_feed(4) == ()
+        put(store, SubjectPatch(user(id="u4")), now=NOW + 60 * DAY)
+        assert len(store.subject_changes(*PLACE)) == 4
+        store.purge_subject_records(NOW + 91 * DAY)
+        assert [change.version for change in store.subject_changes(*PLACE)] == [1]
+
     def test_purges_more_than_one_step_of_each(self, store: Store) -> None:
         names = [user(id=str(number)) for number in range(1100)]
         record(store, *(track(str(number), name) for number, name in enumerate(names)))
         # Subjects changed and counted are one entry of the feed each; days, keys and changes.
-        assert store.purge_subject_records(NOW + 100 * DAY) == 1100 * 4
+        record(store, *(track(f"later{number}", names[0]) for number in range(1500)), now=NOW + DAY)
+        assert store.purge_subject_records(NOW + 3 * DAY) == 1100 * 2 + 1
+        assert store.purge_subject_records(NOW + 100 * DAY) == 1100 * 2 + 1500
         assert store.purge_subject_records(NOW + 100 * DAY) == 0
         assert counted(store, names[-1]) == (0, 0, 0, 1)
 

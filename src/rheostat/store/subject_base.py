@@ -60,7 +60,7 @@ class SubjectStore(Protocol):
 
         When a subject's keys change or it is removed, those that are members of it get a new version and a feed
         entry each, or, when there are more than a thousand in one call, one entry for the whole environment, all
-        subjects of which get a new version then. They are answered as they are after the call, others as they are
+        subjects of which get a new version then. Members are answered as they are after the call, others as they are
         after their patch.
         """
 
@@ -186,6 +186,6 @@ class SubjectStore(Protocol):
         """Remove what is kept no longer, and return how many rows that were.
 
         Feed entries after an hour, idempotency keys after two days (whole days of them, UTC), changes after 90 days,
-        counts by day after 400 days, and days of subjects' counters after 62 (their totals stay). Works in steps that
-        hold up no writer for long.
+        counts by day after 400 days, and days of subjects' counters after 62 (their totals stay). What a clock that
+        was ahead has dated goes with what was written after it. Works in steps that hold up no writer for long.
         """

@@ -5,7 +5,19 @@ from __future__ import annotations
 import datetime
 from typing import Final
 
-__all__ = ["CHANGE_LIFE", "COUNT_LIFE", "FEED_JUMP", "FEED_LIFE", "KEY_LIFE", "USAGE_LIFE", "VERSION_JUMP"]
+__all__ = [
+    "AHEAD",
+    "CHANGE_LIFE",
+    "COUNT_LIFE",
+    "FEED_JUMP",
+    "FEED_LIFE",
+    "KEY_LIFE",
+    "USAGE_LIFE",
+    "VERSION_JUMP",
+]
+
+AHEAD: Final = datetime.timedelta(days=1)
+"""What is dated later than this from now was written by a clock that was wrong."""
 
 FEED_LIFE: Final = datetime.timedelta(hours=1)
 """A node that was away for longer has all subjects read anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
@@ -39,6 +39,7 @@ from rheostat.store.subject import (
 )
 from rheostat.store.subject_base import SubjectName
 from rheostat.store.subject_life import (
+    AHEAD,
     CHANGE_LIFE,
     COUNT_LIFE,
     FEED_JUMP,
@@ -351,18 +352,18 @@ class MemorySubjects(ABC):
         used = (at - USAGE_LIFE).date().toordinal()
         removed = 0
         with self._writing_beside():
-            while self._feed and self._feed[0][0] < at - FEED_LIFE:
-                del self._feed[0]
-                removed += 1
+            over = _over((entered_at for entered_at, _ in self._feed), at - FEED_LIFE, at + AHEAD)
+            del self._feed[:over]
+            removed += over
             for kept in self._environments.values():
                 removed += _drop(kept.event_keys, lambda _, used_at: used_at < at - KEY_LIFE)
                 removed += _drop(kept.event_days, lambda key, _: key[1] < counted)
                 removed += _drop(kept.exposure_days, lambda key, _: key[-1] < counted)
                 for counts in kept.usage.values():
                     removed += _drop(counts, lambda cell, _: TOTAL < cell[0] < used)
-                left = [change for change in kept.changes if change.time >= at - CHANGE_LIFE]
-                removed += len(kept.changes) - len(left)
-                kept.changes = left
+                over = _over((change.time for change in kept.changes), at - CHANGE_LIFE, at + AHEAD)
+                del kept.changes[:over]
+                removed += over
         return removed
 
     def _skip_feed(self) -> None:
@@ -391,6 +392,17 @@ class MemorySubjects(ABC):
 
 def _within(day: int, since: datetime.date | None, until: datetime.date | None) -> bool:
     return (since is None or day >= since.toordinal()) and (until is None or day < until.toordinal())
+
+
+def _over(times: Iterable[datetime.datetime], cut: datetime.datetime, ahead: datetime.datetime) -> int:
+    """Return how many come up to the last old one before the first that is not; those to come are neither."""
+    over = 0
+    for position, time in enumerate(times, 1):
+        if time < cut:
+            over = position
+        elif time <= ahead:
+            break
+    return over
 
 
 def _drop(kept: dict[K, V], is_over: Callable[[K, V], bool]) -> int:

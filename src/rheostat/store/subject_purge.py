@@ -6,12 +6,12 @@ import datetime
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, delete, exists, select, tuple_
+from sqlalchemy import Connection, Table, bindparam, delete, exists, literal, select, tuple_
 
 from rheostat.store import tables
 from rheostat.store.stamp import instant_text
 from rheostat.store.subject import TOTAL
-from rheostat.store.subject_life import CHANGE_LIFE, COUNT_LIFE, FEED_LIFE, KEY_LIFE, USAGE_LIFE
+from rheostat.store.subject_life import AHEAD, CHANGE_LIFE, COUNT_LIFE, FEED_LIFE, KEY_LIFE, USAGE_LIFE
 
 __all__ = ["PURGES", "Find", "Remove"]
 
@@ -27,25 +27,61 @@ Remove = Callable[[Connection, Sequence[Any]], int]
 
 
 def _numbered(table: Table, life: datetime.timedelta, time: str) -> tuple[Find, Remove]:
-    """Purge what has a rising number and a time: from the oldest on, up to the first that is not old enough."""
+    """Purge what has a rising number and a time: up to the last old one before the first that is not old enough.
+
+    Those between them whose time is yet to come, since a clock was wrong, go with them.
+    """
+
+    def last(connection: Connection, now: datetime.datetime) -> int:
+        at = table.c[time]
+        cut, ahead = instant_text(now - life), instant_text(now + AHEAD)
+        # From the oldest on, by the primary key, as far as the first that is found.
+        young = select(table.c.number).where(table.c.number > 0, at >= cut, at <= ahead)
+        young = young.order_by(table.c.number).limit(1)
+        old = (
+            select(table.c.number)
+            .where(table.c.number > 0, at < cut)
+            .order_by(table.c.number.desc())
+            .limit(1)
+        )
+        if (first := connection.execute(young).scalar_one_or_none()) is not None:
+            old = old.where(table.c.number < first)
+        return connection.execute(old).scalar_one_or_none() or 0
 
     def find(connection: Connection, now: datetime.datetime, after: Any) -> tuple[Sequence[Any], Any]:
-        rows = connection.execute(
-            select(table.c.number, table.c[time])
-            .where(table.c.number > (after or 0))
-            .order_by(table.c.number)
-            .limit(_STEP)
-        ).all()
-        cut = instant_text(now - life)
-        gone: list[int] = []
-        for number, at in rows:
-            if at >= cut:
-                return gone, None
-            gone.append(number)
-        return gone, gone[-1] if len(rows) == _STEP else None
+        end: int = last(connection, now) if after is None else after
+        numbers = connection.execute(
+            select(table.c.number).where(table.c.number <= end).order_by(table.c.number).limit(_STEP)
+        )
+        gone = numbers.scalars().all()
+        return gone, end if len(gone) == _STEP else None
 
     def remove(connection: Connection, found: Sequence[Any]) -> int:
         return connection.execute(delete(table).where(table.c.number <= found[-1])).rowcount
+
+    return find, remove
+
+
+def _ranged(table: Table, life: datetime.timedelta) -> tuple[Find, Remove]:
+    """Purge what has a day that its key begins with: everything up to one row, which is read alone."""
+    key = list(table.primary_key)
+
+    def find(connection: Connection, now: datetime.datetime, _: Any) -> tuple[Sequence[Any], Any]:
+        cut = (now - life).date().toordinal()
+        old = select(*key).where(table.c.day < cut).order_by(*key).limit(1)
+        if (last := connection.execute(old.offset(_STEP - 1)).one_or_none()) is not None:
+            return [(cut, tuple(last))], True
+        return [] if connection.execute(old).first() is None else [(cut, None)], None
+
+    def remove(connection: Connection, found: Sequence[Any]) -> int:
+        removed = 0
+        for cut, last in found:
+            statement = delete(table).where(table.c.day < cut)
+            if last is not None:
+                row = [literal(value, column.type) for value, column in zip(last, key, strict=True)]
+                statement = statement.where(tuple_(*key) <= tuple_(*row))
+            removed += connection.execute(statement).rowcount
+        return removed
 
     return find, remove
 
@@ -117,7 +153,7 @@ def _usage() -> tuple[Find, Remove]:
 PURGES: Final[Sequence[tuple[Find, Remove]]] = (
     _numbered(tables.subject_feed, FEED_LIFE, "at"),
     _numbered(tables.subject_change, CHANGE_LIFE, "time"),
-    _daily(tables.event_key, KEY_LIFE),
+    _ranged(tables.event_key, KEY_LIFE),
     _daily(tables.event_day, COUNT_LIFE),
     _daily(tables.exposure_day, COUNT_LIFE),
     _usage(),

@@ -252,10 +252,21 @@ class SqlShelf:
         at = (*self._at, 0, self._driver.text(actor))
         return {
             self._driver.plain(key)
-            # The clock of another node may be past midnight.
-            for day in range(_key_day(now - KEY_LIFE), _key_day(now) + 2)
+            for day in self._key_days(now)
             for (key,) in self._driver.select(_USED, (*at[:2], day, at[3]), asked)
         }
+
+    def _key_days(self, now: datetime.datetime) -> Iterator[int]:
+        today = _key_day(now)
+        yield from range(_key_day(now - KEY_LIFE), today + 1)
+        # The clock of another node may be past midnight, and a clock may have been ahead: one look for each such day.
+        later = select(func.min(tables.event_key.c.day))
+        while True:
+            found = self._connection.execute(later.where(tables.event_key.c.day > today)).scalar_one()
+            if found is None:
+                return
+            today = found
+            yield today
 
     def write(self, writes: Writes) -> int:
         """Write what has changed, and return how many rows those were, about."""
