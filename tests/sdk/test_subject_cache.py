@@ -14,6 +14,7 @@ import pytest
 
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1.subject_pb2 import Subject as Message
+from rheostat import Client
 from rheostat.errors import UnavailableError
 from rheostat.model.subject import Subject, SubjectReference, Track, UsageCounter, UsagePeriod
 from rheostat.sdk.event import Entry
@@ -340,3 +341,41 @@ def test_a_conflict_that_a_change_overtook_is_asked_for_again(place: Place):
     place._answer = overtaken  # type: ignore[method-assign]
     found = place.join(user={"id": "u1", "email": "x@y"})
     assert (found.conflict, found.note) == ("", "")
+
+
+@pytest.mark.parametrize("timeout", ["1", float("nan"), [], -1])
+def test_a_check_with_a_wrong_time_out_does_not_raise(timeout: Any):
+    client = Client(offline=True, bootstrap={"beta": True})
+    try:
+        assert client.check("beta", user={"id": "u1"}, timeout=timeout) is True
+        assert client.check_details("beta", user={"id": "u1"}, timeout=timeout).value is True
+        assert client.check_all(user={"id": "u1"}, timeout=timeout) == {"beta": True}
+    finally:
+        client.close()
+
+
+def test_checks_of_what_is_no_name_do_not_raise():
+    client = Client(offline=True, bootstrap={"beta": True})
+    wrong: Any
+    try:
+        for wrong in (5, [[]], [None], {"beta"}, ["beta", {}]):
+            assert client.check_all(wrong, user={"id": "u1"}).get("beta", True) is True
+        for wrong in (5, [], None):
+            assert client.check(wrong, user={"id": "u1"}) is False
+            assert client.check(wrong, context=wrong, plus=wrong, user={"id": "u1"}) is False
+    finally:
+        client.close()
+
+
+def test_a_mapping_that_fails_fails_no_check():
+    class Broken(dict[str, str]):
+        def items(self) -> Any:
+            raise RuntimeError("broken")
+
+    client = Client(offline=True, bootstrap={"beta": True})
+    try:
+        assert client.check("beta", user=Broken(id="u1")) is True
+        assert "traits unavailable (broken): user" in client.check_details("beta", user=Broken(id="u1")).note
+        assert client.check_all(user=Broken(id="u1")) == {"beta": True}
+    finally:
+        client.close()

@@ -113,7 +113,7 @@ class _Checks(Reader[S]):
                 if context is not None:
                     attributes = Context(attributes, context) if isinstance(context, Mapping) else context
                 found = view.evaluate(name, attributes, ABSENT, base)  # type: ignore[arg-type]
-                if name not in view.programs and found.reason is not Reason.ERROR:
+                if found.reason is not Reason.ERROR and name not in view.programs:
                     view.note_read(name)
         if found.reason is not Reason.ERROR and type(found.value) is not bool:
             found = Evaluation(
@@ -186,10 +186,20 @@ class _Checks(Reader[S]):
                 for name, setting in view.snapshot.settings.items()
                 if setting.lifecycle is not Lifecycle.ARCHIVED and _is_flag(setting)
             ]
-        return {
-            name: self._verdict(view, name, default, context, joined, subjects).value  # type: ignore[misc]
-            for name in names
-        }
+        try:
+            listed = list(names)
+        except Exception as error:  # noqa: BLE001 - names are the caller's, and a check never raises
+            self._core.warn_once(("names", str(error)), "flags could not be checked: %s", error)
+            listed = []
+        found: dict[str, bool] = {}
+        for name in listed:
+            if isinstance(name, str):
+                found[name] = self._verdict(view, name, default, context, joined, subjects).value  # type: ignore[assignment]
+            else:
+                self._core.warn_once(
+                    ("names", type(name)), "what is no text names no flag: %s", type(name).__name__
+                )
+        return found
 
 
 class Checker(_Checks[S]):
@@ -271,8 +281,9 @@ class Checker(_Checks[S]):
         self, subjects: _Attributes, timeout: float | None, plus: Mapping[str, int] | None
     ) -> Joined:
         client: Any = self._owner or self
-        work = self._resolving(subjects, timeout)
+        work: Generator[Effect, Any, Joined] | None = None
         try:
+            work = self._resolving(subjects, timeout)
             if self._core.subjects.local or self._core.options.offline or self._core.closed:
                 joined = _at_once(work)
             else:
@@ -280,7 +291,8 @@ class Checker(_Checks[S]):
         except Exception as error:  # noqa: BLE001 - a check never raises
             joined = self._unresolved(subjects, error)
         finally:
-            work.close()
+            if work is not None:
+                work.close()
         return _plus(joined, plus)
 
     def with_context(self, context: _Attributes | None = None, /, **attributes: object) -> Checker[S]:
@@ -361,8 +373,9 @@ class AsyncChecker(_Checks[S]):
         self, subjects: _Attributes, timeout: float | None, plus: Mapping[str, int] | None
     ) -> Joined:
         client: Any = self._owner or self
-        work = self._resolving(subjects, timeout)
+        work: Generator[Effect, Any, Joined] | None = None
         try:
+            work = self._resolving(subjects, timeout)
             if self._core.subjects.local or self._core.options.offline or self._core.closed:
                 joined = _at_once(work)
             else:
@@ -370,7 +383,8 @@ class AsyncChecker(_Checks[S]):
         except Exception as error:  # noqa: BLE001 - a check never raises
             joined = self._unresolved(subjects, error)
         finally:
-            work.close()
+            if work is not None:
+                work.close()
         return _plus(joined, plus)
 
     def with_context(self, context: _Attributes | None = None, /, **attributes: object) -> AsyncChecker[S]:
