@@ -22,6 +22,12 @@ BACKOFF = (0.01, 0.05)
 Shared = Callable[[str], ServerProgram]
 
 
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests make more environments on the servers that are shared, and processes inherit this one.
+    monkeypatch.setenv("RHEOSTAT_ENVIRONMENT", "production")
+
+
 def counted(url: str, event: str, company: str) -> int:
     """Return how often *event* was counted for *company*."""
     request = GetSubjectsRequest()
