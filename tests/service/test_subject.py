@@ -31,7 +31,7 @@ from rheostat.model.watch import Bookmark, SubjectsChanged
 from rheostat.service import Service
 from rheostat.service.access import OPEN, Principal
 from rheostat.service.notice import MAX_IDS, NOTICE_SECONDS, Board, Notices
-from rheostat.service.subject import PURGE_SECONDS, Joined
+from rheostat.service.subject import MAX_ASKED_KINDS, MAX_REFERENCES, PURGE_SECONDS, Joined
 from rheostat.store import open_store
 from rheostat.wire.event import EventEncoder
 from tests.service.book import put, put_rule, rule
@@ -587,6 +587,37 @@ def test_a_kind_of_which_nobody_is_stored_is_asked_for_once_until_that_may_have_
     world.clock.seconds += 5.0
     assert named(other) == named(other) == ["company"]
     assert asked[4:] == ["user"]
+
+
+def test_a_context_has_the_store_asked_about_few_kinds_and_those_that_are_known_are_found_among_many(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    list_subjects = node.service.store.list_subjects
+
+    def listed(project: str, environment: str, **options: Any) -> Any:
+        asked.append(options["kind"])
+        return list_subjects(project, environment, **options)
+
+    monkeypatch.setattr(node.service.store, "list_subjects", listed)
+    upsert(node)
+    company = {"company": {"id": "acme"}}
+    many = {f"kind-{number}": {"id": "x"} for number in range(1_000)}
+
+    def named(attributes: dict[str, Any]) -> list[str]:
+        return [each.kind for each in node.service.subjects.references_of(*PLACE, Context(attributes))]
+
+    assert named({**many, **company}) == [], "behind too many"
+    assert len(asked) == MAX_ASKED_KINDS
+    assert named({**company, **many}) == ["company"]
+    assert len(asked) == 2 * MAX_ASKED_KINDS
+    assert named({**many, **company}) == ["company"], "what is known needs no asking"
+    # Nor is anybody asked for beyond those who can be joined.
+    for number in range(MAX_REFERENCES):
+        upsert(node, SubjectReference(f"known-{number}", {"id": "x"}))
+    known = {f"known-{number}": {"id": "x"} for number in range(MAX_REFERENCES)}
+    asked.clear()
+    assert named({**known, **many, **company}) == asked == list(known)
 
 
 def test_an_answer_that_is_older_than_a_change_is_not_remembered(

@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from rheostat.service.publish import View
     from rheostat.service.service import Service
 
-__all__ = ["MAX_REFERENCES", "NOBODY", "PURGE_SECONDS", "Joined", "Subjects", "refusal_of"]
+__all__ = ["MAX_ASKED_KINDS", "MAX_REFERENCES", "NOBODY", "PURGE_SECONDS", "Joined", "Subjects", "refusal_of"]
 
 log = logging.getLogger("rheostat.service")
 
@@ -68,6 +68,9 @@ _CLOSING_SECONDS: Final = 2.0
 
 MAX_REFERENCES: Final = 20
 """Subjects of one evaluation."""
+
+MAX_ASKED_KINDS: Final = 50
+"""About so many kinds that a node does not know of yet one context has the store asked, at most."""
 
 _MAX_KEYS: Final = 20
 _MAX_KEY_CHARACTERS: Final = 500
@@ -508,6 +511,7 @@ class Subjects:
 
         An attribute whose name is a kind of the environment's subjects, and which is a mapping, names one: each text
         in it may be a key. So may a flat attribute such as ``user.id``. What is no key of anybody does not matter.
+        Nor do kinds that the node does not know of yet, beyond the first `MAX_ASKED_KINDS`.
 
         Args:
             project: Slug.
@@ -527,10 +531,11 @@ class Subjects:
                     kind, _, inner = name.partition(".")
                     _add_key(found, kind, inner, value)
         references = [SubjectReference(kind, keys) for kind, keys in found.items() if keys]
-        known = [each for each in references if self._has_kind(project, environment, each.kind)]
-        return tuple(known[:MAX_REFERENCES])
+        questions = iter(range(MAX_ASKED_KINDS))
+        known = (each for each in references if self._has_kind(project, environment, each.kind, questions))
+        return tuple(itertools.islice(known, MAX_REFERENCES))
 
-    def _has_kind(self, project: str, environment: str, kind: str) -> bool:
+    def _has_kind(self, project: str, environment: str, kind: str, questions: Iterator[int]) -> bool:
         named = (project, environment, kind)
         if named in self._kinds:
             return True
@@ -538,7 +543,7 @@ class Subjects:
         # Taken before the store is asked: what that says may be old once there is another one.
         absent = self._absent
         now = service.monotonic()
-        if absent.get(named, now) > now:
+        if absent.get(named, now) > now or next(questions, None) is None:
             return False
         if service.store.list_subjects(project, environment, kind=kind, limit=1, now=service.clock()):
             self._kinds.add(named)
