@@ -23,7 +23,7 @@ from rheostat.model.subject import (
     SubjectOverride,
     SubjectPatch,
 )
-from rheostat.store import sqlite
+from rheostat.store import sqlite, subject_purge
 from rheostat.store.sqlite import SqliteStore
 from rheostat.store.subject import TOTAL
 from rheostat.store.subject_row import SqlShelf
@@ -319,3 +319,24 @@ def test_of_very_many_members_no_row_is_written_when_what_they_belong_to_gets_a_
     written = connection.execute("SELECT count(*) FROM subject WHERE version > 1").fetchone()
     connection.close()
     assert written == (1,)
+
+
+def test_event_keys_are_purged_by_the_range_of_their_primary_key(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject_purge, "_STEP", 10)
+    record(store, *(track(str(number), user(id="u1")) for number in range(25)))
+    plans: list[str] = []
+    execute = sqlalchemy.engine.default.DefaultDialect.do_execute
+
+    def explained(self: Any, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        if statement.startswith("DELETE FROM event_key"):
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in cursor.fetchall())
+        execute(self, cursor, statement, parameters, context)
+
+    monkeypatch.setattr(sqlalchemy.engine.default.DefaultDialect, "do_execute", explained)
+    # Twenty-five keys, the entry of the feed and nothing else yet.
+    assert store.purge_subject_records(NOW + datetime.timedelta(days=3)) == 26
+    assert len(plans) == 3
+    assert all("(day,scope,actor,key)<" in plan for plan in plans[:2]), plans

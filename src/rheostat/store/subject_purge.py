@@ -76,10 +76,12 @@ def _ranged(table: Table, life: datetime.timedelta) -> tuple[Find, Remove]:
     def remove(connection: Connection, found: Sequence[Any]) -> int:
         removed = 0
         for cut, last in found:
-            statement = delete(table).where(table.c.day < cut)
-            if last is not None:
+            if last is None:
+                statement = delete(table).where(table.c.day < cut)
+            else:
+                # Alone: with the day beside it SQLite would look at all rows of that.
                 row = [literal(value, column.type) for value, column in zip(last, key, strict=True)]
-                statement = statement.where(tuple_(*key) <= tuple_(*row))
+                statement = delete(table).where(tuple_(*key) <= tuple_(*row))
             removed += connection.execute(statement).rowcount
         return removed
 
