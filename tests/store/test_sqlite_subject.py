@@ -23,7 +23,7 @@ from rheostat.model.subject import (
     SubjectOverride,
     SubjectPatch,
 )
-from rheostat.store import sqlite, subject_purge
+from rheostat.store import sqlite, subject_purge, subject_session
 from rheostat.store.sqlite import SqliteStore
 from rheostat.store.subject import TOTAL
 from rheostat.store.subject_row import SqlShelf
@@ -340,3 +340,26 @@ def test_event_keys_are_purged_by_the_range_of_their_primary_key(
     assert store.purge_subject_records(NOW + datetime.timedelta(days=3)) == 26
     assert len(plans) == 3
     assert all("(day,scope,actor,key)<" in plan for plan in plans[:2]), plans
+
+
+def test_others_write_between_the_turns_of_a_call_with_large_subjects(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject_session, "_TURN_CHARACTERS", 1)
+    names = [user(id=f"u{number}") for number in range(103)]
+    put(store, *(SubjectPatch(name, {"n": 0}) for name in names))
+    patches = [*(SubjectPatch(name, {"n": 1}) for name in names), SubjectPatch(user(id="new"))]
+    seen: list[int] = []
+    connection = sqlite3.connect(path)
+
+    def look() -> bytes:
+        seen.extend(connection.execute("SELECT count(*) FROM subject WHERE version > 1").fetchone())
+        return draw_id()
+
+    results = store.upsert_subjects(*PLACE, patches, actor="", now=NOW, limits=SubjectLimits(), draw_id=look)
+    connection.close()
+    # All that came before the last one are there already for everybody.
+    assert seen == [103]
+    assert [result.keys["id"] for result in results if isinstance(result, Subject)] == [
+        patch.reference.keys["id"] for patch in patches
+    ]

@@ -53,6 +53,7 @@ class SubjectStore(Protocol):
     ) -> Sequence[Subject | Refusal]:
         """Create or change subjects, in order: a patch sees what those before it did. Return what became of each.
 
+        Patches are independent: when the store fails, some in front may have been kept, to be sent again.
         One that changes nothing writes nothing and keeps its version. What a patch both sets and removes is set; what
         has ended among overrides goes with the next change. The patches are valid in themselves: names and
         values have been checked. What is over a limit already may stay so, or become less. Refused, with these reasons, are SUBJECT_CONFLICT (keys of several subjects),

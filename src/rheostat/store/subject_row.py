@@ -175,7 +175,8 @@ class SqlShelf:
     """The subjects of an environment; see `rheostat.store.subject.Shelf`."""
 
     def __init__(self, connection: Connection, project: str, environment: str) -> None:
-        """Look at nothing yet."""
+        """Look at nothing yet; `characters` is how large the subjects are that were read since."""
+        self.characters = 0
         self._connection = connection
         self._driver = driver_of(connection)
         self._place = {"project": project, "environment": environment}
@@ -195,6 +196,7 @@ class SqlShelf:
     def load(self, ids: Collection[bytes]) -> Mapping[bytes, Stored]:
         """See `Shelf`."""
         rows = list(self._by_id(_LOAD, ids))
+        self.characters += sum(len(keys) + len(traits) + len(over) for *_, keys, traits, over, _, _ in rows)
         targets: dict[bytes, list[bytes]] = {}
         for who, target in self._by_id(_MEMBERSHIPS, [row[0] for row in rows]):
             targets.setdefault(who, []).append(target)

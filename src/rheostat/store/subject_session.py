@@ -36,6 +36,11 @@ __all__ = ["SqlSubjects"]
 
 T = TypeVar("T")
 
+_TURN: Final = 100
+"""So many subjects are changed at first while others wait for the lock, and then as many as are of the size below."""
+
+_TURN_CHARACTERS: Final = 4 * 2**20
+
 _SCATTERED: Final = 100
 _TOGETHER: Final = 32
 
@@ -63,13 +68,23 @@ class SqlSubjects(ABC):
         draw_id: Callable[[], bytes],
     ) -> Sequence[Subject | Refusal]:
         """See `SubjectStore.upsert_subjects`."""
-        return self._change(
-            project,
-            environment,
-            lambda shelf: subject.upsert(
-                shelf, patches, actor=actor, now=now, limits=limits, draw_id=draw_id
-            ),
-        )
+        results: list[Subject | Refusal] = []
+        size = _TURN
+        while True:
+            part = patches[len(results) : len(results) + size]
+            looked: list[int] = []
+
+            def decide(
+                shelf: SqlShelf, part: Sequence[SubjectPatch] = part, looked: list[int] = looked
+            ) -> tuple[Sequence[Subject | Refusal], Writes]:
+                decided = subject.upsert(shelf, part, actor=actor, now=now, limits=limits, draw_id=draw_id)
+                looked.append(shelf.characters)
+                return decided
+
+            results.extend(self._change(project, environment, decide))
+            if len(results) == len(patches):
+                return tuple(results)
+            size = max(1, len(part) * _TURN_CHARACTERS // max(1, looked[-1]))
 
     def get_subjects(
         self, project: str, environment: str, names: Sequence[SubjectName], *, now: datetime.datetime
