@@ -30,7 +30,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def counted(url: str, event: str, company: str) -> int:
     """Return how often *event* was counted for *company*."""
-    request = GetSubjectsRequest()
+    request = GetSubjectsRequest(environment="production")
     lookup = request.lookups.add()
     lookup.reference.kind = "company"
     lookup.reference.keys["id"] = company
@@ -138,7 +138,7 @@ def test_what_is_tracked_while_the_server_is_away_is_sent_when_it_is_back(tmp_pa
             server = server.again()
             assert client.flush(PATIENCE) is True
             assert counted(server.url, "call", "acme") == 500
-            names = client.call("ListEventCounts", ListEventCountsRequest()).unwrap().events
+            names = client.call("ListEventCounts", ListEventCountsRequest(environment="production")).unwrap().events
             assert [(each.event, each.events) for each in names] == [("call", 500)]
     finally:
         server.kill()
