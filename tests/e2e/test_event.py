@@ -138,7 +138,11 @@ def test_what_is_tracked_while_the_server_is_away_is_sent_when_it_is_back(tmp_pa
             server = server.again()
             assert client.flush(PATIENCE) is True
             assert counted(server.url, "call", "acme") == 500
-            names = client.call("ListEventCounts", ListEventCountsRequest(environment="production")).unwrap().events
+            names = (
+                client.call("ListEventCounts", ListEventCountsRequest(environment="production"))
+                .unwrap()
+                .events
+            )
             assert [(each.event, each.events) for each in names] == [("call", 500)]
     finally:
         server.kill()
