@@ -44,7 +44,7 @@ __all__ = ["serve"]
 @click.option(
     "--no-background",
     is_flag=True,
-    help="Neither tell webhooks of changes nor commit scheduled drafts: for a copy of a store.",
+    help="Neither tell webhooks of changes, nor commit scheduled drafts, nor remove what is kept no longer: for a copy of a store.",
 )
 @foreground_options
 def serve(

@@ -196,7 +196,7 @@ class Subject:
         counters: By event and period, those that are not 0.
         member_of: In the order in which it became one.
         month_day: On which day of the month its monthly counters begin, 1 to 31.
-        version: Raised by one with every change; a counter's counts too.
+        version: Raised with every change, a counter's too, and never given twice, not even after a restore.
         created_at: Aware.
         updated_at: Aware.
     """

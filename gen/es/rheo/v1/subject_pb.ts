@@ -70,7 +70,7 @@ export type Subject = Message<"rheo.v1.Subject"> & {
   counters: UsageCounter[];
 
   /**
-   * Raised by one with every change of the subject.
+   * Raised with every change of the subject, a counter's too; never given twice.
    *
    * @generated from field: uint64 version = 7;
    */
