@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -14,7 +16,7 @@ import pytest
 
 from rheo.v1 import event_service_pb2 as event
 from rheo.v1.subject_pb2 import Subject as Message
-from rheostat import Client
+from rheostat import Client, ambient
 from rheostat.errors import UnavailableError
 from rheostat.model.subject import Subject, SubjectReference, Track, UsageCounter, UsagePeriod
 from rheostat.sdk.event import Entry
@@ -379,3 +381,65 @@ def test_a_mapping_that_fails_fails_no_check():
         assert client.check_all(user=Broken(id="u1")) == {"beta": True}
     finally:
         client.close()
+
+
+def test_reads_look_for_subjects_of_held_kinds_only():
+    client = Client(offline=True, bootstrap={"beta": False})
+    subjects = client._core.subjects
+    asked: list[object] = []
+    look = subjects.at_hand
+
+    def noted(*layers: Any, **options: Any) -> Joined | None:
+        asked.append(layers)
+        return look(*layers, **options)
+
+    subjects.at_hand = noted  # type: ignore[method-assign]
+
+    def sought(read: Callable[[], object]) -> bool:
+        read()
+        before = len(asked)
+        assert read() is False
+        return len(asked) > before
+
+    reader, pinned = client.with_context(user={"id": "u1"}), client.pin()
+    plain: tuple[Callable[[], object], ...] = (
+        lambda: client["beta"],
+        lambda: client.get("beta", plan="pro"),
+        lambda: client.get("beta", context={"device": {"id": "u1"}}),
+        lambda: pinned["beta"],
+    )
+    naming: tuple[Callable[[], object], ...] = (
+        lambda: reader["beta"],
+        lambda: reader.get("beta", plan="pro"),
+        lambda: client.get("beta", user={"id": "u1"}),
+        lambda: client.get("beta", context={"user": {"id": "u1"}}),
+        lambda: pinned.get("beta", user={"id": "u1"}),
+    )
+    try:
+        assert [sought(read) for read in (*plain, *naming)] == [False] * 9
+        subjects.put(Subject(b"u" * 16, "user", {"id": "u1"}, {}, NOW, NOW))
+        assert [sought(read) for read in plain] == [False] * 4
+        assert [sought(read) for read in naming] == [True] * 5
+        subjects.clear()
+        assert [sought(read) for read in (*plain, *naming)] == [False] * 9
+    finally:
+        client.close()
+
+
+def test_the_context_of_a_request_is_not_kept_after_it(stub: StubClient):
+    class Request(dict[str, object]):
+        """Can be referred to weakly."""
+
+    kept: list[weakref.ref[Request]] = []
+    for number in range(3):
+        request = Request(number=number)
+        kept.append(weakref.ref(request))
+        reader = stub.with_context(request=request)
+        assert reader.check("beta", user={"id": "u1"}) is True
+        assert reader.get("beta", user={"id": "u1"}) is True
+        with ambient(request=request):
+            assert stub.check("beta", user={"id": "u1"}) is True
+            assert stub.get("beta", user={"id": "u1"}) is True
+        del reader, request
+    gc.collect()
+    assert [each() for each in kept] == [None, None, None]

@@ -100,7 +100,7 @@ class _Checks(Reader[S]):
             if joined.layer:
                 override = _override(view, name, joined)
                 if now is None and not self._layers and context is None:
-                    base = joined.before(base, self._ambient_layers)
+                    base = self._joined_before(joined, base)
                 else:
                     base, other = self._beside(view, name, context, joined, base)
                     override = override or other
@@ -143,7 +143,7 @@ class _Checks(Reader[S]):
             self._core.warn_once(("subjects", str(error)), "subjects could not be joined: %s", error)
             more = None
         if more is None:
-            return joined.before(base, lambda: layers), None
+            return self._joined_before(joined, base), None
         # Two of a kind never join, not even where one of them is brought by another subject.
         others = {
             path: value for path, value in more.layer.items() if path.partition(".")[0] not in joined.layer

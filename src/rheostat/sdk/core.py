@@ -876,6 +876,7 @@ class Core:
             clock=self._clock,
         )
         subjects.first_held = self._watch_subjects
+        subjects.kinds_held = self.replica.join
         self.events.stored = subjects.store
         return subjects
 
@@ -885,8 +886,7 @@ class Core:
             self.driver.wake()
 
     def _watch_subjects(self) -> None:
-        """Let reads join subjects, and the next stream, which is opened at once, tell of their changes."""
-        self.replica.join()
+        """Let the next stream, which is opened at once, tell of changed subjects."""
         if not self._target.subjects:
             self._target = self._made_target(subjects=True)
             if self.driver is not None and not self.subjects.local:

@@ -57,7 +57,17 @@ class Reader(Generic[S]):
     attribute ``user.plan``.
     """
 
-    __slots__ = ("__weakref__", "_base", "_core", "_defaults", "_layers", "_owner", "_source")
+    __slots__ = (
+        "__weakref__",
+        "_base",
+        "_behind",
+        "_core",
+        "_defaults",
+        "_layers",
+        "_named",
+        "_owner",
+        "_source",
+    )
 
     _scoped: ClassVar[type[Reader[Any]]]
     """What readers with more context are."""
@@ -68,6 +78,12 @@ class Reader(Generic[S]):
     _defaults: Mapping[str, object]
     _base: Base | LiveBase
     _owner: Reader[Any] | None
+
+    _named: frozenset[str]
+    """What the reader's own context may name subjects by: the names at its top."""
+
+    _behind: tuple[object, object, Base | LiveBase] | None
+    """The join of the last read that was not the client's own, and what it stood before, and both together."""
 
     def _read_from(
         self,
@@ -84,6 +100,8 @@ class Reader(Generic[S]):
         self._layers = layers
         self._defaults = defaults
         self._base = ambient.base_of((*layers, core.client_layer))
+        self._named = frozenset([name for layer in (*layers, core.client_layer) for name in layer])
+        self._behind = None
         core.readers.add(self)
 
     def forget_context(self) -> None:
@@ -101,8 +119,10 @@ class Reader(Generic[S]):
         """
         if not ambient.used or _ambient_now() is None:
             try:
-                program = self._source.programs[name]
-                return (program(_NOTHING, self._base) if type(program) is FunctionType else program).value
+                source = self._source
+                if not source.joining or source.joining.isdisjoint(self._named):
+                    program = source.programs[name]
+                    return (program(_NOTHING, self._base) if type(program) is FunctionType else program).value
             except Exception:  # noqa: BLE001, S110 - the slow way knows what to do
                 pass
         found = self._slowly(name, None, _NOTHING)
@@ -127,10 +147,21 @@ class Reader(Generic[S]):
         if not ambient.used or _ambient_now() is None:
             # What `CompiledSnapshot.value` does, without its call: that is a tenth of the time of a read.
             try:
-                program = self._source.programs[name]
-                if type(program) is not FunctionType:
+                source = self._source
+                kinds = source.joining
+                if kinds and not (
+                    kinds.isdisjoint(attributes)
+                    and kinds.isdisjoint(self._named)
+                    and (context is None or kinds.isdisjoint(context))
+                ):
+                    program = None
+                else:
+                    program = source.programs[name]
+                if program is None:
+                    pass
+                elif type(program) is not FunctionType:
                     return program.value
-                if attributes:
+                elif attributes:
                     if context is None:
                         return program(attributes, self._base).value
                 elif type(context) is dict:
@@ -469,10 +500,23 @@ class Reader(Generic[S]):
             joined = self._core.subjects.at_hand(layers)
             if joined is None:
                 return base, None
-            return joined.before(base, self._ambient_layers), _override(view, name, joined)
+            return self._joined_before(joined, base), _override(view, name, joined)
         except Exception as error:  # noqa: BLE001 - mappings are the caller's, and a read never raises
             self._core.warn_once(("subjects", str(error)), "subjects could not be joined: %s", error)
             return base, None
+
+    def _joined_before(self, joined: Joined, base: Base | LiveBase) -> Base | LiveBase:
+        """Return *base* behind what subjects add; kept for the client's own, and no longer than the reader for others."""
+        if base is self._base:
+            if self._owner is None:
+                return joined.before(base, self._ambient_layers)
+            known = self._behind
+            if known is not None and known[0] is joined.bases and known[1] is base:
+                return known[2]
+        made = joined.behind(base, self._ambient_layers)
+        if base is self._base:
+            self._behind = joined.bases, base, made
+        return made
 
     def _default(self, name: str, explicit: Any) -> Any:
         """Return what stands for an absent setting; ABSENT when nothing does. Never raises."""
@@ -553,9 +597,14 @@ class _Pinned:
         self.idle: Callable[[], None] | None = None
 
     @property
+    def joining(self) -> frozenset[str]:
+        """See `ViewSource`."""
+        return self.replica.joining
+
+    @property
     def programs(self) -> Mapping[str, Any]:
         """See `ViewSource`."""
-        return _NOTHING if self.replica.joining else self.view.programs
+        return self.view.programs
 
 
 Reader._scoped = Reader

@@ -100,6 +100,10 @@ class ViewSource(Protocol):
         """The programs of the view; empty where reads have more to do than to run one of them."""
 
     @property
+    def joining(self) -> frozenset[str]:
+        """Kinds of subjects that reads look for; a context that names none of them needs the program alone."""
+
+    @property
     def idle(self) -> Callable[[], None] | None:
         """What the next read has to call before it reads; None once the client has started."""
 
@@ -134,7 +138,7 @@ class Replica:
         held: What the stream has delivered; ahead of the view while that is frozen.
         programs: See `ViewSource`.
         listener: Called with each publication, under the lock; it must not block or raise.
-        joining: Reads look for subjects that join.
+        joining: Kinds of subjects that are held: reads look for those of them that a context names.
         wants_affected: Publications are to say which settings they affect, which costs an index of references.
     """
 
@@ -148,7 +152,7 @@ class Replica:
         self._shown = self.held
         self.programs: Mapping[str, Any] = self.view.programs
         self._idle: Callable[[], None] | None = None
-        self.joining = False
+        self.joining: frozenset[str] = frozenset()
         self.listener: Callable[[Publication], None] | None = None
         self.wants_affected = False
         self._locks: dict[str, AbstractContextManager[object]] = {}
@@ -179,15 +183,12 @@ class Replica:
             self._idle = idle
             self._show_programs()
 
-    def join(self) -> None:
-        """Let reads look for subjects that join from now on: none just runs a program any more."""
-        with self.lock():
-            self.joining = True
-            self._show_programs()
+    def join(self, kinds: frozenset[str]) -> None:
+        """Let reads look for subjects of *kinds* from now on, and of no others: only where none is named the program runs."""
+        self.joining = kinds
 
     def _show_programs(self) -> None:
-        quick = self._idle is None and not self.joining
-        self.programs = self.view.programs if quick else _NO_PROGRAMS
+        self.programs = self.view.programs if self._idle is None else _NO_PROGRAMS
 
     def declared(self, name: str) -> DeclaredSetting[Any] | None:
         """Return the declaration whose name or alias is *name*."""

@@ -263,15 +263,24 @@ class Joined:
     def before(
         self, base: Base | LiveBase, layers: Callable[[], tuple[Mapping[str, object], ...]]
     ) -> Base | LiveBase:
-        """Return the layers behind a call's own: these, then *layers*, which *base* was made of."""
+        """Return the layers behind a call's own: these, then *layers*, which *base* was made of.
+
+        Both are kept as long as this is: for what lives as long as the client, not for the context of a request.
+        """
         found = self.bases.get(id(base))
         if found is not None and found[0] is base:
             return found[1]
-        made = ambient.base_of((self.layer, *layers())) if self.layer else base
+        made = self.behind(base, layers)
         if len(self.bases) >= _BASES:
             self.bases.clear()
         self.bases[id(base)] = base, made
         return made
+
+    def behind(
+        self, base: Base | LiveBase, layers: Callable[[], tuple[Mapping[str, object], ...]]
+    ) -> Base | LiveBase:
+        """Return what `before` does, and keep nothing."""
+        return ambient.base_of((self.layer, *layers())) if self.layer else base
 
     def saying(self, subjects: Mapping[str, object]) -> Joined:
         """Return the same for a call that says *subjects*, of the same keys."""
@@ -305,7 +314,8 @@ class SubjectCache:
 
     Attributes:
         holds: There are copies: reads look for subjects to join.
-        first_held: Called when the first copy is there, and when there are copies again.
+        first_held: Called when the first copy is there.
+        kinds_held: Called with the kinds of all copies when there is another one, or one less; under the lock.
         local: What is held is all that there is, as in a stub.
     """
 
@@ -337,6 +347,7 @@ class SubjectCache:
         """
         self.holds = False
         self.first_held: Callable[[], None] = lambda: None
+        self.kinds_held: Callable[[frozenset[str]], object] = lambda _: None
         self.local = False
         self._max = max_subjects
         self._max_events = max_events
@@ -354,6 +365,8 @@ class SubjectCache:
 
     def _begin(self) -> None:
         self._copies: OrderedDict[bytes, _Copy] = OrderedDict()
+        # How many copies there are of each kind; never one with none.
+        self._kinds: dict[str, int] = {}
         self._names: dict[_Name, bytes] = {}
         self._crowded = False
         self._absent: OrderedDict[_Name, _Absence] = OrderedDict()
@@ -521,6 +534,7 @@ class SubjectCache:
         self._anybody.serial += 1
         if copy is None:
             copy = self._copies[subject.id] = _Copy(subject, now, fresh=fresh, max_events=self._max_events)
+            self._count_kind(subject.kind, 1)
         elif subject.version >= copy.subject.version or self.local:
             self._unname(copy.subject)
             copy.renew(subject, now, fresh=fresh)
@@ -542,6 +556,16 @@ class SubjectCache:
             copy.serial += 1
             self._anybody.serial += 1
             self._unname(copy.subject)
+            self._count_kind(copy.subject.kind, -1)
+
+    def _count_kind(self, kind: str, more: int) -> None:
+        before = self._kinds.get(kind, 0)
+        if before + more:
+            self._kinds[kind] = before + more
+        else:
+            del self._kinds[kind]
+        if not before or not before + more:
+            self.kinds_held(frozenset(self._kinds))
 
     def _unname(self, subject: Subject) -> None:
         for name, value in subject.keys.items():
@@ -659,9 +683,14 @@ class SubjectCache:
         """
         said: list[tuple[str, Mapping[Any, object]]] = []
         key: list[object] = []
+        kinds = self._kinds
         for layer in layers:
             for kind, value in layer.items():
-                if (type(value) is dict or isinstance(value, Mapping)) and kind not in without:
+                if (
+                    kind in kinds
+                    and (type(value) is dict or isinstance(value, Mapping))
+                    and kind not in without
+                ):
                     said.append((kind, value))
                     for name, text in value.items():
                         if isinstance(text, str) and isinstance(name, str):
