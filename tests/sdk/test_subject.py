@@ -464,19 +464,19 @@ def redis(redis_server: Server, home: Home) -> Iterator[Any]:
 
 
 def test_processes_share_subjects_through_redis(
-    server: LocalServer, connect: Callable[..., Driven], redis: Any
+    server: LocalServer, redis: Any, connect: Callable[..., Driven]
 ):
     store(server, "user", "shared", {"plan": "pro"})
-    first = connect(cache=RedisCache(redis))
+    first = connect(cache=RedisCache(redis, timeout=60.0))
     assert first.run(lambda c: c.check("beta", user={"id": "shared"})) is True
-    second = connect(cache=RedisCache(redis))
+    second = connect(cache=RedisCache(redis, timeout=60.0))
     asked = requests_of(second)
     assert second.run(lambda c: c.check("beta", user={"id": "SHARED"})) is True
     assert all(lookup.WhichOneof("by") == "id" for lookups in asked for lookup in lookups)
     watching(second)
     store(server, "user", "shared", {"plan": "free"})
     wait_until(lambda: not second.run(lambda c: c.check("beta", user={"id": "shared"})))
-    third = connect(cache=RedisCache(redis))
+    third = connect(cache=RedisCache(redis, timeout=60.0))
     wait_until(lambda: not third.run(lambda c: c.check("beta", user={"id": "shared"})))
 
 
@@ -528,11 +528,12 @@ def test_an_older_version_never_takes_the_place_of_a_newer_one(redis_server: Ser
         names = [("user", "id", "u1")]
 
         def held() -> int | None:
-            (content,) = cache.look_up([names]).blocking()  # type: ignore[misc]
+            _, (content,) = cache.look_up([names]).blocking()  # type: ignore[misc]
             return None if content is None else Subject.FromString(content).version
 
         def put(version: int) -> None:
-            cache.put([(Subject(id=b"i" * 16, kind="user", version=version), names)]).blocking()
+            generation, _ = cache.look_up([]).blocking()  # type: ignore[misc]
+            cache.put([(Subject(id=b"i" * 16, kind="user", version=version), names)], generation).blocking()
 
         assert held() is None
         put(9)
@@ -549,7 +550,7 @@ def test_an_older_version_never_takes_the_place_of_a_newer_one(redis_server: Ser
         assert held() is None
         put(11)
         assert held() == 11
-        assert RedisCache(client).bind("another").look_up([names]).blocking() == [None]
+        assert RedisCache(client).bind("another").look_up([names]).blocking() == ("0", [None])
 
 
 def test_checks_go_on_without_redis(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from google.protobuf.message import Message
 
@@ -36,6 +36,8 @@ class AsyncClient(AsyncChecker[S], BaseClient[S]):
     at a time. A client whose loop was closed starts anew on the next one. See `BaseClient` for the options and
     `Reader` for reading.
     """
+
+    _waits: ClassVar[bool] = False
 
     async def start(self, *, wait: bool = True, timeout: float | None = None) -> Self:
         """Connect; does nothing when that was done.

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakMethod, finalize
 
@@ -93,6 +93,9 @@ class BaseClient(Reader[S]):
     Making one does no I/O. It connects in `start`, as a context manager, or at the first read, which does not wait:
     until there is a state, reads give defaults.
     """
+
+    # Whether it waits in the threads of its callers.
+    _waits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -230,6 +233,8 @@ class BaseClient(Reader[S]):
             raise InvalidArgumentError(
                 f"the option backoff is {backoff}, and the first is not to be above the last"
             )
+        if cache is not None:
+            cache.check_kind(waits=self._waits)
         core = Core(
             Options(
                 url=None if url is None else url.rstrip("/"),

@@ -92,14 +92,23 @@ _Found: TypeAlias = "_Copy | _Absence | None"
 class SharedCache(Protocol):
     """Copies that several processes share; see `rheostat.sdk.shared_cache.RedisCache`."""
 
+    def check_kind(self, *, waits: bool) -> None:
+        """Refuse a client that *waits* in its thread, or does not, when the cache is for the other kind."""
+
     def bind(self, scope: str) -> SharedCache:
         """Return the cache of one environment."""
 
     def look_up(self, names: Sequence[Sequence[_Name]]) -> Own:
-        """Return what gives, for each subject that is named by any of some names, its message as bytes, or None."""
+        """Return what gives a generation and what is stored, or None when that cannot be found out.
 
-    def put(self, subjects: Sequence[tuple[subject_pb2.Subject, Sequence[_Name]]]) -> Own:
-        """Return what stores subjects with their names, unless they are stored in a newer version."""
+        What is stored is, for each subject that is named by any of some names, its message as bytes, or None.
+        """
+
+    def put(self, subjects: Sequence[tuple[subject_pb2.Subject, Sequence[_Name]]], generation: str) -> Own:
+        """Return what stores subjects with their names, unless they are stored in a newer version.
+
+        They are as they were after *generation* was looked up: when all was dropped since, that holds for them, too.
+        """
 
     def drop(self, ids: Sequence[bytes] | None) -> Own:
         """Return what drops subjects; None drops all."""
@@ -119,6 +128,7 @@ class _Copy:
         "_pending",
         "checked_at",
         "fresh",
+        "lent",
         "serial",
         "subject",
     )
@@ -129,6 +139,8 @@ class _Copy:
         self.subject = subject
         self.checked_at = checked_at
         self.fresh = fresh
+        # From the shared cache, into which somebody may have written it whom nobody has told of changes since.
+        self.lent = False
         self.serial = 0
         # Local events that the subject's counters lack, how many of them are in `_counters` already.
         self._pending: list[Entry] = []
@@ -154,6 +166,7 @@ class _Copy:
         self._applied = 0
         self._bound = max(_PENDING, 2 * len(self._pending))
         self._counters = None
+        self.lent = False
         self.subject = subject
         self.checked_at = checked_at
         self.fresh = fresh
@@ -839,8 +852,9 @@ class SubjectCache:
             )
             if about
         ]
-        if not self._watching and not self.local:
-            until = min(until, *(copy.checked_at + UNWATCHED_SECONDS for copy in copies), float("inf"))
+        if not self.local:
+            aging = [copy.checked_at for copy in copies if copy.lent or not self._watching]
+            until = min(until, min(aging, default=float("inf")) + UNWATCHED_SECONDS)
         joined = self._made(
             copies,
             attributes=_attributes(subjects, keys),
@@ -859,7 +873,8 @@ class SubjectCache:
     def _is_fresh(self, copy: _Copy) -> bool:
         if self.local:
             return True
-        return copy.fresh and (self._watching or self._wall_clock() < copy.checked_at + UNWATCHED_SECONDS)
+        told = self._watching and not copy.lent
+        return copy.fresh and (told or self._wall_clock() < copy.checked_at + UNWATCHED_SECONDS)
 
     def _had(
         self, references: Sequence[SubjectReference], ids: Sequence[bytes], deadline: float
@@ -950,20 +965,21 @@ class SubjectCache:
         self, lookups: list[event_service_pb2.SubjectLookup], deadline: float
     ) -> Generator[Effect, Any, str]:
         begun = self._clock()
+        generation: str | None = None
         if self._shared is not None:
-            lookups = yield from self._asked_shared(lookups)
+            generation, lookups = yield from self._asked_shared(lookups)
         for start in range(0, len(lookups), _CHUNK):
             chunk = lookups[start : start + _CHUNK]
             try:
                 results = yield from self._fetched(chunk, deadline)
             except RheostatError as error:
                 return self._failed(error, deadline - begun)
-            if self._shared is not None:
+            if self._shared is not None and generation is not None:
                 found = [
                     (each.subject, _names_of(each.subject)) for each in results if each.HasField("subject")
                 ]
                 if found:
-                    yield self._shared.put(found)
+                    yield self._shared.put(found, generation)
         return ""
 
     def _fetched(
@@ -1049,6 +1065,7 @@ class SubjectCache:
             if copy is not None and copy.subject.version == lookup.if_version:
                 copy.fresh = fresh and lookup.id not in request.touched
                 copy.checked_at = self._wall_clock()
+                copy.lent = False
                 self._told.pop(lookup.id, None)
         elif outcome == event_service_pb2.SUBJECT_OUTCOME_MISSING:
             if lookup.WhichOneof("by") == "id":
@@ -1072,24 +1089,26 @@ class SubjectCache:
 
     def _asked_shared(
         self, lookups: list[event_service_pb2.SubjectLookup]
-    ) -> Generator[Effect, Any, list[event_service_pb2.SubjectLookup]]:
-        """Take over what other processes have, of what is not held here; return what is left to ask for."""
+    ) -> Generator[Effect, Any, tuple[str | None, list[event_service_pb2.SubjectLookup]]]:
+        """Take over what other processes have, of what is not held here.
+
+        Returns:
+            The generation, None when it is not known, and what is left to ask for.
+        """
         assert self._shared is not None
         asked = [lookup for lookup in lookups if lookup.WhichOneof("by") == "reference"]
-        if not asked:
-            return lookups
         request = _Request()
         with self._lock():
             self._requests.add(request)
         try:
             names = [_names_of_reference(lookup.reference) for lookup in asked]
-            found = yield self._shared.look_up(names)
+            generation, found = (yield self._shared.look_up(names)) or (None, [None] * len(asked))
         finally:
             with self._lock():
                 self._requests.discard(request)
         left = [lookup for lookup in lookups if lookup not in asked]
         with self._lock():
-            for lookup, content in zip(asked, found or [None] * len(asked), strict=False):
+            for lookup, content in zip(asked, found, strict=False):
                 subject = None if content is None else _parsed(content)
                 usable = (
                     subject is not None
@@ -1099,10 +1118,11 @@ class SubjectCache:
                     and _fits(subject, lookup.reference)
                 )
                 if usable and subject is not None:
-                    self._put(subject, fresh=True)
+                    copy = self._put(subject, fresh=True)
+                    copy.lent = copy.lent or copy.subject is subject
                 else:
                     left.append(lookup)
-        return left
+        return generation, left
 
     def revalidating(self) -> Generator[Effect, Any, None]:
         """Ask for all copies that are not fresh, in one request if they are few."""
