@@ -443,3 +443,18 @@ def test_the_context_of_a_request_is_not_kept_after_it(stub: StubClient):
         del reader, request
     gc.collect()
     assert [each() for each in kept] == [None, None, None]
+
+
+def test_a_check_does_not_wait_for_an_answer_about_all_that_is_held(place: Place):
+    place.store("a", {"id": "u1"}, traits={"plan": "pro"})
+    place.join(user={"id": "u1"})
+    place.cache.watched()
+    slow = place.cache.revalidating()
+    effect: Any = next(slow)
+    asked = len(place.asked)
+    assert place.join(user={"id": "u1"}).note == ""
+    assert len(place.asked) == asked + 1
+    # It comes all the same.
+    with pytest.raises(StopIteration):
+        slow.send(place._answer(effect))
+    assert place.cache.settled({"user": {"id": "u1"}}) is not None

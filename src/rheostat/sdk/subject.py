@@ -877,9 +877,17 @@ class SubjectCache:
         return copy.fresh and (told or self._wall_clock() < copy.checked_at + UNWATCHED_SECONDS)
 
     def _had(
-        self, references: Sequence[SubjectReference], ids: Sequence[bytes], deadline: float
+        self,
+        references: Sequence[SubjectReference],
+        ids: Sequence[bytes],
+        deadline: float,
+        *,
+        shared: bool = True,
     ) -> Generator[Effect, Any, str]:
-        """Ask for what is not at hand or not fresh; return what went wrong, in words, empty when nothing did."""
+        """Ask for what is not at hand or not fresh; return what went wrong, in words, empty when nothing did.
+
+        Others who ask for the same wait for the answer, where it is *shared*.
+        """
         if self.local:
             return ""
         problem = ""
@@ -894,8 +902,9 @@ class SubjectCache:
                     return problem
                 own = {key: lookup for key, lookup in lookups.items() if key not in flights}
                 future: concurrent.futures.Future[str] = concurrent.futures.Future()
-                for key in own:
-                    self._flights[key] = future
+                if shared:
+                    for key in own:
+                        self._flights[key] = future
             if own:
                 problem = yield from self._flown(own, future, deadline)
             if not flights:
@@ -957,7 +966,8 @@ class SubjectCache:
         finally:
             with self._lock():
                 for key in lookups:
-                    self._flights.pop(key, None)
+                    if self._flights.get(key) is future:
+                        del self._flights[key]
             future.set_result(problem)
         return problem
 
@@ -1129,8 +1139,9 @@ class SubjectCache:
         with self._lock():
             doubtful = [which for which, copy in tuple(self._copies.items()) if not copy.fresh]
         for start in range(0, len(doubtful), _CHUNK):
-            # The time that a request may take; each has its own.
-            yield from self._had((), doubtful[start : start + _CHUNK], self._clock() + _REVALIDATION_SECONDS)
+            # The time that a request may take; each has its own. A check does not wait that long, and asks for itself.
+            deadline = self._clock() + _REVALIDATION_SECONDS
+            yield from self._had((), doubtful[start : start + _CHUNK], deadline, shared=False)
 
 
 def keys_of(kind: str, said: Mapping[Any, object]) -> dict[str, str]:
