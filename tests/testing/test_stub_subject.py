@@ -30,6 +30,23 @@ def test_a_check_joins_what_the_test_has_stored() -> None:
     assert stub.check("beta", user={"id": "u1"}) is False
 
 
+def test_a_subject_that_is_stored_again_has_the_usage_that_is_given() -> None:
+    stub = _stub()
+    stub.set_subject("company", {"id": "c1"})
+    stub.track("call", quantity=2, company={"id": "c1"})
+    stub.set_subject("company", {"id": "c1"}, usage={"call": 2})
+    assert stub.check("beta", company={"id": "c1"}) is False
+    stub.track("call", company={"id": "c1"})
+    assert stub.check("beta", company={"id": "c1"}) is True
+
+
+def test_an_event_stores_the_subjects_that_it_names() -> None:
+    stub = _stub()
+    stub.track("call", quantity=3, company={"id": "c1"}, user={"id": "u1"})
+    found = stub.check_details("beta", company={"id": "c1"})
+    assert (found.value, found.note) == (True, "")
+
+
 def test_who_was_not_stored_is_noted() -> None:
     found = _stub().check_details("beta", user={"id": "nobody"})
     assert (found.value, found.reason) == (False, Reason.DEFAULT)

@@ -311,6 +311,11 @@ class _Stub(RecordingReader[S], BaseClient[S]):
             self.events.append(
                 RecordedEvent(what.name, what.quantity, dict(entry.attributes or {}), subjects)
             )
+            found = self._core.subjects.found
+            for subject in entry.subjects:
+                # As a server does, before the event is counted.
+                if not any(found(subject.kind, {name: value}) for name, value in subject.keys.items()):
+                    self._store_subject(SubjectPatch(subject), overrides={}, usage={}, known=None)
         elif isinstance(what, SubjectPatch):
             keys, traits = dict(what.reference.keys), {**what.traits, **dict.fromkeys(what.remove_traits)}
             member_of = tuple((each.kind, dict(each.keys)) for each in what.member_of)
@@ -344,6 +349,9 @@ class _Stub(RecordingReader[S], BaseClient[S]):
         now = datetime.datetime.now(datetime.UTC)
         same = subjects.found(reference.kind, reference.keys)
         traits = {**({} if known is None else known.traits), **patch.traits}
+        if known is None and same is not None:
+            # With the events that were counted for it.
+            subjects.remove(same.id)
         subjects.put(
             Subject(
                 id=uuid.uuid4().bytes if same is None else same.id,
