@@ -608,7 +608,7 @@ def test_after_the_client_was_closed_traits_may_be_out_of_date(
     server: LocalServer, connect: Callable[..., Driven]
 ):
     store(server, "user", "left", {"plan": "pro"})
-    client = connect()
+    client = connect(subject_timeout=60.0)
     assert client.run(lambda c: c.check("beta", user={"id": "left"})) is True
     watching(client)
     client.run(lambda c: c.close())
@@ -619,7 +619,7 @@ def test_after_the_client_was_closed_traits_may_be_out_of_date(
 
 def test_on_a_new_event_loop_subjects_are_asked_for_again(server: LocalServer):
     store(server, "user", "looped", {"plan": "pro"})
-    client = AsyncClient(server.url, backoff=(0.01, 0.05))
+    client = AsyncClient(server.url, backoff=(0.01, 0.05), subject_timeout=60.0)
 
     async def check_watched() -> bool:
         await client.start()
