@@ -68,8 +68,8 @@ _AWAY_SECONDS: Final = (1.0, 60.0)
 _LEAST_PATIENCE: Final = 0.5
 """Seconds: a server that has not answered sooner need not be away."""
 
-_CHUNK: Final = 1000
-"""What a server takes in one request."""
+_CHUNK: Final = 200
+"""Subjects that are asked for at once: as large as they may be, they fit into the 16 MiB of an answer."""
 
 _PENDING: Final = 1000
 """How many local counts of a copy are looked through for those that the server has."""
