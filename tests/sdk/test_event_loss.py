@@ -123,9 +123,7 @@ def test_loops_that_have_ended_leave_nothing_behind(recorder: Recorder):
     for _ in range(3):
         asyncio.run(run())
     gc.collect()
-    assert not [
-        each for each in gc.get_objects() if isinstance(each, TaskDriver) and each._core is client._core
-    ]
+    assert not [each for each in gc.get_objects() if type(each) is TaskDriver and each._core is client._core]
     asyncio.run(client.close())
     assert recorder.names == ["e"] * 3
 

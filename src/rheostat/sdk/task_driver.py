@@ -92,8 +92,7 @@ class TaskDriver:
         if running is self.loop:
             what()
             return
-        with contextlib.suppress(RuntimeError):
-            # The loop may be closed already.
+        with contextlib.suppress(RuntimeError):  # The loop may be closed already.
             self.loop.call_soon_threadsafe(what)
 
     def _wake(self) -> None:
@@ -128,21 +127,19 @@ class TaskDriver:
         Raises:
             RheostatError: It failed, or the client was closed.
         """
-        try:
-            effect = next(work)
-            while True:
-                try:
-                    result = await self._unary(effect)
-                except RheostatError as error:
-                    effect = work.throw(error)
-                else:
-                    effect = work.send(result)
-        except StopIteration as stop:
-            found: T = stop.value
-            return found
-        finally:
-            # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
-            work.close()
+        # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
+        with contextlib.closing(work):
+            try:
+                effect = next(work)
+                while True:
+                    try:
+                        result = await self._unary(effect)
+                    except RheostatError as error:
+                        effect = work.throw(error)
+                    else:
+                        effect = work.send(result)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Send what is left and end the tasks; returns within the time for that and a second."""

@@ -132,21 +132,19 @@ class ThreadDriver:
         Raises:
             RheostatError: It failed, or the client was closed.
         """
-        try:
-            effect = next(work)
-            while True:
-                try:
-                    result = self._unary(effect)
-                except RheostatError as error:
-                    effect = work.throw(error)
-                else:
-                    effect = work.send(result)
-        except StopIteration as stop:
-            found: T = stop.value
-            return found
-        finally:
-            # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
-            work.close()
+        # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
+        with contextlib.closing(work):
+            try:
+                effect = next(work)
+                while True:
+                    try:
+                        result = self._unary(effect)
+                    except RheostatError as error:
+                        effect = work.throw(error)
+                    else:
+                        effect = work.send(result)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Send what is left and end the threads; returns within the time for that and `_CLOSE_SECONDS`."""

@@ -265,8 +265,10 @@ class Subjects:
         if self._closed or (self._purging is not None and self._purging.is_alive()):
             return
         # What has gathered may take long, and whoever follows the store must not wait for it.
-        self._purging = threading.Thread(target=self._purge_in_turn, name="rheostat-purge", daemon=True)
-        self._purging.start()
+        thread = threading.Thread(target=self._purge_in_turn, name="rheostat-purge", daemon=True)
+        thread.start()
+        # Only now: what has not been started cannot be waited for by a thread that closes meanwhile.
+        self._purging = thread
 
     def _purge_in_turn(self) -> None:
         try:
