@@ -66,7 +66,9 @@ def connect(home: Home, server: LocalServer) -> Iterator[Callable[..., Driven]]:
     made: list[Driven] = []
 
     def connect_one(url: str = "", *, start: bool = True, **options: Any) -> Driven:
-        client = Driven(home, url or server.url, backoff=(0.01, 0.05), event_interval=3600.0, **options)
+        # No verdict may depend on how fast the machine is.
+        options = {"backoff": (0.01, 0.05), "event_interval": 3600.0, "subject_timeout": 60.0, **options}
+        client = Driven(home, url or server.url, **options)
         made.append(client)
         if start:
             client.start(timeout=60)
@@ -81,6 +83,9 @@ def store(server: LocalServer, kind: str, which: str, traits: Any = None, **more
     patch = SubjectPatch(SubjectReference(kind, {"id": which}), traits or {}, **more)
     answer = server.service.subjects.upsert(OPEN, "default", "production", [patch])
     assert hasattr(answer[0], "version"), answer
+    # Watchers are told a little later, and copies that are made before would be doubted again.
+    board = server.service.notices.board(("default", "production"))
+    wait_until(lambda: not board.waits)
 
 
 def requests_of(client: Driven) -> list[list[Any]]:
