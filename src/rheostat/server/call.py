@@ -31,7 +31,7 @@ from rheostat.service.access import OPEN, Permission, Principal, authenticate
 from rheostat.wire.error import from_connect, to_connect
 from rheostat.wire.validation import violations
 
-__all__ = ["LARGE", "PERMISSIONS", "Call", "Entrance", "check_request", "refusal"]
+__all__ = ["LARGE", "PERMISSIONS", "Call", "Entrance", "check_request", "not_let_in", "refusal"]
 
 log = logging.getLogger("rheostat.server")
 
@@ -178,11 +178,8 @@ class Entrance:
                 self._service.usage.note_key(principal.key)
             self._throttle.check(method, principal.actor)
         except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the runtime
-            error = refusal(exc, request_id, method)
-            # A call that was not let in has no end.
+            error = not_let_in(self._service, exc, request_id, method)
             _say_when_to_retry(ctx, error)
-            self._service.metrics.count("calls", method, error.code.value)
-            self._service.metrics.count("errors", from_connect(error).reason)
             raise error from None
         left = ctx.timeout_ms
         began = self._service.monotonic()
@@ -282,6 +279,15 @@ def refusal(exc: BaseException, request_id: str, method: str) -> ConnectError:
             exc_info=exc,
             extra={"method": method, "request_id": request_id},
         )
+    return error
+
+
+def not_let_in(service: Service, exc: BaseException, request_id: str, method: str) -> ConnectError:
+    """Count a call that *exc* refuses at the entrance, and return what the caller is told; see `refusal`."""
+    error = refusal(exc, request_id, method)
+    # Such a call has no end, at which others are counted.
+    service.metrics.count("calls", method, error.code.value)
+    service.metrics.count("errors", from_connect(error).reason)
     return error
 
 

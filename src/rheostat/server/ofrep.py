@@ -37,7 +37,7 @@ from rheostat.bridges.ofrep import (
 from rheostat.errors import AuthenticationError, InvalidArgumentError, LimitExceededError, RheostatError
 from rheostat.evaluation import Context
 from rheostat.model.key import KeyKind
-from rheostat.server.call import Call, refusal
+from rheostat.server.call import Call, not_let_in, refusal
 from rheostat.server.gate import Answer, Incoming
 from rheostat.server.handler import LARGE_BYTES
 from rheostat.server.waiting import Waiters, Waiting
@@ -184,11 +184,7 @@ class Ofrep:
                 service.usage.note_key(principal.key)
             _check_form(incoming)
         except Exception as exc:  # noqa: BLE001 - what is unexpected must not reach the server
-            error_ = refusal(exc, request_id, method)
-            # A call that was not let in has no end.
-            service.metrics.count("calls", method, error_.code.value)
-            service.metrics.count("errors", from_connect(error_).reason)
-            return self._told(visit, error_)
+            return self._told(visit, not_let_in(service, exc, request_id, method))
         return replace(visit, call=replace(call, principal=principal))
 
     def _principal(self, visit: Visit) -> Principal:
