@@ -11,7 +11,7 @@ from rheostat.evaluation.result import Evaluation, Reason
 from rheostat.model.exposure import ExposureRecord
 from rheostat.model.value import ABSENT, Absent, Value
 from rheostat.sdk import ambient
-from rheostat.sdk.checker import AsyncChecker, Checker, exposure_of
+from rheostat.sdk.checker import AsyncChecker, Checker, _Checks, exposure_of
 from rheostat.sdk.reader import Reader, S
 from rheostat.sdk.replica import ViewSource
 
@@ -145,7 +145,7 @@ class RecordingReader(Reader[S]):
         return found
 
 
-class RecordingChecker(RecordingReader[S], Checker[S]):
+class _RecordingChecks(RecordingReader[S], _Checks[S]):
     """Records checks, too."""
 
     def _checked(
@@ -156,15 +156,12 @@ class RecordingChecker(RecordingReader[S], Checker[S]):
         self.exposures.append(exposure_of(name, found, subjects))
 
 
-class RecordingAsyncChecker(RecordingReader[S], AsyncChecker[S]):
-    """Records checks, too."""
+class RecordingChecker(_RecordingChecks[S], Checker[S]):
+    """Records reads and checks."""
 
-    def _checked(
-        self, name: str, found: Evaluation, subjects: _Attributes, context: _Attributes | None
-    ) -> None:
-        super()._checked(name, found, subjects, context)
-        self._record(name, found.value, found, (subjects, context))
-        self.exposures.append(exposure_of(name, found, subjects))
+
+class RecordingAsyncChecker(_RecordingChecks[S], AsyncChecker[S]):
+    """Records reads and checks."""
 
 
 RecordingReader._scoped = RecordingReader
