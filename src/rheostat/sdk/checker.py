@@ -62,6 +62,11 @@ class _Checks(Reader[S]):
         self._checked(name, found, subjects, None)
         return value
 
+    @property
+    def _may_ask(self) -> bool:
+        core = self._core
+        return not (core.subjects.local or core.options.offline or core.closed)
+
     def _resolving(self, subjects: _Attributes, timeout: float | None) -> Generator[Effect, Any, Joined]:
         wanted = self._core.options.subject_timeout
         if timeout is not None and timeout >= 0:
@@ -281,18 +286,11 @@ class Checker(_Checks[S]):
         self, subjects: _Attributes, timeout: float | None, plus: Mapping[str, int] | None
     ) -> Joined:
         client: Any = self._owner or self
-        work: Generator[Effect, Any, Joined] | None = None
         try:
             work = self._resolving(subjects, timeout)
-            if self._core.subjects.local or self._core.options.offline or self._core.closed:
-                joined = _at_once(work)
-            else:
-                joined = client._driver().run(work)
+            joined = client._driver().run(work) if self._may_ask else _at_once(work)
         except Exception as error:  # noqa: BLE001 - a check never raises
             joined = self._unresolved(subjects, error)
-        finally:
-            if work is not None:
-                work.close()
         return _plus(joined, plus)
 
     def with_context(self, context: _Attributes | None = None, /, **attributes: object) -> Checker[S]:
@@ -373,18 +371,11 @@ class AsyncChecker(_Checks[S]):
         self, subjects: _Attributes, timeout: float | None, plus: Mapping[str, int] | None
     ) -> Joined:
         client: Any = self._owner or self
-        work: Generator[Effect, Any, Joined] | None = None
         try:
             work = self._resolving(subjects, timeout)
-            if self._core.subjects.local or self._core.options.offline or self._core.closed:
-                joined = _at_once(work)
-            else:
-                joined = await client._driver().run(work)
+            joined = await client._driver().run(work) if self._may_ask else _at_once(work)
         except Exception as error:  # noqa: BLE001 - a check never raises
             joined = self._unresolved(subjects, error)
-        finally:
-            if work is not None:
-                work.close()
         return _plus(joined, plus)
 
     def with_context(self, context: _Attributes | None = None, /, **attributes: object) -> AsyncChecker[S]:
