@@ -19,6 +19,8 @@ __all__ = [
     "EVENT_NAME",
     "KEY_NAME",
     "MAX_EVENT_AGE",
+    "MAX_KEYS",
+    "MAX_KEY_CHARACTERS",
     "MEMBER_OF",
     "RESERVED_KINDS",
     "SUBJECT_KIND",
@@ -52,6 +54,12 @@ TRAIT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Without dots, since ``company.address.city`` walks into the trait ``address``."""
 
 EVENT_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+MAX_KEYS: Final = 20
+"""Keys of one subject."""
+
+MAX_KEY_CHARACTERS: Final = 500
+"""Of the value of a key."""
 
 USAGE: Final = "usage"
 MEMBER_OF: Final = "member_of"

@@ -22,6 +22,7 @@ from rheostat.errors import (
     PermissionDeniedError,
     RheostatError,
 )
+from rheostat.evaluation.join import OVERRIDE
 from rheostat.evaluation.result import ErrorCode as OwnErrorCode
 from rheostat.evaluation.result import Evaluation
 from rheostat.evaluation.result import Reason as OwnReason
@@ -29,7 +30,6 @@ from rheostat.model.value import ABSENT, FrozenMapping, thaw
 from rheostat.openfeature.context import TargetingKey, naming, subject_paths, subjects_of
 from rheostat.openfeature.listening import listen
 from rheostat.sdk.client import BaseClient
-from rheostat.sdk.replica import OVERRIDE
 from rheostat.sdk.status import Status
 from rheostat.sdk.subject import Joined
 

@@ -36,6 +36,8 @@ from rheostat.evaluation.result import Evaluation
 from rheostat.model.subject import (
     EVENT_NAME,
     KEY_NAME,
+    MAX_KEY_CHARACTERS,
+    MAX_KEYS,
     RESERVED_KINDS,
     SUBJECT_KIND,
     TRAIT_NAME,
@@ -80,8 +82,6 @@ _UNCOUNTED: Final = 1000
 _COUNTED: Final = 2000
 """How many different exposures are counted before they become entries."""
 
-_MAX_KEYS: Final = 20
-_MAX_KEY_CHARACTERS: Final = 500
 _MAX_SUBJECTS: Final = 20
 
 
@@ -643,8 +643,8 @@ def reference_of(kind: object, keys: object) -> SubjectReference:
     """
     if not isinstance(kind, str) or SUBJECT_KIND.fullmatch(kind) is None or kind in RESERVED_KINDS:
         raise InvalidArgumentError(f"{str(kind)[:100]!r} is no kind of subjects")
-    if not isinstance(keys, Mapping) or not 1 <= len(keys) <= _MAX_KEYS:
-        raise InvalidArgumentError(f"the keys of the {kind} are no mapping of 1 to {_MAX_KEYS} keys")
+    if not isinstance(keys, Mapping) or not 1 <= len(keys) <= MAX_KEYS:
+        raise InvalidArgumentError(f"the keys of the {kind} are no mapping of 1 to {MAX_KEYS} keys")
     found: dict[str, str] = {}
     for name, value in keys.items():
         if not isinstance(name, str) or KEY_NAME.fullmatch(name) is None:
@@ -652,9 +652,9 @@ def reference_of(kind: object, keys: object) -> SubjectReference:
                 f"the {kind} has the key {str(name)[:100]!r}, which is no name of a key"
             )
         text = str(value) if isinstance(value, uuid.UUID) else value
-        if not isinstance(text, str) or not 1 <= len(text) <= _MAX_KEY_CHARACTERS:
+        if not isinstance(text, str) or not 1 <= len(text) <= MAX_KEY_CHARACTERS:
             raise InvalidArgumentError(
-                f"the key {name!r} of the {kind} is no string of 1 to {_MAX_KEY_CHARACTERS} characters"
+                f"the key {name!r} of the {kind} is no string of 1 to {MAX_KEY_CHARACTERS} characters"
             )
         freeze(text)
         found[name] = text

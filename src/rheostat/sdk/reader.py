@@ -13,12 +13,12 @@ from rheostat.errors import SettingNotFoundError
 from rheostat.evaluation.compiled.operand import Base, LiveBase
 from rheostat.evaluation.context import Context
 from rheostat.evaluation.explain import Explanation, explain
-from rheostat.evaluation.join import overridden
+from rheostat.evaluation.join import OVERRIDE, overridden
 from rheostat.evaluation.result import ErrorCode, Evaluation, Reason
 from rheostat.model.setting import Lifecycle
 from rheostat.model.value import ABSENT, Absent, FrozenMapping, Value
 from rheostat.sdk import ambient
-from rheostat.sdk.replica import OVERRIDE, Replica, View, ViewSource
+from rheostat.sdk.replica import Replica, View, ViewSource
 from rheostat.sdk.subscription import SettingChange, Subscription, Unsubscribe
 
 if TYPE_CHECKING:

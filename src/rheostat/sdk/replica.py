@@ -27,10 +27,7 @@ from rheostat.sdk.setting import Problem
 if TYPE_CHECKING:
     from rheostat.sdk.setting import Setting as DeclaredSetting
 
-__all__ = ["OVERRIDE", "Publication", "Replica", "View", "ViewSource"]
-
-OVERRIDE: Final = "override"
-"""The variant that an evaluation names when this process has set the value itself."""
+__all__ = ["Publication", "Replica", "View", "ViewSource"]
 
 _NO_PROGRAMS: Final[Mapping[str, Any]] = {}
 

@@ -29,6 +29,8 @@ from rheostat.evaluation.compiled.operand import Base, LiveBase
 from rheostat.evaluation.join import implied, join
 from rheostat.model.subject import (
     KEY_NAME,
+    MAX_KEY_CHARACTERS,
+    MAX_KEYS,
     RESERVED_KINDS,
     SUBJECT_KIND,
     USAGE,
@@ -76,9 +78,6 @@ _PENDING: Final = 1000
 
 _BASES: Final = 8
 """For how many readers, or requests, a join is kept ready."""
-
-_MAX_KEYS: Final = 20
-_MAX_KEY_CHARACTERS: Final = 500
 
 _Name: TypeAlias = tuple[str, str, str]
 """A kind, the name of a key, and its folded value."""
@@ -1152,10 +1151,10 @@ def keys_of(kind: str, said: Mapping[Any, object]) -> dict[str, str]:
     for name, value in said.items():
         if (
             isinstance(value, str)
-            and 1 <= len(value) <= _MAX_KEY_CHARACTERS
+            and 1 <= len(value) <= MAX_KEY_CHARACTERS
             and isinstance(name, str)
             and KEY_NAME.fullmatch(name) is not None
-            and len(found) < _MAX_KEYS
+            and len(found) < MAX_KEYS
             and _is_text(value)
         ):
             # Of an enumeration's member, and the like, only the text itself.

@@ -24,6 +24,8 @@ from rheostat.model.key import KeyKind
 from rheostat.model.rule import Distribution
 from rheostat.model.subject import (
     KEY_NAME,
+    MAX_KEY_CHARACTERS,
+    MAX_KEYS,
     RESERVED_KINDS,
     SUBJECT_KIND,
     Exposure,
@@ -72,8 +74,6 @@ MAX_REFERENCES: Final = 20
 MAX_ASKED_KINDS: Final = 50
 """About so many kinds that a node does not know of yet one context has the store asked, at most."""
 
-_MAX_KEYS: Final = 20
-_MAX_KEY_CHARACTERS: Final = 500
 
 _CACHED: Final = 10_000
 """Subjects that a node keeps copies of, those that were asked for last."""
@@ -566,9 +566,9 @@ def _add_key(found: dict[str, dict[str, str]], kind: object, name: object, text:
         return
     if kind in RESERVED_KINDS or SUBJECT_KIND.fullmatch(kind) is None or KEY_NAME.fullmatch(name) is None:
         return
-    if 1 <= len(text) <= _MAX_KEY_CHARACTERS:
+    if 1 <= len(text) <= MAX_KEY_CHARACTERS:
         keys = found.setdefault(kind, {})
-        if len(keys) < _MAX_KEYS:
+        if len(keys) < MAX_KEYS:
             keys.setdefault(name, text)
 
 

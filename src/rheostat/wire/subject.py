@@ -12,6 +12,8 @@ from rheostat.model.subject import (
     EVENT_NAME,
     KEY_NAME,
     MAX_EVENT_AGE,
+    MAX_KEY_CHARACTERS,
+    MAX_KEYS,
     MEMBER_OF,
     RESERVED_KINDS,
     SUBJECT_KIND,
@@ -63,8 +65,6 @@ _PERIODS: Final[Mapping[int, UsagePeriod]] = {
 }
 _PERIOD_NUMBERS: Final = {period: number for number, period in _PERIODS.items()}
 
-_MAX_KEYS: Final = 20
-_MAX_KEY_CHARACTERS: Final = 500
 _MAX_EVENT_SUBJECTS: Final = 20
 _MAX_ID_CHARACTERS: Final = 200
 
@@ -163,18 +163,18 @@ def reference_from_request(message: subject_pb2.SubjectReference, field: str = "
         raise InvalidArgumentError(
             f"{place}kind {message.kind!r} is taken: it is the attributes of the client"
         )
-    if not 1 <= len(message.keys) <= _MAX_KEYS:
+    if not 1 <= len(message.keys) <= MAX_KEYS:
         raise InvalidArgumentError(
-            f"{place}keys holds {len(message.keys)} keys, and has to hold 1 to {_MAX_KEYS}"
+            f"{place}keys holds {len(message.keys)} keys, and has to hold 1 to {MAX_KEYS}"
         )
     for name, value in message.keys.items():
         if KEY_NAME.fullmatch(name) is None:
             raise InvalidArgumentError(
                 f"{place}keys has the name {name[:100]!r}, and names are 1 to 64 letters, digits, _, - or dots"
             )
-        if not 1 <= len(value) <= _MAX_KEY_CHARACTERS:
+        if not 1 <= len(value) <= MAX_KEY_CHARACTERS:
             raise InvalidArgumentError(
-                f"{place}keys.{name} has {len(value)} characters, and has to have 1 to {_MAX_KEY_CHARACTERS}"
+                f"{place}keys.{name} has {len(value)} characters, and has to have 1 to {MAX_KEY_CHARACTERS}"
             )
     return SubjectReference(message.kind, dict(message.keys))
 
