@@ -1,6 +1,7 @@
 export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 
 run := "uv run --locked --no-sync"
+
 # Tests and tools start hundreds of interpreters; where bytecode is not kept, each compiles everything again.
 export PYTHONDONTWRITEBYTECODE := ""
 
