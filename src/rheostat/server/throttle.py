@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
+from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from rheostat.errors import LimitExceededError
@@ -41,11 +43,20 @@ WRITES: Final = frozenset(
 """The methods that are counted as writes, dry runs included: planning is what costs."""
 
 
+_SWEEP_SECONDS: Final = 10.0
+"""How often windows that have ended are let go of, at most."""
+
+
 class Throttle:
     """Counts what each key does in each second, in this process. Safe from any thread."""
 
     def __init__(
-        self, per_second: int, *, limit: str = "max_writes_per_second", what: str = "writes"
+        self,
+        per_second: int,
+        *,
+        limit: str = "max_writes_per_second",
+        what: str = "writes",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Allow so much in a second to each key; in open mode, to everybody together.
 
@@ -53,9 +64,11 @@ class Throttle:
             per_second: How many.
             limit: The name of this limit.
             what: What is counted, in words.
+            monotonic: Gives seconds.
         """
         self._limit = RateLimitItemPerSecond(per_second)
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._limiter = FixedWindowRateLimiter(_Windows(monotonic))
+        self._monotonic = monotonic
         self._name = limit
         self._what = what
 
@@ -81,5 +94,62 @@ class Throttle:
         raise LimitExceededError(
             f"more than {self._limit.amount} {self._what} in a second",
             limit=self._name,
-            retry_after=max(reset - time.time(), 0.0),
+            retry_after=max(reset - self._monotonic(), 0.0),
         )
+
+
+class _Windows(Storage):
+    """Counts in memory.
+
+    The library's own storage starts a thread for each hit that finds none, which took longer than all else that lets
+    a call in.
+    """
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        # By key: when the window ends, and what was counted in it.
+        self._windows: dict[str, tuple[float, int]] = {}
+        self._sweep_at = 0.0
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        return ()
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        now = self._monotonic()
+        with self._lock:
+            ends_at, count = self._windows.get(key, (now, 0))
+            if ends_at <= now:
+                self._sweep(now)
+                ends_at, count = now + expiry, 0
+            self._windows[key] = ends_at, count + amount
+        return count + amount
+
+    def get(self, key: str) -> int:
+        ends_at, count = self._windows.get(key, (0.0, 0))
+        return count if ends_at > self._monotonic() else 0
+
+    def get_expiry(self, key: str) -> float:
+        return self._windows.get(key, (0.0, 0))[0]
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int:
+        with self._lock:
+            held = len(self._windows)
+            self._windows.clear()
+        return held
+
+    def clear(self, key: str) -> None:
+        with self._lock:
+            self._windows.pop(key, None)
+
+    def _sweep(self, now: float) -> None:
+        if now >= self._sweep_at:
+            self._windows = {key: window for key, window in self._windows.items() if window[0] > now}
+            self._sweep_at = now + _SWEEP_SECONDS
