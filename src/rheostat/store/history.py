@@ -6,9 +6,9 @@ import dataclasses
 import datetime
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, insert, select, update
 
 from rheostat.errors import RevisionCompactedError, StoreError
 from rheostat.model.change import Change, ChangeSet, PlanWarning
@@ -22,9 +22,12 @@ from rheostat.store.stamp import instant_text
 from rheostat.store.subject_row import skip_feed
 
 __all__ = [
+    "EVERY",
     "HEAD",
+    "Execute",
     "Head",
     "compact",
+    "executing",
     "find_request",
     "head_of",
     "history",
@@ -36,6 +39,9 @@ __all__ = [
     "read_head",
     "since",
 ]
+
+EVERY: Final = 2**62
+"""More than there are revisions."""
 
 _CHUNK: Final = 500
 """How many revisions one statement names; SQLite builds may allow as few as 999 parameters."""
@@ -52,10 +58,25 @@ class Head:
     schema: str
 
 
+Execute: TypeAlias = Callable[[Select[Any], Mapping[str, object]], Sequence[Any]]
+"""Runs a statement of this module with its parameters, and returns rows that have its columns as attributes."""
+
 HEAD: Final = select(tables.store)
 """What `head_of` reads."""
 
 _CHANGES = select(tables.change).order_by(tables.change.c.revision, tables.change.c.sequence)
+# Made once: whoever follows the store reads these after each commit, and to put a statement together takes longer
+# than to run it.
+_FLOOR = select(tables.store.c.floor)
+_SINCE = (
+    select(tables.change_set)
+    .where(tables.change_set.c.revision > bindparam("revision"))
+    .order_by(tables.change_set.c.revision)
+    .limit(bindparam("most"))
+)
+_BETWEEN = _CHANGES.where(
+    tables.change.c.revision >= bindparam("first"), tables.change.c.revision <= bindparam("last")
+)
 _REQUEST = select(tables.change_set).where(
     tables.change_set.c.actor == bindparam("actor"),
     tables.change_set.c.request_id == bindparam("request_id"),
@@ -84,6 +105,11 @@ def put_head(connection: Connection, head: Head) -> None:
             schema=head.schema,
         )
     )
+
+
+def executing(connection: Connection) -> Execute:
+    """Return what runs statements through SQLAlchemy."""
+    return lambda statement, parameters: connection.execute(statement, parameters).all()
 
 
 def read_head(connection: Connection) -> Head:
@@ -157,26 +183,19 @@ def load(connection: Connection) -> Callable[[], Contents]:
     return decode
 
 
-def since(connection: Connection, revision: int, limit: int | None = None) -> Sequence[ChangeSet]:
-    """Return up to *limit* change-sets after *revision*, oldest first.
+def since(execute: Execute, revision: int, limit: int = EVERY) -> Sequence[ChangeSet]:
+    """Return up to *limit* change-sets after *revision*, oldest first; all that is executed sees one moment.
 
     Raises:
         RevisionCompactedError: *revision* is below the floor.
     """
-    floor = connection.execute(select(tables.store.c.floor)).scalar_one()
-    if revision < floor:
-        raise RevisionCompactedError(revision, floor)
-    number = tables.change_set.c.revision
-    rows = connection.execute(
-        select(tables.change_set).where(number > revision).order_by(number).limit(limit)
-    ).all()
+    (row,) = execute(_FLOOR, {})
+    if revision < row.floor:
+        raise RevisionCompactedError(revision, row.floor)
+    rows = execute(_SINCE, {"revision": revision, "most": limit})
     if not rows:
         return ()
-    changes = connection.execute(
-        _CHANGES.where(
-            tables.change.c.revision >= rows[0].revision, tables.change.c.revision <= rows[-1].revision
-        )
-    )
+    changes = execute(_BETWEEN, {"first": rows[0].revision, "last": rows[-1].revision})
     return _decode_change_sets(rows, changes)
 
 
@@ -270,7 +289,7 @@ def _with_changes(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[
     return _decode_change_sets(rows, changes)
 
 
-def _decode_change_sets(rows: Sequence[Row[Any]], changes: Iterable[Row[Any]]) -> Sequence[ChangeSet]:
+def _decode_change_sets(rows: Sequence[Any], changes: Iterable[Any]) -> Sequence[ChangeSet]:
     grouped: Mapping[int, tuple[Change, ...]] = {
         revision: tuple(_decode_changes(group))
         for revision, group in itertools.groupby(changes, key=lambda row: row.revision)
@@ -298,7 +317,7 @@ def _decode_change_sets(rows: Sequence[Row[Any]], changes: Iterable[Row[Any]]) -
     )
 
 
-def _decode_changes(rows: Iterable[Row[Any]]) -> Iterator[Change]:
+def _decode_changes(rows: Iterable[Any]) -> Iterator[Change]:
     for row in rows:
         yield Change(
             row.project,

@@ -40,7 +40,7 @@ class SqlReads(ABC):
 
     def read_since(self, revision: int, limit: int = 1000) -> Sequence[ChangeSet]:
         """See `Store.read_since`."""
-        return self._read(lambda connection: history.since(connection, revision, limit))
+        return self._read(lambda connection: history.since(history.executing(connection), revision, limit))
 
     def change_set(self, revision: int) -> ChangeSet | None:
         """See `Store.change_set`."""

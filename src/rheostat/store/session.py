@@ -105,7 +105,7 @@ class SqlSession(ABC):
         if revision >= max(self._began, self.head.floor):
             return tuple(self._group.written[revision - self._began :])
         with self.reading() as connection:
-            stored = history.since(connection, revision)
+            stored = history.since(history.executing(connection), revision)
         # What has been sent is found there already.
         newest = revision + len(stored)
         return (*stored, *(each for each in self._group.written if each.revision > newest))

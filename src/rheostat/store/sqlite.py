@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import logging
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy
 from sqlalchemy.dialects.sqlite import dialect
 
 from rheostat.errors import StoreError
+from rheostat.model.change import ChangeSet
 from rheostat.store import client, history
-from rheostat.store.base import ClientRow
+from rheostat.store.base import ClientRow, Identity
 from rheostat.store.batch import Batches, Flush
 from rheostat.store.disk import sync_directory
 from rheostat.store.hint import HintSocket
@@ -56,9 +58,6 @@ _ROW_BYTES: Final = 2 * 4096
 
 _CHECKPOINT_BUSY_MS: Final = 100
 """Milliseconds that a checkpoint waits for readers, with all writers waiting for it."""
-
-_HEAD: Final = str(history.HEAD.compile(dialect=dialect()))
-_HEAD_COLUMNS: Final = tuple(column.name for column in history.HEAD.selected_columns)
 
 _REQUEST: Final = "SELECT 1 FROM change_set WHERE actor = ? AND request_id = ? AND request_id != ''"
 """Repeats the condition of the partial index, without which it would not be used."""
@@ -145,6 +144,25 @@ class SqliteStore(SqlWrites):
             expired = client.expire(connection, now)
             self._beside += _ROW_BYTES * expired
         return expired
+
+    def newest(self) -> tuple[Identity, int]:
+        """See `Store.newest`."""
+        head = self._read(lambda connection: _read_head(driver_connection(connection)))
+        return head.identity, head.revision
+
+    def read_since(self, revision: int, limit: int = 1000) -> Sequence[ChangeSet]:
+        """See `Store.read_since`."""
+
+        def read(connection: sqlalchemy.Connection) -> Sequence[ChangeSet]:
+            raw = driver_connection(connection)
+            # All of it is to be of one moment.
+            raw.execute("BEGIN")
+            try:
+                return history.since(_executing(raw), revision, limit)
+            finally:
+                raw.rollback()
+
+        return self._read(read)
 
     def wait_hint(self, timeout: float) -> bool:
         """See `Store.wait_hint`.
@@ -268,10 +286,7 @@ class _Session(SqlSession):
                 with store._translated():
                     self._raw = driver_connection(connection)
                     self._raw.execute("BEGIN IMMEDIATE")
-                    row = self._raw.execute(_HEAD).fetchone()
-                head = history.head_of(
-                    None if row is None else SimpleNamespace(**dict(zip(_HEAD_COLUMNS, row, strict=True)))
-                )
+                    head = _read_head(self._raw)
                 check_schema(head.schema)
             except BaseException:
                 store._pool.give_back_writer(connection, sound=False)
@@ -318,6 +333,36 @@ class _Session(SqlSession):
         self._committed = True
         if self.hint:
             self._store._hints.send()
+
+
+def _executing(raw: sqlite3.Connection) -> history.Execute:
+    """Return what runs statements without SQLAlchemy, whose share would be more than SQLite's.
+
+    For those that each commit, and each follower after it, waits for.
+    """
+
+    def execute(statement: sqlalchemy.Select[Any], parameters: Mapping[str, object]) -> Sequence[Any]:
+        text, names, made, columns = _compiled(statement)
+        values = {**made, **parameters}
+        found = raw.execute(text, [values[name] for name in names])
+        return [SimpleNamespace(**dict(zip(columns, row, strict=True))) for row in found]
+
+    return execute
+
+
+@functools.cache
+def _compiled(
+    statement: sqlalchemy.Select[Any],
+) -> tuple[str, Sequence[str], Mapping[str, object], Sequence[str]]:
+    """Return a statement's text, its parameters in their order, those that SQLAlchemy adds, and its columns."""
+    compiled = statement.compile(dialect=dialect())
+    columns = tuple(column.name for column in statement.selected_columns)
+    return str(compiled), compiled.positiontup or (), compiled.params, columns
+
+
+def _read_head(raw: sqlite3.Connection) -> history.Head:
+    rows = _executing(raw)(history.HEAD, {})
+    return history.head_of(rows[0] if rows else None)
 
 
 @contextlib.contextmanager
