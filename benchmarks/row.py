@@ -313,37 +313,39 @@ class Delays:
 
 
 def across(store: str, changes: int) -> Delays:
-    """Commit at one server, and watch there and at another one of the same store."""
+    """Commit at one server, and watch at another one of the same store, and then at the same one."""
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(served("asgi", store)) for _ in range(2)]
-        client = stack.enter_context(AdminServiceClientSync(servers[0][0]))
+        (own, _), (other, _) = [stack.enter_context(served("asgi", store)) for _ in range(2)]
+        client = stack.enter_context(AdminServiceClientSync(own))
         prepare(client)
-        pipes = []
-        for url, _ in servers:
-            pipe, _ = stack.enter_context(child(run_load))
-            port = int(url.rpartition(":")[2])
-            if error := ask(pipe, "open", "server", port, watch_request(port), 1):
-                raise RuntimeError(error)
-            pipes.append(pipe)
         delays = Delays()
-        for number in range(10 + changes):
+        # One after the other: two watchers and two servers would wait for the same two processors.
+        delays.acknowledged, delays.there = _watched(client, other, range(changes))
+        _, delays.here = _watched(client, own, range(changes, 2 * changes))
+        return delays
+
+
+def _watched(client: AdminServiceClientSync, url: str, numbers: range) -> tuple[list[float], list[float]]:
+    """Commit some changes; returns the milliseconds to the answer and to the watcher of the server at *url*."""
+    acknowledged: list[float] = []
+    arrived: list[float] = []
+    with child(run_load) as (pipe, _):
+        port = int(url.rpartition(":")[2])
+        if error := ask(pipe, "open", "server", port, watch_request(port), 1):
+            raise RuntimeError(error)
+        for number in (*range(-10, 0), *numbers):
             time.sleep(PAUSE)
-            for pipe in pipes:
-                ask(pipe, "expect", "server")
+            ask(pipe, "expect", "server")
             started = time.monotonic_ns()
             client.commit(change(number))
-            acknowledged = time.monotonic_ns()
-            arrived = []
-            for pipe in pipes:
-                arrivals, _ = answer(pipe)
-                if not arrivals:
-                    raise RuntimeError(f"a watcher never saw change {number}")
-                arrived.append(arrivals[0])
-            if number >= 10:
-                delays.acknowledged.append((acknowledged - started) / 1e6)
-                for kept, at in zip((delays.here, delays.there), arrived, strict=True):
-                    kept.append((at - started) / 1e6)
-        return delays
+            answered = time.monotonic_ns()
+            arrivals, _ = answer(pipe)
+            if not arrivals:
+                raise RuntimeError(f"the watcher never saw change {number}")
+            if number >= 0:
+                acknowledged.append((answered - started) / 1e6)
+                arrived.append((arrivals[0] - started) / 1e6)
+    return acknowledged, arrived
 
 
 def _across_row(measure: str, target: float, delays: Delays, bare: Sequence[float], what: str) -> Row:
