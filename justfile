@@ -31,7 +31,7 @@ types:
 
 # The whole test suite; arguments go to pytest, such as: just test tests/store -k gapless
 test *arguments:
-    {{ run }} pytest -n 2 --dist loadfile --max-worker-restart 0 {{ arguments }}
+    {{ run }} pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 {{ arguments }}
 
 # Measure; figures go to the terminal and to build/*.json
 bench: bench-store bench-postgres bench-subjects bench-evaluation bench-check bench-openfeature bench-analysis bench-delivery
