@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -50,3 +52,15 @@ def test_counting_takes_no_threads_and_keeps_nobody_who_has_gone():
     clock.now += 60
     throttle.count("ada")
     assert len(throttle._limiter.storage._windows) == 1
+
+
+def test_a_child_that_was_forked_while_another_thread_counted_counts_from_nothing():
+    throttle = Throttle(3, monotonic=Clock())
+    throttle.count("ada", 3)
+    with throttle._limiter.storage._lock:
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(60)
+            throttle.count("ada", 3)
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

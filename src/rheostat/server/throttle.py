@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -110,6 +112,11 @@ class _Windows(Storage):
     def __init__(self, monotonic: Callable[[], float]) -> None:
         super().__init__()
         self._monotonic = monotonic
+        self.begin()
+        _all_windows.add(self)
+
+    def begin(self) -> None:
+        """Count from nothing."""
         self._lock = threading.Lock()
         # By key: when the window ends, and what was counted in it.
         self._windows: dict[str, tuple[float, int]] = {}
@@ -153,3 +160,15 @@ class _Windows(Storage):
         if now >= self._sweep_at:
             self._windows = {key: window for key, window in self._windows.items() if window[0] > now}
             self._sweep_at = now + _SWEEP_SECONDS
+
+
+_all_windows: weakref.WeakSet[_Windows] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    # Another thread of the parent may have held the lock. What is counted is counted in each process.
+    for windows in tuple(_all_windows):
+        windows.begin()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
