@@ -193,6 +193,7 @@ class StoreContract:
         assert (written.revision, written.generation, written.created_at) == (2, 1, NOW)
         assert store.change_set(2) == written
         assert store.read_since(1) == (written,)
+        assert store.newest() == (store.identity(), 2)
         assert store.history(project="shop")[0] == written
         assert store.change_set(3) is None
         assert store.change_set(0) is None
@@ -488,6 +489,7 @@ class StoreContract:
         assert third.generation == 10
         assert third.nonce != second.nonce
         assert store.identity() == third == store.load().identity
+        assert store.newest() == (third, 1)
         assert put(store, "b").generation == 10
         assert beginnings_in(store.records(GENERATION_KIND)) == (
             Beginning(2, NOW, 0, LOST),
@@ -587,6 +589,7 @@ class StoreContract:
             store.load,
             store.identity,
             store.revision,
+            store.newest,
             lambda: store.commit(lambda _: None),
             lambda: store.read_since(0),
             lambda: store.change_set(1),

@@ -128,7 +128,7 @@ def head_of(row: Any | None) -> Head:
         StoreError: There is no row.
     """
     if row is None:
-        raise StoreError("the store is damaged: its identity is missing")
+        raise _without_identity()
     return Head(
         Identity(bytes(row.store_id), row.generation, bytes(row.nonce), bytes(row.token_key)),
         row.revision,
@@ -136,6 +136,10 @@ def head_of(row: Any | None) -> Head:
         row.rule_number,
         row.schema,
     )
+
+
+def _without_identity() -> StoreError:
+    return StoreError("the store is damaged: its identity is missing")
 
 
 def load(connection: Connection) -> Callable[[], Contents]:
@@ -188,10 +192,14 @@ def since(execute: Execute, revision: int, limit: int = EVERY) -> Sequence[Chang
 
     Raises:
         RevisionCompactedError: *revision* is below the floor.
+        StoreError: The floor is missing.
     """
-    (row,) = execute(_FLOOR, {})
-    if revision < row.floor:
-        raise RevisionCompactedError(revision, row.floor)
+    counters = execute(_FLOOR, {})
+    if not counters:
+        raise _without_identity()
+    floor = counters[0].floor
+    if revision < floor:
+        raise RevisionCompactedError(revision, floor)
     rows = execute(_SINCE, {"revision": revision, "most": limit})
     if not rows:
         return ()

@@ -342,8 +342,8 @@ def _executing(raw: sqlite3.Connection) -> history.Execute:
     """
 
     def execute(statement: sqlalchemy.Select[Any], parameters: Mapping[str, object]) -> Sequence[Any]:
-        text, names, made, columns = _compiled(statement)
-        values = {**made, **parameters}
+        text, names, added, columns = _compiled(statement)
+        values = {**added, **parameters}
         found = raw.execute(text, [values[name] for name in names])
         return [SimpleNamespace(**dict(zip(columns, row, strict=True))) for row in found]
 
@@ -357,7 +357,9 @@ def _compiled(
     """Return a statement's text, its parameters in their order, those that SQLAlchemy adds, and its columns."""
     compiled = statement.compile(dialect=dialect())
     columns = tuple(column.name for column in statement.selected_columns)
-    return str(compiled), compiled.positiontup or (), compiled.params, columns
+    # One that the caller forgets is not to be NULL.
+    added = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
+    return str(compiled), compiled.positiontup or (), added, columns
 
 
 def _read_head(raw: sqlite3.Connection) -> history.Head:
