@@ -29,6 +29,7 @@ workers would wait for it."""
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest."""
     ranks = {ROOT / name: rank for rank, name in enumerate(LONG)}
+    assert all(path.exists() for path in ranks), "a file that LONG names has another name by now"
 
     def rank(item: pytest.Item) -> int:
         return min(

@@ -83,7 +83,7 @@ def store(server: LocalServer, kind: str, which: str, traits: Any = None, **more
     patch = SubjectPatch(SubjectReference(kind, {"id": which}), traits or {}, **more)
     answer = server.service.subjects.upsert(OPEN, "default", "production", [patch])
     assert hasattr(answer[0], "version"), answer
-    # Watchers are told a little later, and copies that are made before would be doubted again.
+    # Watchers are told a little later: copies of a stream that begins in between would be doubted again.
     board = server.service.notices.board(("default", "production"))
     wait_until(lambda: not board.waits)
 

@@ -74,7 +74,6 @@ MAX_REFERENCES: Final = 20
 MAX_ASKED_KINDS: Final = 50
 """About so many kinds that a node does not know of yet one context has the store asked, at most."""
 
-
 _CACHED: Final = 10_000
 """Subjects that a node keeps copies of, those that were asked for last."""
 
