@@ -31,6 +31,7 @@ from rheostat import (
     Status,
     ambient,
 )
+from rheostat.errors import BehindError
 from tests.e2e.process import wait_until
 from tests.sdk.driving import Driven, Home
 from tests.sdk.editor import Editor, put, setting_value
@@ -514,7 +515,8 @@ def test_a_stream_of_ones_own_gives_events_and_says_why_it_ended(editor: Editor,
 def test_a_call_out_of_time_says_so(connect: Connect, editor: Editor):
     client = connect(retries=0)
     found = client.call("GetSnapshot", _far_ahead(editor.environment), timeout=0.2)
-    assert isinstance(found.error, DeadlineExceededError)
+    # The server, which was told the time, and the client find out at about the same time.
+    assert isinstance(found.error, (BehindError, DeadlineExceededError))
 
 
 def _far_ahead(environment: str) -> Any:
