@@ -557,10 +557,8 @@ def test_a_context_names_the_subjects_of_the_kinds_that_are_stored(node: Node) -
     assert {each.kind for each in subjects.references_of(*PLACE, context)} == {"user", "company"}
 
 
-def test_a_kind_of_which_nobody_is_stored_is_asked_for_once_until_that_may_have_changed(
-    world: World, node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = world.node()
+def kinds_asked_for(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that the kind is appended to of each further request to the store of *node*."""
     asked: list[str] = []
     list_subjects = node.service.store.list_subjects
 
@@ -569,6 +567,14 @@ def test_a_kind_of_which_nobody_is_stored_is_asked_for_once_until_that_may_have_
         return list_subjects(project, environment, **options)
 
     monkeypatch.setattr(node.service.store, "list_subjects", listed)
+    return asked
+
+
+def test_a_kind_of_which_nobody_is_stored_is_asked_for_once_until_that_may_have_changed(
+    world: World, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = world.node()
+    asked = kinds_asked_for(node, monkeypatch)
 
     def named(node: Node) -> list[str]:
         context = Context({"user.id": "u1", "company.id": "acme"})
@@ -592,14 +598,7 @@ def test_a_kind_of_which_nobody_is_stored_is_asked_for_once_until_that_may_have_
 def test_a_context_has_the_store_asked_about_few_kinds_and_those_that_are_known_are_found_among_many(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    list_subjects = node.service.store.list_subjects
-
-    def listed(project: str, environment: str, **options: Any) -> Any:
-        asked.append(options["kind"])
-        return list_subjects(project, environment, **options)
-
-    monkeypatch.setattr(node.service.store, "list_subjects", listed)
+    asked = kinds_asked_for(node, monkeypatch)
     upsert(node)
     company = {"company": {"id": "acme"}}
     many = {f"kind-{number}": {"id": "x"} for number in range(1_000)}
