@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from rheo.v1.watch_pb2 import WatchRequest
+from rheostat.errors import RheostatError
 
-__all__ = ["CloseStream", "Effect", "Fetch", "OpenStream", "Own", "Receive", "Sleep", "Wait"]
+__all__ = ["CloseStream", "Effect", "Fetch", "OpenStream", "Own", "Receive", "Sleep", "Wait", "run_awaiting"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +107,24 @@ class Wait(Own):
 
 
 Effect: TypeAlias = "OpenStream | Receive | CloseStream | Sleep | Fetch | Own"
+
+
+async def run_awaiting(work: Generator[Effect, Any, T], perform: Callable[[Effect], Awaitable[Any]]) -> T:
+    """Run *work*, whose effects *perform* carries out, and return its result.
+
+    Raises:
+        RheostatError: It failed.
+    """
+    # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
+    with contextlib.closing(work):
+        try:
+            effect = next(work)
+            while True:
+                try:
+                    result = await perform(effect)
+                except RheostatError as error:
+                    effect = work.throw(error)
+                else:
+                    effect = work.send(result)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]

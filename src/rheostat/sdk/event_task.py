@@ -6,14 +6,14 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final
 
-from rheostat.errors import RheostatError
 from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
-from rheostat.sdk.effect import Effect, Fetch, Sleep
+from rheostat.sdk.effect import Effect, Fetch, Sleep, run_awaiting
 
 __all__ = ["EventTask", "at_exit", "send_rest"]
 
@@ -62,32 +62,20 @@ async def send_rest(core: Core) -> None:
             try:
                 while core.events:
                     await asyncio.sleep(core.events.due(wanted=True) or 0.0)
-                    await _sent(connection, core.events.sending())
+                    await run_awaiting(core.events.sending(), functools.partial(_performed, connection))
             finally:
                 await connection.close()
     except Exception as error:  # noqa: BLE001 - nobody can do anything about it any more
         log.warning("events were not sent before the client has ended: %s", str(error) or "there was no time")
 
 
-async def _sent(connection: AnyConnection, work: Generator[Effect, Any, None]) -> None:
-    try:
-        effect = next(work)
-        while True:
-            try:
-                result: Any = None
-                match effect:
-                    case Fetch():
-                        result = await connection.fetch(effect)
-                    case Sleep(seconds):
-                        await asyncio.sleep(seconds)
-            except RheostatError as error:
-                effect = work.throw(error)
-            else:
-                effect = work.send(result)
-    except StopIteration:
-        pass
-    finally:
-        work.close()
+async def _performed(connection: AnyConnection, effect: Effect) -> Any:
+    match effect:
+        case Fetch():
+            return await connection.fetch(effect)
+        case Sleep(seconds):
+            await asyncio.sleep(seconds)
+    return None
 
 
 class EventTask:

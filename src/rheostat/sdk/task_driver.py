@@ -14,7 +14,7 @@ from rheostat.errors import ClientClosedError, DeadlineExceededError, RheostatEr
 from rheostat.sdk import fork
 from rheostat.sdk.async_connection import AnyConnection, connect
 from rheostat.sdk.core import Core
-from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Own, Receive, Sleep
+from rheostat.sdk.effect import CloseStream, Effect, Fetch, OpenStream, Own, Receive, Sleep, run_awaiting
 from rheostat.sdk.event_task import EventTask, at_exit
 from rheostat.sdk.failure import translated
 from rheostat.sdk.transport.body import LEAST_BYTES_PER_SECOND
@@ -127,19 +127,7 @@ class TaskDriver:
         Raises:
             RheostatError: It failed, or the client was closed.
         """
-        # What ends this need not be an error of ours, and work that is cut off has to let go of what it holds.
-        with contextlib.closing(work):
-            try:
-                effect = next(work)
-                while True:
-                    try:
-                        result = await self._unary(effect)
-                    except RheostatError as error:
-                        effect = work.throw(error)
-                    else:
-                        effect = work.send(result)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+        return await run_awaiting(work, self._unary)
 
     async def close(self) -> None:
         """Send what is left and end the tasks; returns within the time for that and a second."""
